@@ -1,0 +1,32 @@
+//! What persona's extension and its engine share, and what needs neither Postgres nor torch.
+//!
+//! Data walks down this list:
+//!
+//! - [`source`]    what the columns of an event table mean, and their form on the wire
+//! - [`spec`]      a model's specification: parsed, defaulted, checked
+//! - [`protocol`]  the contract between a Postgres process and the engine
+//! - [`events`]    Arrow batches in any order -> events grouped by entity, ordered in time
+//! - [`features`]  statistics fitted to events (vocabularies, scales), and their replay
+//! - [`split`]     which events train, which validate, which test
+//! - [`batch`]     windows of equal length, a batch as a number of events
+//! - [`transitions`] the counting model: decayed item-to-item transitions
+//! - [`metrics`]   ranks to HR, NDCG, MRR and coverage, with bootstrap intervals
+//! - [`artifact`]  one trained version as safetensors
+//! - [`check`]     what `check_source` reports
+//! - [`error`]     one error for all of it, ready for SQL
+#![forbid(unsafe_code)]
+
+pub mod artifact;
+pub mod batch;
+pub mod check;
+pub mod error;
+pub mod events;
+pub mod features;
+pub mod metrics;
+pub mod protocol;
+pub mod source;
+pub mod spec;
+pub mod split;
+pub mod transitions;
+
+pub use error::{Error, ErrorKind, Result};

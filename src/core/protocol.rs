@@ -1,0 +1,324 @@
+//! The contract between a Postgres process and the engine that it started, over two pipes.
+//!
+//! A frame is a kind (1 byte), a length (4 bytes, little endian) and that many bytes. Columns
+//! travel as one continuous Arrow IPC stream cut into frames; everything else is JSON.
+//!
+//! | direction  | frames, in this order                                                          |
+//! |------------|--------------------------------------------------------------------------------|
+//! | to engine  | `Job`, then `Artifact`* (Score, Evaluate), then `Events`*, then `End`           |
+//! | to Postgres| `Progress` and `Metrics` at any time; `Artifact`* (Train); `Profiles`* then     |
+//! |            | `Items`* (Score); `Findings` (Check); last, exactly one `Done` or `Failed`      |
+//!
+//! The engine ends when its input closes before `End`. After `End` it needs no more input, and a
+//! closed input still ends it. It writes nothing after `Done` or `Failed`.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::source::SourceSchema;
+use crate::spec::ModelSpec;
+use arrow_array::RecordBatch;
+use arrow_buffer::Buffer;
+use arrow_ipc::reader::StreamDecoder;
+use arrow_ipc::writer::StreamWriter;
+use arrow_schema::Schema;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::io::{self, Read, Write};
+
+/// Raised by every change that an older peer would misread.
+pub const VERSION: u32 = 1;
+
+/// No frame is longer: what is larger is cut.
+pub const MAX_FRAME: usize = 64 << 20;
+
+/// The size in which artifacts are cut, and stored as rows.
+pub const ARTIFACT_CHUNK: usize = 4 << 20;
+
+pub const HEADER: usize = 5;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    Job = 1,
+    Artifact = 2,
+    Events = 3,
+    End = 4,
+    Progress = 5,
+    Metrics = 6,
+    Profiles = 7,
+    Items = 8,
+    Findings = 9,
+    Done = 10,
+    Failed = 11,
+}
+
+impl Kind {
+    fn from_byte(byte: u8) -> Result<Kind> {
+        use Kind::*;
+        [Job, Artifact, Events, End, Progress, Metrics, Profiles, Items, Findings, Done, Failed]
+            .into_iter()
+            .find(|kind| *kind as u8 == byte)
+            .ok_or_else(|| protocol(format!("unknown frame kind {byte}")))
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Frame {
+    pub kind: Kind,
+    pub payload: Vec<u8>,
+}
+
+/// What the engine is asked to do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    pub protocol: u32,
+    pub task: Task,
+    pub source: SourceSchema,
+    /// Absent when the task is `Check`.
+    pub spec: Option<ModelSpec>,
+    pub limits: Limits,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Task {
+    Check,
+    Train,
+    Evaluate,
+    Score,
+}
+
+/// What the engine may use; from settings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Limits {
+    /// 0: as many as the machine has processors.
+    pub threads: usize,
+    /// Megabytes of memory; 0: no limit of ours.
+    pub memory_mb: usize,
+    /// Added to the engine's nice value.
+    pub nice: i32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    Scan,
+    Sequence,
+    Train,
+    Evaluate,
+    Score,
+    Write,
+}
+
+/// How far the job is. `done` of `total` in the phase's own unit; a total of 0 is unknown.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    pub phase: Phase,
+    pub done: u64,
+    pub total: u64,
+    /// From 1; 0 outside training.
+    pub epoch: u32,
+    pub epochs: u32,
+    /// Mean loss of the epoch so far, in nats.
+    pub loss: Option<f64>,
+    /// Name and value of the validation metric after an epoch.
+    pub metric: Option<(String, f64)>,
+    pub seconds_left: Option<f64>,
+    /// A line worth telling a user, such as the end of an epoch.
+    pub message: Option<String>,
+}
+
+impl Progress {
+    pub fn of(phase: Phase, done: u64, total: u64) -> Self {
+        Progress {
+            phase,
+            done,
+            total,
+            epoch: 0,
+            epochs: 0,
+            loss: None,
+            metric: None,
+            seconds_left: None,
+            message: None,
+        }
+    }
+}
+
+/// One figure. `split` is `train`, `valid` or `test`; `low` and `high` bound a 95 % interval.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Metric {
+    /// The epoch it was measured after; absent for the version as a whole.
+    pub epoch: Option<u32>,
+    pub split: String,
+    pub metric: String,
+    pub value: f64,
+    pub low: Option<f64>,
+    pub high: Option<f64>,
+}
+
+/// One line of `check_source`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    pub severity: Severity,
+    /// What it is about: a field's name, or `entity`, `time`, `source`.
+    pub subject: String,
+    /// A short stable name: `rows`, `entities`, `length`, `span`, `nulls`, `duplicates`, …
+    pub finding: String,
+    pub value: String,
+    pub hint: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    Info,
+    Warning,
+    /// Training would fail.
+    Error,
+}
+
+/// What a finished job reports about itself; stored with the version.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Rows received, and what is left after rows without entity or time were set aside.
+    pub rows: u64,
+    pub events: u64,
+    pub entities: u64,
+    /// Rows set aside, by reason; empty when none.
+    pub skipped: Vec<(String, u64)>,
+    /// Target values, for objectives that rank items.
+    pub items: u64,
+    pub parameters: u64,
+    /// Hash of the events as trained on, in hexadecimal.
+    pub fingerprint: String,
+    /// The newest event's time: microseconds since 1970, or the clock's own unit.
+    pub as_of: Option<f64>,
+    pub device: String,
+    pub precision: String,
+    pub libtorch: String,
+    pub best_epoch: Option<u32>,
+    /// Seconds by phase, in order.
+    pub seconds: Vec<(Phase, f64)>,
+    pub peak_memory_mb: u64,
+    /// Things a user should know: a field left out, a cut-off moved.
+    pub notes: Vec<String>,
+}
+
+fn protocol(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Protocol, message)
+}
+
+impl Frame {
+    pub fn new(kind: Kind, payload: Vec<u8>) -> Self {
+        Frame { kind, payload }
+    }
+
+    pub fn json<T: Serialize>(kind: Kind, value: &T) -> Result<Self> {
+        let payload = serde_json::to_vec(value).map_err(|e| protocol(format!("could not write {kind:?}: {e}")))?;
+        Ok(Frame { kind, payload })
+    }
+
+    pub fn parse<T: DeserializeOwned>(&self) -> Result<T> {
+        serde_json::from_slice(&self.payload).map_err(|e| protocol(format!("could not read {:?}: {e}", self.kind)))
+    }
+
+    /// The five bytes before the payload.
+    pub fn header(&self) -> Result<[u8; HEADER]> {
+        if self.payload.len() > MAX_FRAME {
+            return Err(protocol(format!("a {:?} frame of {} bytes is too long", self.kind, self.payload.len())));
+        }
+        let mut header = [self.kind as u8, 0, 0, 0, 0];
+        header[1..].copy_from_slice(&(self.payload.len() as u32).to_le_bytes());
+        Ok(header)
+    }
+
+    /// Kind and payload length of a header.
+    pub fn read_header(header: [u8; HEADER]) -> Result<(Kind, usize)> {
+        let kind = Kind::from_byte(header[0])?;
+        let length = u32::from_le_bytes([header[1], header[2], header[3], header[4]]) as usize;
+        match length <= MAX_FRAME {
+            true => Ok((kind, length)),
+            false => Err(protocol(format!("a {kind:?} frame announces {length} bytes, more than {MAX_FRAME}"))),
+        }
+    }
+
+    pub fn write_to(&self, out: &mut impl Write) -> Result<()> {
+        let header = self.header()?;
+        let io = |e: io::Error| protocol(format!("could not send a {:?} frame: {e}", self.kind));
+        out.write_all(&header).map_err(io)?;
+        out.write_all(&self.payload).map_err(io)?;
+        out.flush().map_err(io)
+    }
+
+    /// The next frame; `None` where the stream ends between two frames.
+    pub fn read_from(input: &mut impl Read) -> Result<Option<Self>> {
+        let io = |e: io::Error| protocol(format!("could not receive a frame: {e}"));
+        let mut header = [0; HEADER];
+        let mut got = 0;
+        while got < HEADER {
+            match input.read(&mut header[got..]) {
+                Ok(0) if got == 0 => return Ok(None),
+                Ok(0) => return Err(protocol("the stream ended inside a frame")),
+                Ok(n) => got += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(io(e)),
+            }
+        }
+        let (kind, length) = Frame::read_header(header)?;
+        let mut payload = vec![0; length];
+        input.read_exact(&mut payload).map_err(io)?;
+        Ok(Some(Frame { kind, payload }))
+    }
+}
+
+/// Cuts a stream of record batches into frames of one kind.
+pub struct ColumnWriter {
+    kind: Kind,
+    stream: StreamWriter<Vec<u8>>,
+}
+
+impl ColumnWriter {
+    pub fn new(kind: Kind, schema: &Schema) -> Result<Self> {
+        Ok(ColumnWriter { kind, stream: StreamWriter::try_new(Vec::new(), schema)? })
+    }
+
+    /// The frames that carry one batch.
+    pub fn write(&mut self, batch: &RecordBatch) -> Result<Vec<Frame>> {
+        self.stream.write(batch)?;
+        let bytes = std::mem::take(self.stream.get_mut());
+        Ok(cut(self.kind, bytes, MAX_FRAME))
+    }
+}
+
+/// Puts the frames of a [`ColumnWriter`] together again.
+#[derive(Default)]
+pub struct ColumnReader {
+    decoder: StreamDecoder,
+}
+
+impl ColumnReader {
+    pub fn new() -> Self {
+        ColumnReader::default()
+    }
+
+    /// The batches that this frame completes: none, one or several.
+    pub fn read(&mut self, frame: Frame) -> Result<Vec<RecordBatch>> {
+        let mut buffer = Buffer::from_vec(frame.payload);
+        let mut batches = Vec::new();
+        while !buffer.is_empty() {
+            if let Some(batch) = self.decoder.decode(&mut buffer)? {
+                batches.push(batch);
+            }
+        }
+        Ok(batches)
+    }
+}
+
+/// Frames of at most `size` bytes that carry `bytes`; none for no bytes.
+pub fn cut(kind: Kind, bytes: Vec<u8>, size: usize) -> Vec<Frame> {
+    if bytes.is_empty() {
+        return Vec::new();
+    }
+    if bytes.len() <= size {
+        return vec![Frame { kind, payload: bytes }];
+    }
+    bytes.chunks(size).map(|chunk| Frame { kind, payload: chunk.to_vec() }).collect()
+}
