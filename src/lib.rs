@@ -1,1 +1,60 @@
-// x
+//! persona learns who a database's users are from the event tables that are already there.
+//!
+//! SQL goes in at the top and rows come out at the bottom:
+//!
+//! - [`api`]       the SQL surface, a file per noun
+//! - [`catalog`]   typed rows of our own tables, and the only SQL about them
+//! - [`training`]  jobs that end in figures: check, train, evaluate
+//! - [`refresh`]   the job that fills a profile: score, write beside, swap
+//! - [`recommend`] answers from stored vectors
+//! - [`profile`]   the profile table and its companion of item vectors
+//! - [`events`]    a source's table as columns, and the scan into the engine
+//! - [`relation`]  tables and views as SQL sees them
+//! - [`worker`]    the engine, the launcher, and the workers that run jobs
+//! - [`settings`]  every GUC
+//! - [`error`]     one error type, and the only place that knows SQLSTATEs
+//! - [`pg`]        all unsafe code
+//!
+//! What computes is another program, `persona-engine` (src/engine); what both share is `persona_core`
+//! (src/core). Nothing here links libtorch.
+#![deny(unsafe_code)]
+
+mod api;
+mod catalog;
+mod error;
+mod events;
+mod pg;
+mod profile;
+mod recommend;
+mod refresh;
+mod relation;
+mod settings;
+mod training;
+mod worker;
+
+use pgrx::prelude::*;
+
+::pgrx::pg_module_magic!(name, version);
+
+// Tables, then functions, then views, then who may read them.
+extension_sql_file!("../sql/catalog.sql", name = "catalog", bootstrap);
+extension_sql_file!("../sql/views.sql", name = "views", requires = [api::job::running_jobs]);
+extension_sql_file!("../sql/privileges.sql", name = "privileges", finalize);
+
+#[pg_guard]
+pub extern "C-unwind" fn _PG_init() {
+    settings::define();
+    if pg::worker::is_preloading() {
+        pg::shared::init();
+        pg::worker::register_launcher();
+    }
+}
+
+#[cfg(test)]
+pub mod pg_test {
+    pub fn setup(_options: Vec<&str>) {}
+
+    pub fn postgresql_conf_options() -> Vec<&'static str> {
+        vec!["shared_preload_libraries = 'persona'"]
+    }
+}

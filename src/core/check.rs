@@ -1,1 +1,292 @@
-//! placeholder
+//! What `check_source` reports: facts about a source's events, and what would make training fail.
+
+use crate::calendar;
+use crate::events::{Column, Events, NULL};
+use crate::protocol::{Finding, Severity};
+use crate::source::{Clock, SourceSchema};
+use std::cmp::Ordering;
+
+/// Share of events with a value of their own above which a category is likely the key of its rows.
+const ALMOST_ALL: f64 = 0.9;
+
+/// The findings in a fixed order: source, entity, time, then the fields.
+pub fn findings(events: &Events, schema: &SourceSchema) -> Vec<Finding> {
+    let mut findings = source(events);
+    if !events.is_empty() {
+        findings.extend(lengths(events));
+        findings.extend(time(events, schema.clock));
+        findings.push(duplicates(events));
+    }
+    for (i, (field, column)) in schema.fields.iter().zip(&events.columns).enumerate() {
+        findings.extend(values(&field.name, column));
+        findings.extend(infinite(&field.name, events.report.infinite_numbers.get(i).copied().unwrap_or(0)));
+    }
+    findings.extend(no_target(events));
+    findings
+}
+
+fn finding(severity: Severity, subject: &str, finding: &str, value: impl ToString, hint: Option<&str>) -> Finding {
+    Finding {
+        severity,
+        subject: subject.to_string(),
+        finding: finding.to_string(),
+        value: value.to_string(),
+        hint: hint.map(str::to_string),
+    }
+}
+
+fn info(subject: &str, name: &str, value: impl ToString) -> Finding {
+    finding(Severity::Info, subject, name, value, None)
+}
+
+fn source(events: &Events) -> Vec<Finding> {
+    let report = &events.report;
+    let mut findings = vec![info("source", "rows", report.rows)];
+    let aside = [
+        ("entity", "nulls", report.null_entity, "Rows without an entity are set aside."),
+        ("time", "nulls", report.null_time, "Rows without a time are set aside."),
+        ("time", "infinite", report.infinite_time, "Rows whose time is infinite are set aside."),
+    ];
+    for (subject, name, rows, hint) in aside.into_iter().filter(|reason| reason.2 > 0) {
+        findings.push(finding(Severity::Warning, subject, name, rows, Some(hint)));
+    }
+    match events.is_empty() {
+        true => findings.push(finding(
+            Severity::Error,
+            "source",
+            "events",
+            0,
+            Some("Training needs events; insert some first."),
+        )),
+        false => findings.push(info("source", "events", events.len())),
+    }
+    findings
+}
+
+fn lengths(events: &Events) -> Vec<Finding> {
+    let mut lengths: Vec<usize> = events.offsets.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    lengths.sort_unstable();
+    let quantile = |share: f64| lengths[((lengths.len() - 1) as f64 * share).round() as usize];
+    let (shortest, longest) = (quantile(0.0), quantile(1.0));
+    let value = format!("min {shortest}, median {}, p95 {}, max {longest}", quantile(0.5), quantile(0.95));
+    let (severity, hint) = match longest {
+        1 => (
+            Severity::Error,
+            Some("No entity has two events, so nothing follows anything; check that the entity column names who acts."),
+        ),
+        _ => (Severity::Info, None),
+    };
+    let single = lengths.partition_point(|&length| length == 1);
+    let mut findings =
+        vec![info("entity", "entities", lengths.len()), finding(severity, "entity", "length", value, hint)];
+    if single > 0 {
+        findings.push(info("entity", "single_event", single));
+    }
+    findings
+}
+
+fn time(events: &Events, clock: Clock) -> Vec<Finding> {
+    let text = |at: Option<f64>| match (at, clock) {
+        (None, _) => String::new(),
+        (Some(at), Clock::Number) => at.to_string(),
+        (Some(at), Clock::Timestamp | Clock::Date) => calendar::iso(at),
+    };
+    let mut findings = vec![info("time", "span", format!("{} to {}", text(events.oldest()), text(events.newest())))];
+    if events.oldest() == events.newest() {
+        let hint =
+            "All events have the same time, so their order is the order of the rows and no temporal split is possible.";
+        findings.push(finding(Severity::Error, "time", "constant", text(events.newest()), Some(hint)));
+    }
+    // Rows of a table are in no order, so this says how the table is stored and not that it is wrong.
+    findings.push(info(
+        "time",
+        "clock_order",
+        format!("{} rows arrived after a later event of their entity", events.report.late),
+    ));
+    findings
+}
+
+fn duplicates(events: &Events) -> Finding {
+    let hint = "Rows that repeat entity, time and all fields are learned from each time; make the source a view with DISTINCT if they are mistakes.";
+    match count_duplicates(events) {
+        0 => info("source", "duplicates", 0),
+        rows => finding(Severity::Warning, "source", "duplicates", rows, Some(hint)),
+    }
+}
+
+/// Events that repeat another one of the same entity and time in every field.
+fn count_duplicates(events: &Events) -> usize {
+    let mut repeated = 0;
+    for pair in events.offsets.windows(2) {
+        let mut start = pair[0];
+        while start < pair[1] {
+            let same = events.time[start..pair[1]].iter().take_while(|&&at| at == events.time[start]).count();
+            if same > 1 {
+                let mut run: Vec<usize> = (start..start + same).collect();
+                run.sort_unstable_by(|&a, &b| compare(&events.columns, a, b));
+                repeated += run.windows(2).filter(|pair| compare(&events.columns, pair[0], pair[1]).is_eq()).count();
+            }
+            start += same;
+        }
+    }
+    repeated
+}
+
+fn compare(columns: &[Column], a: usize, b: usize) -> Ordering {
+    let by_column = |column: &Column| match column {
+        Column::Category { codes, .. } => codes[a].cmp(&codes[b]),
+        Column::Number(numbers) => numbers[a].total_cmp(&numbers[b]),
+    };
+    columns.iter().map(by_column).find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
+}
+
+fn values(name: &str, column: &Column) -> Vec<Finding> {
+    let (rows, nulls, distinct, varies) = match column {
+        Column::Category { codes, values } => {
+            let nulls = codes.iter().filter(|&&code| code == NULL).count();
+            (codes.len(), nulls, Some(values.len()), values.len() > 1)
+        }
+        Column::Number(numbers) => {
+            let nulls = numbers.iter().filter(|number| number.is_nan()).count();
+            let mut known = numbers.iter().filter(|number| !number.is_nan());
+            let first = known.next();
+            (numbers.len(), nulls, None, known.any(|number| Some(number) != first))
+        }
+    };
+    let mut findings = Vec::new();
+    if nulls == rows && rows > 0 {
+        findings.push(finding(
+            Severity::Warning,
+            name,
+            "nulls",
+            nulls,
+            Some("All values are NULL: the field is left out, and cannot be predicted."),
+        ));
+        return findings;
+    }
+    findings.push(info(name, "nulls", nulls));
+    findings.extend(distinct.map(|distinct| info(name, "distinct", distinct)));
+    if !varies && rows > 0 {
+        findings.push(finding(
+            Severity::Warning,
+            name,
+            "constant",
+            1,
+            Some("The field has only one value, and cannot be predicted."),
+        ));
+    }
+    if distinct.is_some_and(|distinct| distinct > 1 && distinct as f64 > ALMOST_ALL * (rows - nulls) as f64) {
+        let hint =
+            "Almost every event has a value of its own, which teaches nothing; choose a column whose values repeat.";
+        findings.push(finding(Severity::Warning, name, "unique", distinct.unwrap_or(0), Some(hint)));
+    }
+    findings
+}
+
+fn infinite(name: &str, rows: u64) -> Option<Finding> {
+    let hint = "Numbers that are not finite in single precision count as NULL.";
+    (rows > 0).then(|| finding(Severity::Warning, name, "infinite", rows, Some(hint)))
+}
+
+/// Without a category of two values there is nothing to predict.
+fn no_target(events: &Events) -> Option<Finding> {
+    let can = |column: &Column| matches!(column, Column::Category { values, .. } if values.len() > 1);
+    let hint = "Predicting the next event needs a field of kind category with at least two values; declare one in create_source.";
+    let none = !events.is_empty() && !events.columns.iter().any(can);
+    none.then(|| finding(Severity::Error, "source", "targets", 0, Some(hint)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::{Keys, Report, Values};
+    use crate::source::{Field, FieldKind, KeyType, ValueType};
+
+    fn schema(clock: Clock) -> SourceSchema {
+        let field = |name: &str, kind, value| Field { name: name.into(), kind, value, min_count: 1 };
+        SourceSchema {
+            key: KeyType::Integer,
+            clock,
+            fields: vec![
+                field("item", FieldKind::Category, ValueType::Integer),
+                field("price", FieldKind::Number, ValueType::Number),
+            ],
+        }
+    }
+
+    /// Two entities; events 1 and 3 of the first one are the same.
+    fn events() -> Events {
+        let day = 86_400e6;
+        Events {
+            keys: Keys::Integer(vec![1, 2]),
+            offsets: vec![0, 5, 6],
+            time: [0.0, 1.0, 1.0, 1.0, 2.0, 3.0].map(|at| at * day).to_vec(),
+            columns: vec![
+                Column::Category { codes: vec![0, 1, 0, 1, NULL, 1], values: Values::Integer(vec![7, 9]) },
+                Column::Number(vec![1.0, f32::NAN, 2.0, f32::NAN, 1.0, 1.0]),
+            ],
+            report: Report {
+                rows: 9,
+                null_entity: 2,
+                infinite_time: 1,
+                late: 4,
+                infinite_numbers: vec![0, 1],
+                ..Report::default()
+            },
+        }
+    }
+
+    fn lines(findings: &[Finding]) -> Vec<String> {
+        findings.iter().map(|f| format!("{:?} {} {} {}", f.severity, f.subject, f.finding, f.value)).collect()
+    }
+
+    #[test]
+    fn facts_by_hand() {
+        let expected = [
+            "Info source rows 9",
+            "Warning entity nulls 2",
+            "Warning time infinite 1",
+            "Info source events 6",
+            "Info entity entities 2",
+            "Info entity length min 1, median 5, p95 5, max 5",
+            "Info entity single_event 1",
+            "Info time span 1970-01-01T00:00:00Z to 1970-01-04T00:00:00Z",
+            "Info time clock_order 4 rows arrived after a later event of their entity",
+            "Warning source duplicates 1",
+            "Info item nulls 1",
+            "Info item distinct 2",
+            "Info price nulls 2",
+            "Warning price infinite 1",
+        ];
+        assert_eq!(lines(&findings(&events(), &schema(Clock::Timestamp))), expected);
+    }
+
+    #[test]
+    fn what_makes_training_fail_is_an_error() {
+        let errors = |events: &Events| -> Vec<String> {
+            let mut findings = findings(events, &schema(Clock::Number));
+            findings.retain(|finding| finding.severity == Severity::Error);
+            assert!(findings.iter().all(|finding| finding.hint.is_some()));
+            lines(&findings)
+        };
+        assert_eq!(errors(&events()), [""; 0]);
+        let single = Events { offsets: (0..7).collect(), ..events() };
+        assert_eq!(errors(&single), ["Error entity length min 1, median 1, p95 1, max 1"]);
+        let standing = Events { time: vec![1.5; 6], ..events() };
+        assert_eq!(errors(&standing), ["Error time constant 1.5"]);
+        let constant = Column::Category { codes: vec![0; 6], values: Values::Integer(vec![7]) };
+        let nothing = Events { columns: vec![constant, Column::Number(vec![f32::NAN; 6])], ..events() };
+        assert_eq!(errors(&nothing), ["Error source targets 0"]);
+        let column = Column::Category { codes: vec![], values: Values::Integer(vec![]) };
+        let (keys, columns) = (Keys::Integer(vec![]), vec![column, Column::Number(vec![])]);
+        let empty = Events { keys, offsets: vec![0], time: vec![], columns, report: Report::default() };
+        assert_eq!(errors(&empty), ["Error source events 0"]);
+    }
+
+    #[test]
+    fn values_that_never_repeat_are_a_warning() {
+        let mut events = events();
+        events.columns[0] = Column::Category { codes: (0..6).collect(), values: Values::Integer((0..6).collect()) };
+        assert!(lines(&findings(&events, &schema(Clock::Date))).contains(&"Warning item unique 6".to_string()));
+    }
+}

@@ -1,1 +1,150 @@
-//! placeholder
+//! What a model sees of events: statistics fitted in training, and their replay.
+//!
+//! A category becomes codes by a [`Vocabulary`], a number is scaled by a [`Scale`], and the clock
+//! gives [`TimeFeatures`]. [`Fitted`] holds all of it and is stored with the version, so scoring
+//! sees exactly what training saw. Vocabularies come from all events, so that every item can be
+//! ranked; all other statistics come from training events only.
+
+mod encode;
+mod fit;
+mod scale;
+mod stored;
+mod time;
+mod vocabulary;
+
+pub use fit::known_targets;
+pub use scale::Scale;
+pub use time::{GAP_CODES, TimeFeatures};
+pub use vocabulary::Vocabulary;
+
+use crate::events::Keys;
+
+/// The code of NULL.
+pub const MISSING: u32 = 0;
+/// The code of values that are rarer than the field's `min_count`, or new since training.
+pub const UNKNOWN: u32 = 1;
+/// The first value's code: item index = code - `FIRST`.
+pub const FIRST: u32 = 2;
+
+/// What is known of one field.
+#[derive(Clone, Debug, PartialEq)]
+pub enum FieldState {
+    Category(Vocabulary),
+    Number(Scale),
+    /// Left out, with the reason: `has only one value`, `is all NULL`. Never the target.
+    Dropped(String),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct FittedField {
+    pub name: String,
+    pub state: FieldState,
+}
+
+/// Everything that was fitted to a source's events.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fitted {
+    /// In the order of the source's fields.
+    pub fields: Vec<FittedField>,
+    pub time: TimeFeatures,
+    /// Index of the predicted field in `fields`.
+    pub target: usize,
+    /// Cut-offs of the temporal split, to be set by whoever split the events.
+    pub cutoffs: Option<(f64, f64)>,
+}
+
+impl Fitted {
+    /// The items: values of the target field.
+    pub fn target_vocabulary(&self) -> &Vocabulary {
+        match &self.fields[self.target].state {
+            FieldState::Category(vocabulary) => vocabulary,
+            // `fit` and `read` refuse any other target.
+            state => unreachable!("the target is a category, not {state:?}"),
+        }
+    }
+
+    /// A sentence for each field that was left out.
+    pub fn notes(&self) -> Vec<String> {
+        let note = |field: &FittedField| match &field.state {
+            FieldState::Dropped(reason) => Some(format!("Field \"{}\" is left out: it {reason}.", field.name)),
+            _ => None,
+        };
+        self.fields.iter().filter_map(note).collect()
+    }
+}
+
+/// Events as a model sees them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Encoded {
+    pub keys: Keys,
+    /// Entity `i` has the events `offsets[i]..offsets[i + 1]`.
+    pub offsets: Vec<usize>,
+    /// Microseconds since 1970, or the clock's own unit.
+    pub time: Vec<f64>,
+    /// Fields in the source's order without those left out, then the time features in use.
+    pub inputs: Vec<Input>,
+    /// Index of the predicted field in `inputs`; always a category.
+    pub target: usize,
+}
+
+/// One input of a model, with a value for each event.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// `size` is the number of codes, with [`MISSING`] and [`UNKNOWN`].
+    Category { name: String, codes: Vec<u32>, size: usize },
+    /// Scaled; NaN is NULL.
+    Number { name: String, values: Vec<f32> },
+}
+
+impl Input {
+    pub fn name(&self) -> &str {
+        match self {
+            Input::Category { name, .. } | Input::Number { name, .. } => name,
+        }
+    }
+}
+
+impl Encoded {
+    /// Number of events.
+    pub fn len(&self) -> usize {
+        self.time.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.time.is_empty()
+    }
+
+    pub fn entities(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// The target's code of each event.
+    pub fn target_codes(&self) -> &[u32] {
+        self.target_input().0
+    }
+
+    /// Number of items that are ranked.
+    pub fn items(&self) -> usize {
+        self.target_input().1 - FIRST as usize
+    }
+
+    /// Time of the entity's first event.
+    pub fn first(&self, entity: usize) -> f64 {
+        self.time[self.offsets[entity]]
+    }
+
+    /// Time of the entity's last event.
+    pub fn last(&self, entity: usize) -> f64 {
+        self.time[self.offsets[entity + 1] - 1]
+    }
+
+    fn target_input(&self) -> (&[u32], usize) {
+        match &self.inputs[self.target] {
+            Input::Category { codes, size, .. } => (codes, *size),
+            Input::Number { name, .. } => unreachable!("the target {name} is a category"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -12,12 +12,14 @@
 //! - [`transitions`] the counting model: decayed item-to-item transitions
 //! - [`metrics`]   ranks to HR, NDCG, MRR and coverage, with bootstrap intervals
 //! - [`artifact`]  one trained version as safetensors
+//! - [`calendar`]  hours, weekdays and months of a time
 //! - [`check`]     what `check_source` reports
 //! - [`error`]     one error for all of it, ready for SQL
 #![forbid(unsafe_code)]
 
 pub mod artifact;
 pub mod batch;
+pub mod calendar;
 pub mod check;
 pub mod error;
 pub mod events;

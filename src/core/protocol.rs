@@ -22,6 +22,7 @@ use arrow_ipc::writer::StreamWriter;
 use arrow_schema::Schema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::io::{self, Read, Write};
+use std::panic::{self, AssertUnwindSafe};
 
 /// Raised by every change that an older peer would misread.
 pub const VERSION: u32 = 1;
@@ -299,8 +300,14 @@ impl ColumnReader {
         ColumnReader::default()
     }
 
-    /// The batches that this frame completes: none, one or several.
+    /// The batches that this frame completes: none, one or several. After an error the stream is lost.
     pub fn read(&mut self, frame: Frame) -> Result<Vec<RecordBatch>> {
+        // The decoder panics where a damaged header points outside of its message.
+        let decoded = panic::catch_unwind(AssertUnwindSafe(|| self.decode(frame)));
+        decoded.unwrap_or_else(|_| Err(protocol("a column batch is damaged")))
+    }
+
+    fn decode(&mut self, frame: Frame) -> Result<Vec<RecordBatch>> {
         let mut buffer = Buffer::from_vec(frame.payload);
         let mut batches = Vec::new();
         while !buffer.is_empty() {
@@ -322,3 +329,6 @@ pub fn cut(kind: Kind, bytes: Vec<u8>, size: usize) -> Vec<Frame> {
     }
     bytes.chunks(size).map(|chunk| Frame { kind, payload: chunk.to_vec() }).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -114,10 +114,8 @@ impl SourceSchema {
 
     /// Event batches: `entity`, `at`, then each field by its position (`f0`, `f1`, …). All nullable.
     pub fn arrow(&self) -> Arc<ArrowSchema> {
-        let mut columns = vec![
-            ArrowField::new("entity", self.key.arrow(), true),
-            ArrowField::new("at", self.clock.arrow(), true),
-        ];
+        let mut columns =
+            vec![ArrowField::new("entity", self.key.arrow(), true), ArrowField::new("at", self.clock.arrow(), true)];
         for (i, field) in self.fields.iter().enumerate() {
             columns.push(ArrowField::new(format!("f{i}"), field.value.arrow(), true));
         }

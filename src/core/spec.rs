@@ -339,7 +339,9 @@ impl ModelSpec {
         }
         check_device(&t.device)?;
         if self.evaluation.k.is_empty() {
-            return Err(Error::invalid("evaluation.k must name at least one cut-off").hint("The default is [10, 5, 20]."));
+            return Err(
+                Error::invalid("evaluation.k must name at least one cut-off").hint("The default is [10, 5, 20].")
+            );
         }
         for &k in &self.evaluation.k {
             within("evaluation.k", k, 1, 10_000)?;
@@ -385,3 +387,6 @@ fn sentence(text: &str) -> String {
     let tail = chars.as_str().trim_end_matches('.').replace('`', "\"");
     format!("{head}{tail}.")
 }
+
+#[cfg(test)]
+mod tests;

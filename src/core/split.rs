@@ -1,1 +1,217 @@
-//! placeholder
+//! Which events train, which validate, which test.
+//!
+//! An event can be predicted when its target is known, so cases and cut-offs ask `known`. Before
+//! encoding that is [`crate::features::known_targets`]; after, a code of at least
+//! [`crate::features::FIRST`]. Both say the same.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::spec::{Split, Training};
+
+/// One prediction to be judged: event `target`, given the entity's events before `end`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Case {
+    pub entity: usize,
+    /// The history is `offsets[entity]..end`, at least one event.
+    pub end: usize,
+    /// Index of the event to predict; not before `end`.
+    pub target: usize,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Partition {
+    /// By entity: training uses the events `offsets[entity]..train_end[entity]`.
+    pub train_end: Vec<usize>,
+    pub valid: Vec<Case>,
+    pub test: Vec<Case>,
+    /// Temporal split: where validation begins and where the test begins (`f64::MAX` without test).
+    pub cutoffs: Option<(f64, f64)>,
+}
+
+/// Splits the events.
+///
+/// Temporal: the cut-offs are quantiles of all events' times, or those of a stored version. An
+/// entity's case is its first known target within the period; its history is everything before
+/// the period, so test histories include the validation period.
+///
+/// Leave one out: the last known target tests and the known one before it validates; entities
+/// without a history before both only train.
+///
+/// It is an error when nothing is left to train or to validate on; with a stored version's
+/// cut-offs, when there is no case at all.
+pub fn partition(
+    offsets: &[usize],
+    time: &[f64],
+    known: impl Fn(usize) -> bool,
+    training: &Training,
+    cutoffs: Option<(f64, f64)>,
+) -> Result<Partition> {
+    let partition = match training.split {
+        Split::Temporal => temporal(offsets, time, known, cutoffs.unwrap_or_else(|| quantiles(time, training))),
+        Split::LeaveOneOut => leave_one_out(offsets, known),
+    };
+    match cutoffs {
+        None => partition.check_training(offsets)?,
+        Some(_) => partition.check_cases()?,
+    }
+    Ok(partition)
+}
+
+fn temporal(offsets: &[usize], time: &[f64], known: impl Fn(usize) -> bool, cutoffs: (f64, f64)) -> Partition {
+    let mut partition = Partition::with_capacity(offsets.len(), Some(cutoffs));
+    for (entity, pair) in offsets.windows(2).enumerate() {
+        let (start, end) = (pair[0], pair[1]);
+        let before = |cutoff: f64| start + time[start..end].partition_point(|&at| at < cutoff);
+        let (valid, test) = (before(cutoffs.0), before(cutoffs.1));
+        let case = |from: usize, to: usize| {
+            let target = (from..to).find(|&event| known(event)).filter(|_| from > start)?;
+            Some(Case { entity, end: from, target })
+        };
+        partition.train_end.push(valid);
+        partition.valid.extend(case(valid, test));
+        partition.test.extend(case(test, end));
+    }
+    partition
+}
+
+fn leave_one_out(offsets: &[usize], known: impl Fn(usize) -> bool) -> Partition {
+    let mut partition = Partition::with_capacity(offsets.len(), None);
+    for (entity, pair) in offsets.windows(2).enumerate() {
+        let (start, end) = (pair[0], pair[1]);
+        let mut newest = (start..end).rev().filter(|&event| known(event));
+        match (newest.next(), newest.next()) {
+            (Some(test), Some(valid)) if valid > start => {
+                partition.train_end.push(valid);
+                partition.valid.push(Case { entity, end: valid, target: valid });
+                partition.test.push(Case { entity, end: test, target: test });
+            }
+            _ => partition.train_end.push(end),
+        }
+    }
+    partition
+}
+
+/// Times below which lie the shares `1 - valid - test` and `1 - test` of the events.
+fn quantiles(time: &[f64], training: &Training) -> (f64, f64) {
+    let mut sorted = time.to_vec();
+    let mut quantile = |share: f64| {
+        let rank = (share * sorted.len() as f64).round() as usize;
+        match rank < sorted.len() {
+            true => *sorted.select_nth_unstable_by(rank, f64::total_cmp).1,
+            false => f64::MAX,
+        }
+    };
+    (quantile(1.0 - training.valid - training.test), quantile(1.0 - training.test))
+}
+
+impl Partition {
+    fn with_capacity(entities: usize, cutoffs: Option<(f64, f64)>) -> Self {
+        Partition { train_end: Vec::with_capacity(entities), valid: Vec::new(), test: Vec::new(), cutoffs }
+    }
+
+    fn check_training(&self, offsets: &[usize]) -> Result<()> {
+        let trains = self.train_end.iter().zip(offsets).any(|(end, start)| end - start >= 2);
+        let (before, hint) = match self.cutoffs {
+            Some(_) => (
+                " before the validation cut-off",
+                "Lower training.valid and training.test, or choose the split \"leave_one_out\".",
+            ),
+            None => {
+                ("", "Leave one out needs entities with at least three events, and one more than that to train on.")
+            }
+        };
+        let insufficient = |message: String| Err(Error::new(ErrorKind::InsufficientData, message).hint(hint));
+        if !trains {
+            return insufficient(format!("no entity has two events to train on{before}"));
+        }
+        if self.valid.is_empty() {
+            return insufficient("no entity has an event to validate on with a history before it".to_string());
+        }
+        Ok(())
+    }
+
+    fn check_cases(&self) -> Result<()> {
+        match self.valid.is_empty() && self.test.is_empty() {
+            true => Err(Error::new(
+                ErrorKind::InsufficientData,
+                "no entity has an event to evaluate on with a history before it",
+            )
+            .hint("Events are evaluated from the cut-off that the version was trained with; train the model again.")),
+            false => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn case(entity: usize, end: usize, target: usize) -> Case {
+        Case { entity, end, target }
+    }
+
+    fn training(split: Split) -> Training {
+        Training { split, valid: 0.2, test: 0.2, ..Training::default() }
+    }
+
+    /// Three entities over ten times: 0 1 2 6 8 | 3 4 9 | 5 7. Cut-offs at 6 and 8.
+    const OFFSETS: [usize; 4] = [0, 5, 8, 10];
+    const TIME: [f64; 10] = [0.0, 1.0, 2.0, 6.0, 8.0, 3.0, 4.0, 9.0, 5.0, 7.0];
+
+    #[test]
+    fn temporal_cuts_at_two_times() {
+        let split = partition(&OFFSETS, &TIME, |_| true, &training(Split::Temporal), None).unwrap();
+        assert_eq!(split.cutoffs, Some((6.0, 8.0)));
+        assert_eq!(split.train_end, [3, 7, 9]);
+        assert_eq!(split.valid, [case(0, 3, 3), case(2, 9, 9)]);
+        assert_eq!(split.test, [case(0, 4, 4), case(1, 7, 7)]);
+    }
+
+    #[test]
+    fn temporal_passes_over_unknown_targets_but_keeps_the_history() {
+        let offsets = [0, 6];
+        let time = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0];
+        let split =
+            partition(&offsets, &time, |event| event != 2 && event != 4, &training(Split::Temporal), Some((2.0, 4.0)));
+        let split = split.unwrap();
+        assert_eq!(split.valid, [case(0, 2, 3)]);
+        assert_eq!(split.test, [case(0, 4, 5)]);
+    }
+
+    #[test]
+    fn temporal_without_test_share_tests_nothing() {
+        let training = Training { test: 0.0, ..training(Split::Temporal) };
+        let split = partition(&OFFSETS, &TIME, |_| true, &training, None).unwrap();
+        assert_eq!(split.cutoffs, Some((8.0, f64::MAX)));
+        assert_eq!(split.valid, [case(0, 4, 4), case(1, 7, 7)]);
+        assert_eq!(split.test, []);
+    }
+
+    #[test]
+    fn leave_one_out_takes_the_last_two_known_targets() {
+        let training = training(Split::LeaveOneOut);
+        let split = partition(&OFFSETS, &TIME, |_| true, &training, None).unwrap();
+        assert_eq!(split.train_end, [3, 6, 10]);
+        assert_eq!(split.valid, [case(0, 3, 3), case(1, 6, 6)]);
+        assert_eq!(split.test, [case(0, 4, 4), case(1, 7, 7)]);
+        let split = partition(&OFFSETS, &TIME, |event| event != 4, &training, None).unwrap();
+        assert_eq!(split.train_end, [2, 6, 10]);
+        assert_eq!(split.test[0], case(0, 3, 3));
+    }
+
+    #[test]
+    fn too_little_data_says_so() {
+        let temporal = training(Split::Temporal);
+        let error = partition(&[0, 3], &[1.0; 3], |_| true, &temporal, None).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::InsufficientData);
+        assert_eq!(error.message, "no entity has two events to train on before the validation cut-off");
+        let error = partition(&[0, 3], &[1.0, 1.0, 2.0], |_| false, &temporal, None).unwrap_err();
+        assert_eq!(error.message, "no entity has an event to validate on with a history before it");
+        let error = partition(&[0, 3], &[1.0; 3], |_| true, &temporal, Some((2.0, 3.0))).unwrap_err();
+        assert_eq!(error.message, "no entity has an event to evaluate on with a history before it");
+        let one_out = training(Split::LeaveOneOut);
+        let error = partition(&[0, 3], &[1.0; 3], |_| true, &one_out, None).unwrap_err();
+        assert_eq!(error.message, "no entity has two events to train on");
+        let error = partition(&[0, 2, 4], &[1.0; 4], |_| true, &one_out, None).unwrap_err();
+        assert!(error.message.starts_with("no entity has an event to validate on"));
+    }
+}

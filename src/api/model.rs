@@ -1,0 +1,70 @@
+use super::given;
+use crate::catalog::models::Model;
+use crate::catalog::sources::Source;
+use crate::error::Error;
+use crate::events::EventQuery;
+use crate::pg::procedure::Phases;
+use crate::training;
+use crate::worker::job::JobKind;
+use crate::worker::progress::Reporter;
+use persona_core::spec::ModelSpec;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use pgrx::JsonB;
+
+/// Names a specification over a source; it is checked here, as far as it can be without the events.
+#[pg_extern(volatile, parallel_unsafe)]
+fn create_model(name: Option<&str>, source: Option<&str>, spec: Option<JsonB>) -> Result<(), ErrorReport> {
+    let (name, spec) = (given(name, "name")?, given(spec, "spec")?);
+    let source = Source::find(given(source, "source")?)?;
+    let query = EventQuery::of(&source)?;
+    let spec = ModelSpec::parse(&spec.0, &query.schema).map_err(Error::from)?;
+    let full = serde_json::to_value(&spec).map_err(|e| persona_core::Error::invalid(e.to_string())).map_err(Error::from)?;
+    Ok(Model::create(name, source.id, full)?)
+}
+
+/// Trains a new version of a model and makes it live.
+#[pg_extern(sql = "CREATE PROCEDURE train(model text) LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';")]
+fn train(model: Option<&str>, fcinfo: pg_sys::FunctionCallInfo) -> Result<(), ErrorReport> {
+    let model = given(model, "model")?.to_string();
+    let mut reporter = Reporter::foreground("train", &model);
+    let phases = Phases::of_call(fcinfo);
+    JobKind::Train.run(&model, &phases, &mut reporter)?;
+    phases.finish();
+    Ok(())
+}
+
+/// The live version's figures on the events as they are now.
+#[pg_extern(volatile, parallel_unsafe)]
+#[allow(clippy::type_complexity)]
+fn evaluate(
+    model: Option<&str>,
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(split, String),
+            name!(metric, String),
+            name!(value, f64),
+            name!(low, Option<f64>),
+            name!(high, Option<f64>),
+        ),
+    >,
+    ErrorReport,
+> {
+    let model = given(model, "model")?;
+    let metrics = training::evaluate(model, &mut Reporter::foreground("evaluate", model))?;
+    Ok(TableIterator::new(metrics.into_iter().map(|m| (m.split, m.metric, m.value, m.low, m.high))))
+}
+
+/// Lets another version answer to an alias; profiles use the alias "live".
+#[pg_extern(volatile, parallel_unsafe)]
+fn set_alias(model: Option<&str>, alias: Option<&str>, version: Option<i32>) -> Result<(), ErrorReport> {
+    Ok(Model::find(given(model, "model")?)?.set_alias(given(alias, "alias")?, given(version, "version")?)?)
+}
+
+/// Drops a model with its versions, weights and metrics.
+#[pg_extern(volatile, parallel_unsafe)]
+fn drop_model(name: Option<&str>) -> Result<(), ErrorReport> {
+    Ok(Model::drop(given(name, "name")?)?)
+}

@@ -1,0 +1,137 @@
+use super::given;
+use crate::catalog::sources::{Declared, Source};
+use crate::error::{Code, Error, Result};
+use crate::events::{self, EventQuery};
+use crate::pg::regclass::Regclass;
+use crate::relation::Relation;
+use crate::training;
+use crate::worker::progress::Reporter;
+use persona_core::protocol::Severity;
+use persona_core::source::FieldKind;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use pgrx::{JsonB, default};
+use serde::Deserialize;
+
+/// Declares where events are and what their columns mean. Without `fields` they are inferred.
+#[pg_extern(volatile, parallel_unsafe)]
+fn create_source(
+    name: Option<&str>,
+    events: Option<Regclass>,
+    entity: Option<&str>,
+    at: Option<&str>,
+    fields: default!(Option<JsonB>, "NULL"),
+) -> Result<(), ErrorReport> {
+    let (name, events) = (given(name, "name")?, given(events, "events")?);
+    let (entity, at) = (given(entity, "entity")?, given(at, "at")?);
+    let relation = Relation::open(events.0, "event table")?;
+    readable(&relation)?;
+    let declared = match fields {
+        Some(fields) => declare(fields.0)?,
+        None => infer(&relation, entity, at),
+    };
+    distinct(entity, at, &declared)?;
+    EventQuery::over(&relation, entity, at, &declared)?;
+    Ok(Source::create(name, events.0, entity, at, &declared)?)
+}
+
+/// What is in a source's events, and what would make training fail.
+#[pg_extern(volatile, parallel_unsafe)]
+#[allow(clippy::type_complexity)]
+fn check_source(
+    name: Option<&str>,
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(severity, String),
+            name!(subject, String),
+            name!(finding, String),
+            name!(value, String),
+            name!(hint, Option<String>),
+        ),
+    >,
+    ErrorReport,
+> {
+    let name = given(name, "name")?;
+    let findings = training::check(name, &mut Reporter::foreground("check", name))?;
+    Ok(TableIterator::new(findings.into_iter().map(|f| (severity(f.severity), f.subject, f.finding, f.value, f.hint))))
+}
+
+/// Forgets a source that no model uses.
+#[pg_extern(volatile, parallel_unsafe)]
+fn drop_source(name: Option<&str>) -> Result<(), ErrorReport> {
+    Ok(Source::drop(given(name, "name")?)?)
+}
+
+fn severity(severity: Severity) -> String {
+    match severity {
+        Severity::Info => "info",
+        Severity::Warning => "warning",
+        Severity::Error => "error",
+    }
+    .to_string()
+}
+
+fn readable(relation: &Relation) -> Result<()> {
+    match relation.kind {
+        'r' | 'p' | 'v' | 'm' | 'f' => Ok(()),
+        _ => Err(Error::new(Code::WrongObjectType, format!("\"{}\" is not a table or view", relation.name))),
+    }
+}
+
+/// A field in jsonb: its kind alone, or with options.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum FieldJson {
+    Kind(FieldKind),
+    Detailed(Detailed),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Detailed {
+    kind: FieldKind,
+    #[serde(default = "one")]
+    min_count: u32,
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn declare(fields: serde_json::Value) -> Result<Vec<Declared>> {
+    const HINT: &str = "Each field is \"category\", \"number\", or an object such as {\"kind\": \"category\", \"min_count\": 5}.";
+    let serde_json::Value::Object(fields) = fields else {
+        return Err(Error::new(Code::InvalidParameter, "fields must be a JSON object of column names").hint(HINT));
+    };
+    if fields.is_empty() {
+        return Err(Error::new(Code::InvalidParameter, "fields names no column").hint(HINT));
+    }
+    let field = |(name, json): (String, serde_json::Value)| match serde_json::from_value(json.clone()) {
+        Ok(FieldJson::Kind(kind)) => Ok(Declared { name, kind, min_count: 1 }),
+        Ok(FieldJson::Detailed(d)) => Ok(Declared { name, kind: d.kind, min_count: d.min_count }),
+        Err(_) => Err(Error::new(Code::InvalidParameter, format!("invalid field \"{name}\": {json}")).hint(HINT)),
+    };
+    fields.into_iter().map(field).collect()
+}
+
+fn infer(relation: &Relation, entity: &str, at: &str) -> Vec<Declared> {
+    let declared = events::infer_fields(relation, entity, at);
+    let list: Vec<_> = declared
+        .iter()
+        .map(|field| format!("{} {}", field.name, if field.kind == FieldKind::Category { "category" } else { "number" }))
+        .collect();
+    pgrx::notice!("fields inferred from types and statistics: {}", list.join(", "));
+    declared
+}
+
+/// One column has one meaning.
+fn distinct(entity: &str, at: &str, declared: &[Declared]) -> Result<()> {
+    let twice = if entity == at { Some(entity) } else { declared.iter().map(|f| f.name.as_str()).find(|n| *n == entity || *n == at) };
+    match twice {
+        None => Ok(()),
+        Some(name) => Err(Error::new(Code::InvalidParameter, format!("column \"{name}\" is used twice"))
+            .hint("Entity, time and fields are different columns; features of the time come by themselves.")),
+    }
+}

@@ -1,0 +1,108 @@
+//! `persona.models` and `persona.aliases`.
+
+use super::*;
+use crate::pg::identity::current_user;
+use pgrx::JsonB;
+
+#[derive(Clone, Debug)]
+pub struct Model {
+    pub id: i64,
+    pub name: String,
+    pub owner: Oid,
+    pub source_id: i64,
+    pub spec: serde_json::Value,
+}
+
+const COLUMNS: &str = "model_id, name, owner::oid, source_id, spec";
+
+fn read(row: &SpiHeapTupleData) -> Result<Model> {
+    Ok(Model {
+        id: present(row.get(1)?, "model_id")?,
+        name: present(row.get(2)?, "name")?,
+        owner: present(row.get(3)?, "owner")?,
+        source_id: present(row.get(4)?, "source_id")?,
+        spec: present(row.get::<JsonB>(5)?, "spec")?.0,
+    })
+}
+
+impl Model {
+    /// A model that the current user may use.
+    pub fn find(name: &str) -> Result<Model> {
+        let sql = format!("SELECT {COLUMNS} FROM persona.models WHERE name = $1");
+        match one(&sql, &[name.into()], read)? {
+            None => Err(unknown("model", name, names("SELECT name, owner::oid FROM persona.models ORDER BY name LIMIT 20")?)),
+            Some(model) => must_own(model.owner, "model", name).map(|()| model),
+        }
+    }
+
+    /// The model of a profile that the caller has found already.
+    pub fn by_id(id: i64) -> Result<Model> {
+        let sql = format!("SELECT {COLUMNS} FROM persona.models WHERE model_id = $1");
+        one(&sql, &[id.into()], read)?.ok_or_else(|| unknown("model", &id.to_string(), Vec::new()))
+    }
+
+    pub fn create(name: &str, source_id: i64, spec: serde_json::Value) -> Result<()> {
+        valid_name("model", name)?;
+        let exists = one("SELECT 1 FROM persona.models WHERE name = $1", &[name.into()], |_| Ok(()))?.is_some();
+        not_duplicate("model", name, exists)?;
+        run(
+            "INSERT INTO persona.models (name, owner, source_id, spec) VALUES ($1, $2, $3, $4)",
+            &[name.into(), current_user().into(), source_id.into(), JsonB(spec).into()],
+        )?;
+        Ok(())
+    }
+
+    /// Drops the model with its versions, weights and metrics.
+    pub fn drop(name: &str) -> Result<()> {
+        let model = Model::find(name)?;
+        super::profiles::forget_dropped()?;
+        let profiles = all("SELECT profile::text FROM persona.profiles WHERE model_id = $1", &[model.id.into()], |row| {
+            present(row.get::<String>(1)?, "profile")
+        })?;
+        if !profiles.is_empty() {
+            return Err(Error::new(Code::ObjectInUse, format!("model \"{name}\" is used by profiles"))
+                .detail(format!("Profiles: {}.", profiles.join(", ")))
+                .hint("Drop them first with persona.drop_profile."));
+        }
+        run("DELETE FROM persona.models WHERE model_id = $1", &[model.id.into()])?;
+        Ok(())
+    }
+
+    /// The version that an alias names.
+    pub fn alias(&self, alias: &str) -> Result<Option<i32>> {
+        one(
+            "SELECT version FROM persona.aliases WHERE model_id = $1 AND alias = $2",
+            &[self.id.into(), alias.into()],
+            |row| present(row.get(1)?, "version"),
+        )
+    }
+
+    /// The version that profiles use.
+    pub fn live(&self) -> Result<i32> {
+        self.alias("live")?.ok_or_else(|| {
+            Error::new(Code::NotInPrerequisiteState, format!("model \"{}\" has not been trained", self.name))
+                .hint(format!("Train it with CALL persona.train({}).", pgrx::spi::quote_literal(&self.name)))
+        })
+    }
+
+    pub fn set_alias(&self, alias: &str, version: i32) -> Result<()> {
+        let known = one(
+            "SELECT 1 FROM persona.versions WHERE model_id = $1 AND version = $2",
+            &[self.id.into(), version.into()],
+            |_| Ok(()),
+        )?;
+        if known.is_none() {
+            return Err(Error::new(
+                Code::UndefinedObject,
+                format!("version {version} of model \"{}\" does not exist", self.name),
+            )
+            .hint("The versions are in persona.versions."));
+        }
+        run(
+            "INSERT INTO persona.aliases (model_id, alias, version, owner) VALUES ($1, $2, $3, $4) \
+             ON CONFLICT (model_id, alias) DO UPDATE SET version = excluded.version",
+            &[self.id.into(), alias.into(), version.into(), self.owner.into()],
+        )?;
+        Ok(())
+    }
+}

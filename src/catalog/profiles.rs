@@ -1,0 +1,66 @@
+//! `persona.profiles`.
+
+use super::models::Model;
+use super::*;
+use crate::pg::identity::current_user;
+use pgrx::JsonB;
+
+#[derive(Clone, Debug)]
+pub struct Profile {
+    pub profile: Oid,
+    pub items: Oid,
+    pub model_id: i64,
+    pub version: Option<i32>,
+}
+
+impl Profile {
+    /// By the table's OID. Who may read it is the table's own matter.
+    pub fn find(profile: Oid, name: &str) -> Result<Profile> {
+        one(
+            "SELECT profile::oid, items::oid, model_id, version FROM persona.profiles WHERE profile = $1",
+            &[profile.into()],
+            |row| {
+                Ok(Profile {
+                    profile: present(row.get(1)?, "profile")?,
+                    items: present(row.get(2)?, "items")?,
+                    model_id: present(row.get(3)?, "model_id")?,
+                    version: row.get(4)?,
+                })
+            },
+        )?
+        .ok_or_else(|| {
+            Error::new(Code::WrongObjectType, format!("\"{name}\" is not a profile"))
+                .hint("Create one with persona.create_profile; the profiles are in persona.profiles.")
+        })
+    }
+
+    pub fn create(profile: Oid, items: Oid, model: &Model, options: serde_json::Value) -> Result<()> {
+        run(
+            "INSERT INTO persona.profiles (profile, items, model_id, owner, options) VALUES ($1, $2, $3, $4, $5)",
+            &[profile.into(), items.into(), model.id.into(), current_user().into(), JsonB(options).into()],
+        )?;
+        Ok(())
+    }
+
+    pub fn refreshed(&self, version: i32) -> Result<()> {
+        run(
+            "UPDATE persona.profiles SET version = $2, refreshed_at = pg_catalog.now() WHERE profile = $1",
+            &[self.profile.into(), version.into()],
+        )?;
+        Ok(())
+    }
+
+    pub fn forget(&self) -> Result<()> {
+        run("DELETE FROM persona.profiles WHERE profile = $1", &[self.profile.into()])?;
+        Ok(())
+    }
+}
+
+/// Removes the rows of profiles whose tables were dropped by DROP TABLE.
+pub fn forget_dropped() -> Result<()> {
+    run(
+        "DELETE FROM persona.profiles p WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = p.profile)",
+        &[],
+    )?;
+    Ok(())
+}

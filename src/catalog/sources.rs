@@ -1,0 +1,86 @@
+//! `persona.sources`.
+
+use super::*;
+use crate::pg::identity::current_user;
+use persona_core::source::FieldKind;
+use pgrx::JsonB;
+use serde::{Deserialize, Serialize};
+
+/// A field as declared or inferred; its type is looked up in the table each time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Declared {
+    pub name: String,
+    pub kind: FieldKind,
+    pub min_count: u32,
+}
+
+#[derive(Clone, Debug)]
+pub struct Source {
+    pub id: i64,
+    pub name: String,
+    pub events: Oid,
+    pub entity: String,
+    pub at: String,
+    pub fields: Vec<Declared>,
+}
+
+const COLUMNS: &str = "source_id, name, owner::oid, events::oid, entity::text, at::text, fields";
+
+fn read(row: &SpiHeapTupleData) -> Result<(Source, Oid)> {
+    let fields = present(row.get::<JsonB>(7)?, "fields")?;
+    let fields = serde_json::from_value(fields.0)
+        .map_err(|e| Error::new(Code::InvalidData, format!("could not read a source's fields: {e}")))?;
+    let source = Source {
+        id: present(row.get(1)?, "source_id")?,
+        name: present(row.get(2)?, "name")?,
+        events: present(row.get(4)?, "events")?,
+        entity: present(row.get(5)?, "entity")?,
+        at: present(row.get(6)?, "at")?,
+        fields,
+    };
+    Ok((source, present(row.get(3)?, "owner")?))
+}
+
+impl Source {
+    /// A source that the current user may use.
+    pub fn find(name: &str) -> Result<Source> {
+        let sql = format!("SELECT {COLUMNS} FROM persona.sources WHERE name = $1");
+        match one(&sql, &[name.into()], read)? {
+            None => Err(unknown("source", name, names("SELECT name, owner::oid FROM persona.sources ORDER BY name LIMIT 20")?)),
+            Some((source, owner)) => must_own(owner, "source", name).map(|()| source),
+        }
+    }
+
+    /// The source of a model that the caller has found already.
+    pub fn by_id(id: i64) -> Result<Source> {
+        let sql = format!("SELECT {COLUMNS} FROM persona.sources WHERE source_id = $1");
+        let found = one(&sql, &[id.into()], read)?;
+        found.map(|(source, _)| source).ok_or_else(|| unknown("source", &id.to_string(), Vec::new()))
+    }
+
+    pub fn create(name: &str, events: Oid, entity: &str, at: &str, fields: &[Declared]) -> Result<()> {
+        valid_name("source", name)?;
+        let exists = one("SELECT 1 FROM persona.sources WHERE name = $1", &[name.into()], |_| Ok(()))?.is_some();
+        not_duplicate("source", name, exists)?;
+        let fields = serde_json::to_value(fields).map_err(|e| Error::new(Code::InvalidParameter, e.to_string()))?;
+        run(
+            "INSERT INTO persona.sources (name, owner, events, entity, at, fields) VALUES ($1, $2, $3, $4, $5, $6)",
+            &[name.into(), current_user().into(), events.into(), entity.into(), at.into(), JsonB(fields).into()],
+        )?;
+        Ok(())
+    }
+
+    pub fn drop(name: &str) -> Result<()> {
+        let source = Source::find(name)?;
+        let models = all("SELECT name FROM persona.models WHERE source_id = $1", &[source.id.into()], |row| {
+            Ok(format!("\"{}\"", present(row.get::<String>(1)?, "name")?))
+        })?;
+        if !models.is_empty() {
+            return Err(Error::new(Code::ObjectInUse, format!("source \"{name}\" is used by models"))
+                .detail(format!("Models: {}.", models.join(", ")))
+                .hint("Drop them first with persona.drop_model."));
+        }
+        run("DELETE FROM persona.sources WHERE source_id = $1", &[source.id.into()])?;
+        Ok(())
+    }
+}

@@ -1,0 +1,124 @@
+//! `persona.versions`, `persona.weights` and `persona.metrics`: what training made.
+
+use super::models::Model;
+use super::*;
+use persona_core::protocol::{Metric, Outcome};
+use persona_core::source::SourceSchema;
+use persona_core::spec::ModelSpec;
+use pgrx::JsonB;
+
+#[derive(Clone, Debug)]
+pub struct Version {
+    pub number: i32,
+    pub spec: ModelSpec,
+    pub source: SourceSchema,
+}
+
+fn json<T: serde::Serialize>(value: &T) -> Result<JsonB> {
+    serde_json::to_value(value).map(JsonB).map_err(|e| Error::new(Code::InvalidData, e.to_string()))
+}
+
+fn parse<T: serde::de::DeserializeOwned>(value: JsonB, what: &str) -> Result<T> {
+    serde_json::from_value(value.0).map_err(|e| Error::new(Code::InvalidData, format!("could not read a version's {what}: {e}")))
+}
+
+impl Version {
+    pub fn find(model: &Model, number: i32) -> Result<Version> {
+        one(
+            "SELECT version, spec, fields FROM persona.versions WHERE model_id = $1 AND version = $2",
+            &[model.id.into(), number.into()],
+            |row| {
+                Ok(Version {
+                    number: present(row.get(1)?, "version")?,
+                    spec: parse(present(row.get(2)?, "spec")?, "specification")?,
+                    source: parse(present(row.get(3)?, "fields")?, "fields")?,
+                })
+            },
+        )?
+        .ok_or_else(|| Error::new(Code::UndefinedObject, format!("version {number} of model \"{}\" does not exist", model.name)))
+    }
+
+    /// The number of the next version. Until this transaction ends, other trainings of the model wait here.
+    pub fn next(model: &Model) -> Result<i32> {
+        let locked = run("SELECT 1 FROM persona.models WHERE model_id = $1 FOR UPDATE", &[model.id.into()])?;
+        if locked == 0 {
+            return Err(Error::new(Code::UndefinedObject, format!("model \"{}\" was dropped while it was trained", model.name)));
+        }
+        let number = one(
+            "SELECT coalesce(max(version), 0) + 1 FROM persona.versions WHERE model_id = $1",
+            &[model.id.into()],
+            |row| present(row.get(1)?, "version"),
+        )?;
+        present(number, "version")
+    }
+
+    /// Adds a version whose weights are stored already.
+    pub fn create(
+        model: &Model,
+        number: i32,
+        spec: &ModelSpec,
+        source: &SourceSchema,
+        outcome: &Outcome,
+        as_of: Option<&str>,
+    ) -> Result<()> {
+        let libraries = serde_json::json!({ "persona": env!("CARGO_PKG_VERSION"), "libtorch": outcome.libtorch });
+        run(
+            "INSERT INTO persona.versions (model_id, version, owner, spec, fields, fingerprint, as_of, seed, events, \
+                 entities, items, parameters, device, \"precision\", libraries, seconds, notes) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
+            &[
+                model.id.into(),
+                number.into(),
+                model.owner.into(),
+                json(spec)?.into(),
+                json(source)?.into(),
+                outcome.fingerprint.as_str().into(),
+                as_of.into(),
+                (spec.training.seed as i64).into(),
+                (outcome.events as i64).into(),
+                (outcome.entities as i64).into(),
+                (outcome.items as i64).into(),
+                (outcome.parameters as i64).into(),
+                outcome.device.as_str().into(),
+                outcome.precision.as_str().into(),
+                JsonB(libraries).into(),
+                JsonB(serde_json::Value::Object(seconds(outcome))).into(),
+                outcome.notes.clone().into(),
+            ],
+        )?;
+        Ok(())
+    }
+
+    pub fn add_chunk(model: &Model, version: i32, chunk: i32, bytes: &[u8]) -> Result<()> {
+        run(
+            "INSERT INTO persona.weights (model_id, version, chunk, owner, bytes) VALUES ($1, $2, $3, $4, $5)",
+            &[model.id.into(), version.into(), chunk.into(), model.owner.into(), bytes.into()],
+        )?;
+        Ok(())
+    }
+
+    /// One chunk of the version's artifact; `None` after the last.
+    pub fn chunk(model: &Model, version: i32, chunk: i32) -> Result<Option<Vec<u8>>> {
+        one(
+            "SELECT bytes FROM persona.weights WHERE model_id = $1 AND version = $2 AND chunk = $3",
+            &[model.id.into(), version.into(), chunk.into()],
+            |row| present(row.get(1)?, "bytes"),
+        )
+    }
+
+    pub fn add_metrics(model: &Model, version: i32, metrics: &[Metric]) -> Result<()> {
+        run(
+            "INSERT INTO persona.metrics (model_id, version, owner, epoch, split, metric, value, low, high) \
+             SELECT $1, $2, $3, m.* FROM pg_catalog.jsonb_to_recordset($4) \
+                 AS m(epoch integer, split text, metric text, value float8, low float8, high float8)",
+            &[model.id.into(), version.into(), model.owner.into(), json(&metrics)?.into()],
+        )?;
+        Ok(())
+    }
+}
+
+/// Seconds by phase, as an object in the order of the phases.
+fn seconds(outcome: &Outcome) -> serde_json::Map<String, serde_json::Value> {
+    let name = |phase| serde_json::to_value(phase).ok().and_then(|v| v.as_str().map(str::to_string)).unwrap_or_default();
+    outcome.seconds.iter().map(|(phase, seconds)| (name(phase), serde_json::json!(seconds))).collect()
+}

@@ -1,0 +1,150 @@
+//! Dictionaries: a code for each distinct value, in order of first arrival.
+
+use super::NULL;
+use super::values::Strings;
+use foldhash::fast::RandomState;
+use hashbrown::hash_table::Entry;
+use hashbrown::{HashMap, HashTable};
+use std::hash::BuildHasher;
+
+/// A table of codes by value may have this many places for each value.
+const SPARSITY: usize = 16;
+
+/// Below this many values the hash table is as fast.
+const FEW: usize = 1024;
+
+/// Integers. Keys from a sequence are dense, so most values below [`SPARSITY`] times their number
+/// are looked up in a plain table, which fits the cache where a hash table would not; all others
+/// are hashed.
+#[derive(Default)]
+pub(super) struct IntegerDictionary {
+    pub values: Vec<i64>,
+    /// Code by value, [`NULL`] where there is none; empty when the values are not dense.
+    table: Vec<u32>,
+    /// Codes of the values beyond the table.
+    hashed: HashMap<i64, u32, RandomState>,
+}
+
+impl IntegerDictionary {
+    pub fn code(&mut self, value: i64) -> u32 {
+        let known = match self.table.get(value as usize) {
+            Some(&code) => (code != NULL).then_some(code),
+            None => self.hashed.get(&value).copied(),
+        };
+        known.unwrap_or_else(|| self.add(value))
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.hashed.allocation_size() + size_of_val(self.table.as_slice()) + size_of_val(self.values.as_slice())
+    }
+
+    #[cold]
+    fn add(&mut self, value: i64) -> u32 {
+        let code = self.values.len() as u32;
+        self.values.push(value);
+        self.place(value, code);
+        if self.values.len() >= FEW && self.values.len().is_power_of_two() {
+            self.spread();
+        }
+        code
+    }
+
+    fn place(&mut self, value: i64, code: u32) {
+        match self.table.get_mut(value as usize) {
+            Some(place) => *place = code,
+            None => {
+                self.hashed.insert(value, code);
+            }
+        }
+    }
+
+    /// Sizes the table anew, each time that the number of values has doubled.
+    fn spread(&mut self) {
+        let places = SPARSITY * self.values.len();
+        let dense = self.values.iter().filter(|&&value| (value as usize) < places).count();
+        self.table = if 2 * dense >= self.values.len() { vec![NULL; places] } else { Vec::new() };
+        self.hashed = HashMap::default();
+        let values = std::mem::take(&mut self.values);
+        values.iter().zip(0..).for_each(|(&value, code)| self.place(value, code));
+        self.values = values;
+    }
+}
+
+#[derive(Default)]
+pub(super) struct TextDictionary {
+    pub values: Strings,
+    codes: HashTable<u32>,
+    hasher: RandomState,
+}
+
+impl TextDictionary {
+    pub fn code(&mut self, value: &str) -> u32 {
+        let TextDictionary { codes, values, hasher } = self;
+        let hash = hasher.hash_one(value);
+        let same = |&code: &u32| values.get(code as usize) == value;
+        match codes.entry(hash, same, |&code| hasher.hash_one(values.get(code as usize))) {
+            Entry::Occupied(entry) => *entry.get(),
+            Entry::Vacant(entry) => {
+                let code = values.len() as u32;
+                entry.insert(code);
+                values.push(value);
+                code
+            }
+        }
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.codes.allocation_size() + self.values.bytes()
+    }
+}
+
+#[derive(Default)]
+pub(super) struct UuidDictionary {
+    pub values: Vec<[u8; 16]>,
+    codes: HashMap<[u8; 16], u32, RandomState>,
+}
+
+impl UuidDictionary {
+    pub fn code(&mut self, value: [u8; 16]) -> u32 {
+        *self.codes.entry(value).or_insert_with(|| {
+            self.values.push(value);
+            self.values.len() as u32 - 1
+        })
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.codes.allocation_size() + size_of_val(self.values.as_slice())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Codes by order of first arrival, and the same again on the second pass.
+    fn check(values: impl Iterator<Item = i64> + Clone) -> IntegerDictionary {
+        let mut dictionary = IntegerDictionary::default();
+        for (value, code) in values.clone().zip(0..) {
+            assert_eq!(dictionary.code(value), code);
+        }
+        for (value, code) in values.clone().zip(0..) {
+            assert_eq!(dictionary.code(value), code);
+        }
+        assert!(dictionary.values.iter().copied().eq(values));
+        dictionary
+    }
+
+    #[test]
+    fn dense_integers_are_found_in_the_table() {
+        let dictionary = check((0..5000).map(|i| 5 * i + 3));
+        assert_eq!((dictionary.table.len(), dictionary.hashed.len()), (16 * 4096, 0));
+    }
+
+    #[test]
+    fn sparse_and_negative_integers_are_hashed() {
+        let dictionary = check((0..5000).map(|i| (i - 2500) * 1_000_003));
+        assert_eq!((dictionary.table.len(), dictionary.hashed.len()), (0, 5000));
+        let mixed = check((0..6000).map(|i| if i % 3 == 0 { i64::MIN + i } else { i }));
+        assert_eq!((mixed.table.len(), mixed.hashed.len()), (16 * 4096, 2000));
+    }
+}

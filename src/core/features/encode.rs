@@ -1,0 +1,49 @@
+//! Replay: events to inputs.
+
+use super::{Encoded, FieldState, Fitted, Input};
+use crate::error::{Error, ErrorKind, Result};
+use crate::events::{Column, Events};
+
+impl Fitted {
+    /// Turns events into inputs, one column after the other, in place where it can. The columns
+    /// must be those of the source that was fitted, in the same order.
+    pub fn encode(&self, events: Events) -> Result<Encoded> {
+        if events.columns.len() != self.fields.len() {
+            return Err(changed().detail(format!(
+                "The version was trained on {} fields, the source has {}.",
+                self.fields.len(),
+                events.columns.len()
+            )));
+        }
+        let mut inputs = Vec::new();
+        let mut target = 0;
+        for (i, (field, column)) in self.fields.iter().zip(events.columns).enumerate() {
+            if i == self.target {
+                target = inputs.len();
+            }
+            let name = field.name.clone();
+            match (&field.state, column) {
+                (FieldState::Dropped(_), _) => {}
+                (FieldState::Category(vocabulary), Column::Category { codes, values }) => {
+                    inputs.push(Input::Category {
+                        name,
+                        codes: vocabulary.encode(codes, &values),
+                        size: vocabulary.size(),
+                    });
+                }
+                (FieldState::Number(scale), Column::Number(mut values)) => {
+                    values.iter_mut().for_each(|value| *value = scale.apply(*value));
+                    inputs.push(Input::Number { name, values });
+                }
+                _ => return Err(changed().detail(format!("Field \"{name}\" is of another kind."))),
+            }
+        }
+        inputs.extend(self.time.encode(&events.time, &events.offsets));
+        Ok(Encoded { keys: events.keys, offsets: events.offsets, time: events.time, inputs, target })
+    }
+}
+
+fn changed() -> Error {
+    Error::new(ErrorKind::InvalidData, "the source has changed since the model version was trained")
+        .hint("Train the model again.")
+}

@@ -1,0 +1,133 @@
+//! Fitting.
+
+use super::{FieldState, Fitted, FittedField, Scale, TimeFeatures, Vocabulary, vocabulary};
+use crate::error::{Error, ErrorKind, Result};
+use crate::events::{Column, Events, NULL};
+use crate::source::{Field, SourceSchema};
+use crate::spec::{Encoder, ModelSpec};
+
+/// Which events have a target that will get a code of its own: not NULL, and not rarer than the
+/// field's `min_count`. This is what [`crate::split::partition`] asks before events are encoded.
+pub fn known_targets(events: &Events, schema: &SourceSchema, target: usize) -> impl Fn(usize) -> bool {
+    let (codes, frequent) = match &events.columns[target] {
+        Column::Category { codes, values } => {
+            let at_least = u64::from(schema.fields[target].min_count.max(1));
+            let counts = vocabulary::count(codes, values);
+            (codes.as_slice(), counts.into_iter().map(|count| count >= at_least).collect())
+        }
+        Column::Number(_) => (&[][..], Vec::new()),
+    };
+    move |event| codes.get(event).is_some_and(|&code| code != NULL && frequent[code as usize])
+}
+
+impl Fitted {
+    /// Fits vocabularies to all events, and the rest to the training events
+    /// `offsets[i]..train_end[i]`.
+    pub fn fit(events: &Events, schema: &SourceSchema, spec: &ModelSpec, train_end: &[usize]) -> Result<Self> {
+        let target = spec.target(schema)?;
+        check_events(events)?;
+        let fields = schema
+            .fields
+            .iter()
+            .zip(&events.columns)
+            .enumerate()
+            .map(|(i, (field, column))| {
+                check_name(field)?;
+                let state = match (column, i == target) {
+                    (Column::Category { codes, values }, true) => {
+                        FieldState::Category(Vocabulary::fit(codes, values, field.min_count))
+                    }
+                    (Column::Category { codes, values }, false) => {
+                        fit_category(codes, Vocabulary::fit(codes, values, field.min_count))
+                    }
+                    (Column::Number(numbers), _) => fit_number(numbers, &events.offsets, train_end),
+                };
+                Ok(FittedField { name: field.name.clone(), state })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        check_target(&fields[target], &events.columns[target], schema.fields[target].min_count)?;
+        let gaps = match &spec.encoder {
+            Encoder::Transformer(transformer) => Some(transformer.time_gaps),
+            Encoder::Gru(gru) => Some(gru.time_gaps),
+            Encoder::Transitions(_) => None,
+        };
+        let time = match gaps {
+            Some(gaps) => TimeFeatures::fit(&events.time, &events.offsets, train_end, schema.clock, gaps),
+            None => TimeFeatures::default(),
+        };
+        Ok(Fitted { fields, time, target, cutoffs: None })
+    }
+}
+
+/// A category that is no target is left out when it says nothing.
+fn fit_category(codes: &[u32], vocabulary: Vocabulary) -> FieldState {
+    let dropped = |reason: &str| FieldState::Dropped(reason.to_string());
+    if codes.iter().all(|&code| code == NULL) {
+        return dropped("is all NULL");
+    }
+    if vocabulary.is_empty() {
+        return dropped("has no value that min_count events have");
+    }
+    match vocabulary.counts == [codes.len() as u64] {
+        true => dropped("has only one value"),
+        false => FieldState::Category(vocabulary),
+    }
+}
+
+fn fit_number(numbers: &[f32], offsets: &[usize], train_end: &[usize]) -> FieldState {
+    let training = || offsets.iter().zip(train_end).flat_map(|(&start, &end)| &numbers[start..end]).copied();
+    let known = || training().filter(|number| !number.is_nan());
+    let first = training().next();
+    if training().all(|number| Some(number) == first) {
+        return FieldState::Dropped("has only one value".to_string());
+    }
+    match Scale::fit(known()) {
+        Some(scale) => FieldState::Number(scale),
+        None => FieldState::Dropped("is all NULL".to_string()),
+    }
+}
+
+fn insufficient(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::InsufficientData, message)
+}
+
+fn check_events(events: &Events) -> Result<()> {
+    if events.is_empty() {
+        let hint = "Insert events, and see persona.check_source for rows that were set aside.";
+        return Err(insufficient("source has no events").hint(hint));
+    }
+    match events.offsets.windows(2).any(|pair| pair[1] - pair[0] >= 2) {
+        true => Ok(()),
+        false => Err(insufficient("no entity has two events")
+            .detail(format!("{} events are of {} entities.", events.len(), events.entities()))
+            .hint("A model learns from what follows what; check that the entity column names who acts.")),
+    }
+}
+
+fn check_target(field: &FittedField, column: &Column, min_count: u32) -> Result<()> {
+    let name = &field.name;
+    let (FieldState::Category(vocabulary), Column::Category { codes, .. }) = (&field.state, column) else {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("objective next_event cannot predict field \"{name}\" of kind number"),
+        ));
+    };
+    if codes.iter().all(|&code| code == NULL) {
+        return Err(insufficient(format!("target field \"{name}\" is all NULL"))
+            .hint("Predict another field, or check the source's column."));
+    }
+    match vocabulary.len() {
+        0 | 1 => Err(insufficient(format!("target field \"{name}\" has fewer than two values"))
+            .detail(format!("{} values occur in at least {min_count} events.", vocabulary.len()))
+            .hint("Predict another field, or lower the field's min_count.")),
+        _ => Ok(()),
+    }
+}
+
+fn check_name(field: &Field) -> Result<()> {
+    match field.name.starts_with("time.") {
+        true => Err(Error::invalid(format!("field name \"{}\" is reserved", field.name))
+            .hint("Names that begin with \"time.\" are the clock's features; rename the column in a view.")),
+        false => Ok(()),
+    }
+}

@@ -1,0 +1,90 @@
+//! Fitted statistics in an artifact: vocabularies as the tensors `field.<i>.values` and
+//! `field.<i>.counts`, everything else as the JSON `fitted`.
+
+use super::{FieldState, Fitted, FittedField, Scale, TimeFeatures, Vocabulary};
+use crate::artifact::{Artifact, damaged};
+use crate::error::Result;
+use serde::{Deserialize, Serialize};
+
+const KEY: &str = "fitted";
+
+#[derive(Serialize, Deserialize)]
+struct StoredFitted {
+    fields: Vec<StoredField>,
+    time: TimeFeatures,
+    target: usize,
+    cutoffs: Option<(f64, f64)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredField {
+    name: String,
+    state: StoredState,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum StoredState {
+    Category,
+    Number(Scale),
+    Dropped(String),
+}
+
+impl Fitted {
+    pub fn write(&self, artifact: &mut Artifact) -> Result<()> {
+        let mut fields = Vec::with_capacity(self.fields.len());
+        for (i, field) in self.fields.iter().enumerate() {
+            let state = match &field.state {
+                FieldState::Category(vocabulary) => {
+                    vocabulary.write(artifact, &tensor_name(i));
+                    StoredState::Category
+                }
+                FieldState::Number(scale) => StoredState::Number(*scale),
+                FieldState::Dropped(reason) => StoredState::Dropped(reason.clone()),
+            };
+            fields.push(StoredField { name: field.name.clone(), state });
+        }
+        let (time, target, cutoffs) = (self.time.clone(), self.target, self.cutoffs);
+        artifact.put_json(KEY, &StoredFitted { fields, time, target, cutoffs })
+    }
+
+    pub fn read(artifact: &Artifact) -> Result<Self> {
+        let stored: StoredFitted = artifact.get_json(KEY)?;
+        let field = |(i, field): (usize, StoredField)| {
+            let state = match field.state {
+                StoredState::Category => FieldState::Category(Vocabulary::read(artifact, &tensor_name(i))?),
+                StoredState::Number(scale) => FieldState::Number(scale),
+                StoredState::Dropped(reason) => FieldState::Dropped(reason),
+            };
+            Ok(FittedField { name: field.name, state })
+        };
+        let fields = stored.fields.into_iter().enumerate().map(field).collect::<Result<Vec<_>>>()?;
+        match fields.get(stored.target).map(|field| &field.state) {
+            Some(FieldState::Category(_)) => {}
+            _ => return Err(damaged("Its target is not a category.")),
+        }
+        Ok(Fitted { fields, time: stored.time, target: stored.target, cutoffs: stored.cutoffs })
+    }
+}
+
+fn tensor_name(field: usize) -> String {
+    format!("field.{field}")
+}
+
+impl Vocabulary {
+    fn write(&self, artifact: &mut Artifact, name: &str) {
+        artifact.put_values(&format!("{name}.values"), &self.values);
+        let counts: Vec<i64> = self.counts.iter().map(|&count| count as i64).collect();
+        artifact.put_i64(&format!("{name}.counts"), &counts);
+    }
+
+    fn read(artifact: &Artifact, name: &str) -> Result<Self> {
+        let values = artifact.get_values(&format!("{name}.values"))?;
+        let counts: Vec<u64> =
+            artifact.get_i64(&format!("{name}.counts"))?.into_iter().map(i64::cast_unsigned).collect();
+        match counts.len() == values.len() {
+            true => Ok(Vocabulary { values, counts }),
+            false => Err(damaged(format!("\"{name}\" has {} values and {} counts.", values.len(), counts.len()))),
+        }
+    }
+}

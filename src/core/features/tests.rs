@@ -1,0 +1,191 @@
+use super::*;
+use crate::artifact::Artifact;
+use crate::error::ErrorKind;
+use crate::events::{Column, Events, NULL, Report, Values};
+use crate::source::{Clock, Field, FieldKind, KeyType, SourceSchema, ValueType};
+use crate::spec::ModelSpec;
+use serde_json::json;
+
+fn schema() -> SourceSchema {
+    let field = |name: &str, kind, value, min_count| Field { name: name.into(), kind, value, min_count };
+    SourceSchema {
+        key: KeyType::Integer,
+        clock: Clock::Number,
+        fields: vec![
+            field("shop", FieldKind::Category, ValueType::Integer, 1),
+            field("item", FieldKind::Category, ValueType::Text, 2),
+            field("price", FieldKind::Number, ValueType::Number, 1),
+        ],
+    }
+}
+
+/// Two entities of three events and one. `b` occurs three times, `a` twice, `rare` once.
+fn events() -> Events {
+    Events {
+        keys: Keys::Integer(vec![1, 2, 3]),
+        offsets: vec![0, 3, 6, 7],
+        time: vec![0.0, 1.0, 5.0, 2.0, 3.0, 4.0, 1.0],
+        columns: vec![
+            Column::Category { codes: vec![0, 1, 0, 0, 0, 0, 0], values: Values::Integer(vec![20, 10]) },
+            Column::Category {
+                codes: vec![1, 2, 0, 1, 2, NULL, 2],
+                values: Values::Text(["rare", "a", "b"].iter().collect()),
+            },
+            Column::Number(vec![1.0, 3.0, 99.0, 1.0, 3.0, 99.0, f32::NAN]),
+        ],
+        report: Report::default(),
+    }
+}
+
+const TRAIN_END: [usize; 3] = [2, 5, 7];
+
+fn spec(kind: &str) -> ModelSpec {
+    ModelSpec::parse(
+        &json!({"encoder": {"kind": kind}, "objective": {"kind": "next_event", "field": "item"}}),
+        &schema(),
+    )
+    .unwrap()
+}
+
+fn fitted() -> Fitted {
+    Fitted::fit(&events(), &schema(), &spec("gru"), &TRAIN_END).unwrap()
+}
+
+fn category(input: &Input) -> (&str, &[u32], usize) {
+    match input {
+        Input::Category { name, codes, size } => (name, codes, *size),
+        Input::Number { name, .. } => panic!("{name} is a number"),
+    }
+}
+
+fn refused(change: impl Fn(&mut Events)) -> String {
+    let mut events = events();
+    change(&mut events);
+    let error = Fitted::fit(&events, &schema(), &spec("gru"), &TRAIN_END).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::InsufficientData);
+    assert!(error.hint.is_some());
+    error.message
+}
+
+#[test]
+fn fitting_and_replay_by_hand() {
+    let fitted = fitted();
+    assert_eq!(fitted.target_vocabulary().values, Values::Text(["b", "a"].iter().collect()));
+    assert_eq!(fitted.target_vocabulary().counts, [3, 2]);
+    assert_eq!(fitted.notes(), [""; 0]);
+    let encoded = fitted.encode(events()).unwrap();
+    assert_eq!(encoded.inputs.iter().map(Input::name).collect::<Vec<_>>(), ["shop", "item", "price"]);
+    assert_eq!(category(&encoded.inputs[0]), ("shop", &[2, 3, 2, 2, 2, 2, 2][..], 4));
+    assert_eq!(encoded.target_codes(), [3, 2, UNKNOWN, 3, 2, MISSING, 2]);
+    assert_eq!(encoded.items(), 2);
+    let Input::Number { values, .. } = &encoded.inputs[2] else { panic!("price is a number") };
+    assert_eq!(values[..6], [-1.0, 1.0, 97.0, -1.0, 1.0, 97.0]);
+    assert!(values[6].is_nan());
+    assert_eq!((encoded.first(1), encoded.last(1), encoded.entities()), (2.0, 4.0, 3));
+}
+
+#[test]
+fn known_targets_are_those_that_get_a_code() {
+    let (events, schema) = (events(), schema());
+    let known = known_targets(&events, &schema, 1);
+    let encoded = fitted().encode(events.clone()).unwrap();
+    for (event, &code) in encoded.target_codes().iter().enumerate() {
+        assert_eq!(known(event), code >= FIRST, "event {event}");
+    }
+}
+
+#[test]
+fn later_events_get_the_codes_of_training() {
+    let mut later = events();
+    later.columns[0] = Column::Category { codes: vec![0, 1, 2, 2, 2, 2, 2], values: Values::Integer(vec![5, 10, 20]) };
+    let encoded = fitted().encode(later).unwrap();
+    assert_eq!(category(&encoded.inputs[0]).1, [UNKNOWN, 3, 2, 2, 2, 2, 2]);
+}
+
+#[test]
+fn fields_that_say_nothing_are_left_out() {
+    let mut events = events();
+    events.columns[0] = Column::Category { codes: vec![0; 7], values: Values::Integer(vec![20]) };
+    events.columns[2] = Column::Number(vec![f32::NAN; 7]);
+    let fitted = Fitted::fit(&events, &schema(), &spec("gru"), &TRAIN_END).unwrap();
+    assert_eq!(
+        fitted.notes(),
+        ["Field \"shop\" is left out: it has only one value.", "Field \"price\" is left out: it is all NULL."]
+    );
+    let encoded = fitted.encode(events.clone()).unwrap();
+    assert_eq!((encoded.inputs.len(), encoded.target), (1, 0));
+
+    events.columns[0] = Column::Category { codes: vec![NULL; 7], values: Values::Integer(vec![]) };
+    events.columns[2] = Column::Number(vec![4.0; 7]);
+    let fitted = Fitted::fit(&events, &schema(), &spec("gru"), &TRAIN_END).unwrap();
+    assert_eq!(
+        fitted.notes(),
+        ["Field \"shop\" is left out: it is all NULL.", "Field \"price\" is left out: it has only one value."]
+    );
+}
+
+#[test]
+fn one_value_and_nulls_still_say_something() {
+    let mut events = events();
+    events.columns[0] = Column::Category { codes: vec![0, NULL, 0, 0, 0, 0, 0], values: Values::Integer(vec![20]) };
+    events.columns[2] = Column::Number(vec![4.0, f32::NAN, 4.0, 4.0, 4.0, 4.0, 4.0]);
+    let fitted = Fitted::fit(&events, &schema(), &spec("gru"), &TRAIN_END).unwrap();
+    assert_eq!(fitted.notes(), [""; 0]);
+}
+
+#[test]
+fn gaps_follow_the_specification() {
+    let mut events = events();
+    events.time = vec![0.0, 1.0, 5.0, 2.0, 6.0, 7.0, 1.0];
+    let gap = |kind| Fitted::fit(&events, &schema(), &spec(kind), &TRAIN_END).unwrap().time.gap.is_some();
+    assert!(gap("gru") && gap("transformer"));
+    assert!(!gap("transitions"));
+}
+
+#[test]
+fn an_artifact_brings_it_back() {
+    let mut fitted = fitted();
+    fitted.cutoffs = Some((1.5, f64::MAX));
+    fitted.fields[0].state = FieldState::Dropped("has only one value".into());
+    let mut artifact = Artifact::new();
+    fitted.write(&mut artifact).unwrap();
+    let artifact = Artifact::from_bytes(&artifact.to_bytes().unwrap()).unwrap();
+    assert_eq!(Fitted::read(&artifact).unwrap(), fitted);
+    let mut damaged = artifact.clone();
+    damaged.put_i64("field.1.counts", &[1]);
+    assert_eq!(Fitted::read(&damaged).unwrap_err().kind, ErrorKind::InvalidData);
+    assert_eq!(Fitted::read(&Artifact::new()).unwrap_err().kind, ErrorKind::InvalidData);
+}
+
+#[test]
+fn too_little_data_says_so() {
+    let none = |events: &mut Events| {
+        events.time.clear();
+        events.offsets = vec![0];
+    };
+    assert_eq!(refused(none), "source has no events");
+    assert_eq!(refused(|events| events.offsets = (0..8).collect()), "no entity has two events");
+    let nulls = |events: &mut Events| {
+        events.columns[1] = Column::Category { codes: vec![NULL; 7], values: Values::Integer(vec![]) };
+    };
+    assert_eq!(refused(nulls), "target field \"item\" is all NULL");
+    let one = |events: &mut Events| {
+        events.columns[1] =
+            Column::Category { codes: vec![0, 0, 0, 1, NULL, 0, 0], values: Values::Integer(vec![4, 5]) };
+    };
+    assert_eq!(refused(one), "target field \"item\" has fewer than two values");
+}
+
+#[test]
+fn reserved_names_and_changed_sources_are_refused() {
+    let mut reserved = schema();
+    reserved.fields[0].name = "time.gap".into();
+    let error = Fitted::fit(&events(), &reserved, &spec("gru"), &TRAIN_END).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::InvalidParameter);
+    let mut changed = events();
+    changed.columns.swap(1, 2);
+    assert_eq!(fitted().encode(changed).unwrap_err().kind, ErrorKind::InvalidData);
+    let mut fewer = events();
+    fewer.columns.pop();
+    assert_eq!(fitted().encode(fewer).unwrap_err().kind, ErrorKind::InvalidData);
+}

@@ -1,0 +1,175 @@
+use super::*;
+use crate::source::{Clock, Field, KeyType, ValueType};
+use serde_json::{Value, json};
+
+fn source() -> SourceSchema {
+    let field = |name: &str, kind, value| Field { name: name.into(), kind, value, min_count: 1 };
+    SourceSchema {
+        key: KeyType::Integer,
+        clock: Clock::Timestamp,
+        fields: vec![
+            field("price", FieldKind::Number, ValueType::Number),
+            field("item", FieldKind::Category, ValueType::Integer),
+        ],
+    }
+}
+
+/// A valid specification with `value` at `path`, such as `encoder.dim`.
+fn with(path: &str, value: Value) -> Value {
+    let mut spec = json!({"encoder": {"kind": "transformer"}, "objective": {"kind": "next_event", "field": "item"}});
+    let mut place = &mut spec;
+    for key in path.split('.') {
+        place = &mut place[key];
+    }
+    *place = value;
+    spec
+}
+
+fn parse(spec: &Value) -> Result<ModelSpec> {
+    ModelSpec::parse(spec, &source())
+}
+
+/// Message, detail and hint in one text.
+fn refused(spec: &Value) -> String {
+    let error = parse(spec).expect_err(&spec.to_string());
+    let text = format!("{} | {} | {}", error.message, error.detail.unwrap_or_default(), error.hint.unwrap_or_default());
+    assert!(error.message.starts_with(char::is_lowercase) && !error.message.ends_with('.'), "{text}");
+    text
+}
+
+#[test]
+fn an_objective_is_enough() {
+    let spec = parse(&json!({"objective": {"kind": "next_event", "field": "item"}})).unwrap();
+    assert_eq!(spec.encoder, Encoder::Transformer(Transformer::default()));
+    assert_eq!(spec.training, Training::default());
+    assert_eq!(spec.evaluation, Evaluation { seen: Seen::Remove, k: vec![10, 5, 20] });
+    let Objective::NextEvent(next) = &spec.objective;
+    assert_eq!((next.softmax, next.negatives), (Softmax::Auto, 1024));
+    assert_eq!((spec.target(&source()).unwrap(), spec.dim()), (1, Some(64)));
+}
+
+#[test]
+fn each_family_has_its_defaults() {
+    let gru = parse(&with("encoder", json!({"kind": "gru", "dim": 32}))).unwrap();
+    assert_eq!(gru.encoder, Encoder::Gru(Gru { dim: 32, ..Gru::default() }));
+    let transitions = parse(&with("encoder", json!({"kind": "transitions"}))).unwrap();
+    assert_eq!(
+        transitions.encoder,
+        Encoder::Transitions(Transitions { gaps: 5, history: 20, decay: 0.7, smoothing: 3.0 })
+    );
+    assert_eq!(transitions.dim(), None);
+}
+
+#[test]
+fn what_is_written_is_read() {
+    for encoder in ["transformer", "gru", "transitions"] {
+        let spec = parse(&with("encoder", json!({"kind": encoder}))).unwrap();
+        assert_eq!(parse(&serde_json::to_value(&spec).unwrap()).unwrap(), spec);
+    }
+}
+
+#[test]
+fn unknown_keys_and_values_name_the_valid_ones() {
+    let cases = [
+        ("encodr", json!({}), ["encodr", "encoder"]),
+        ("encoder.dims", json!(3), ["dims", "dim"]),
+        ("encoder.kind", json!("lstm"), ["lstm", "gru"]),
+        ("encoder.positions", json!("sine"), ["sine", "rotary"]),
+        ("objective.kind", json!("churn"), ["churn", "next_event"]),
+        ("objective.softmax", json!("half"), ["half", "sampled"]),
+        ("training.epoch", json!(1), ["epoch", "epochs"]),
+        ("training.split", json!("random"), ["random", "leave_one_out"]),
+        ("training.precision", json!("f16"), ["f16", "bf16"]),
+        ("evaluation.seen", json!("hide"), ["hide", "remove"]),
+        ("evaluation.ks", json!([1]), ["ks", "seen"]),
+    ];
+    for (path, value, words) in cases {
+        let text = refused(&with(path, value));
+        assert!(text.starts_with("invalid model specification"), "{text}");
+        assert!(words.iter().all(|word| text.contains(&format!("\"{word}\""))), "{text}");
+    }
+}
+
+#[test]
+fn wrong_types_say_where() {
+    for (path, value) in [
+        ("training.epochs", json!("many")),
+        ("training.learning_rate", json!([])),
+        ("training.seed", json!(-1)),
+        ("evaluation.k", json!(10)),
+    ] {
+        assert!(refused(&with(path, value)).contains(&format!("at \"{path}\"")));
+    }
+    for spec in [json!(null), json!(3), json!("gru"), json!({}), json!({"encoder": {"kind": "gru"}})] {
+        assert!(refused(&spec).starts_with("invalid model specification"));
+    }
+}
+
+#[test]
+fn bounds_are_in_the_message() {
+    let cases = [
+        ("encoder.dim", json!(0), "encoder.dim must be between 1 and 4000, not 0"),
+        ("encoder.layers", json!(65), "encoder.layers must be between 1 and 64, not 65"),
+        ("encoder.heads", json!(0), "encoder.heads must be between 1 and 64, not 0"),
+        ("encoder.length", json!(1), "encoder.length must be between 2 and 8192, not 1"),
+        ("encoder.feed_forward", json!(17), "encoder.feed_forward must be between 1 and 16, not 17"),
+        ("encoder.dropout", json!(1.0), "encoder.dropout must be at least 0 and less than 1, not 1"),
+        ("objective.negatives", json!(0), "objective.negatives must be between 1 and 100000, not 0"),
+        ("training.epochs", json!(0), "training.epochs must be between 1 and 10000, not 0"),
+        ("training.patience", json!(0), "training.patience must be between 1 and 10000, not 0"),
+        ("training.batch_events", json!(1), "training.batch_events must be between 2 and 10000000, not 1"),
+        ("training.warmup", json!(1_000_001), "training.warmup must be between 0 and 1000000, not 1000001"),
+        ("training.learning_rate", json!(0.0), "training.learning_rate must be greater than 0, not 0"),
+        ("training.weight_decay", json!(-0.1), "training.weight_decay must not be negative"),
+        ("training.valid", json!(-0.1), "training.valid must be at least 0 and less than 1, not -0.1"),
+        ("training.test", json!(1), "training.test must be at least 0 and less than 1, not 1"),
+        ("evaluation.k", json!([10, 0]), "evaluation.k must be between 1 and 10000, not 0"),
+        ("evaluation.k", json!([]), "evaluation.k must name at least one cut-off"),
+    ];
+    for (path, value, message) in cases {
+        let text = refused(&with(path, value));
+        assert!(text.starts_with(message), "{text}");
+    }
+    for (encoder, message) in [
+        (json!({"kind": "gru", "layers": 17}), "encoder.layers must be between 1 and 16, not 17"),
+        (json!({"kind": "transitions", "gaps": 0}), "encoder.gaps must be between 1 and 100, not 0"),
+        (json!({"kind": "transitions", "history": 0}), "encoder.history must be between 1 and 1000, not 0"),
+        (json!({"kind": "transitions", "smoothing": 0}), "encoder.smoothing must be greater than 0, not 0"),
+    ] {
+        assert!(refused(&with("encoder", encoder)).starts_with(message));
+    }
+}
+
+#[test]
+fn wrong_combinations_are_refused() {
+    let cases = [
+        (with("encoder.heads", json!(3)), "encoder.dim 64 is not a multiple of encoder.heads 3"),
+        (
+            with("encoder", json!({"kind": "transformer", "dim": 6, "heads": 2, "positions": "rotary"})),
+            "rotary positions need an even number",
+        ),
+        (with("training", json!({"valid": 0.5, "test": 0.5})), "training.valid and training.test leave nothing"),
+        (with("training.valid", json!(0.0)), "training.valid and training.test leave nothing"),
+        (with("training.device", json!("cuda:x")), "training.device \"cuda:x\" is not a device"),
+        (with("training.device", json!("cuda:")), "training.device \"cuda:\" is not a device"),
+    ];
+    for (spec, message) in cases {
+        let text = refused(&spec);
+        assert!(text.starts_with(message) && !text.ends_with("| "), "{text}");
+    }
+    for training in [json!({"split": "leave_one_out", "valid": 0.0}), json!({"device": "cuda:1"}), json!({"test": 0.0})]
+    {
+        parse(&with("training", training)).unwrap();
+    }
+}
+
+#[test]
+fn the_target_must_be_a_category() {
+    assert!(refused(&with("objective.field", json!("itm"))).contains("fields of kind category are \"item\""));
+    let error = parse(&with("objective.field", json!("price"))).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unsupported);
+    let mut numbers = source();
+    numbers.fields.truncate(1);
+    let error = ModelSpec::parse(&with("objective.field", json!("price")), &numbers).unwrap_err();
+    assert!(error.hint.unwrap().starts_with("The source has no field of kind category"));
+}

@@ -1,0 +1,129 @@
+//! Ranking metrics: every case's target among all items, by the scores of a model.
+
+use crate::error::Result;
+use crate::inputs::Batch;
+use crate::models::Model;
+use crate::parameters::floats;
+use crate::report::{INTERVAL, Reporter};
+use persona_core::batch::{buckets, history_window};
+use persona_core::features::{Encoded, FIRST};
+use persona_core::metrics::{Ranking, rank, top_k};
+use persona_core::protocol::{Metric, Phase, Progress};
+use persona_core::spec::{Evaluation, Seen};
+use persona_core::split::Case;
+use persona_core::transitions::Transitions;
+use tch::Tensor;
+
+/// Scores held at a time: 64 MB.
+const SCORES: usize = 16 << 20;
+
+/// What gives every item a score after a history.
+pub enum Scorer<'a> {
+    Model { model: &'a Model, batch_events: usize },
+    Transitions(&'a Transitions),
+}
+
+/// How cases are ranked.
+pub struct Protocol<'a> {
+    pub evaluation: &'a Evaluation,
+    pub seed: u64,
+    /// Whether the best items of each case are collected too, for coverage.
+    pub coverage: bool,
+}
+
+impl Protocol<'_> {
+    /// The metrics of `cases`; none where no case can be ranked.
+    pub fn measure(
+        &self,
+        split: &str,
+        scorer: &Scorer,
+        encoded: &Encoded,
+        cases: &[Case],
+        reporter: &mut Reporter,
+    ) -> Result<Vec<Metric>> {
+        let cases: Vec<Case> = cases.iter().filter(|case| self.counts(encoded, case)).copied().collect();
+        if cases.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut ranking = Ranking::new(encoded.items());
+        let mut done = 0;
+        for batch in scorer.batches(encoded, &cases) {
+            let batch: Vec<Case> = batch.into_iter().map(|i| cases[i]).collect();
+            let scores = scorer.scores(encoded, &batch)?;
+            for (case, scores) in batch.iter().zip(scores.chunks_exact(encoded.items())) {
+                self.rank(&mut ranking, encoded, case, scores);
+            }
+            done += batch.len();
+            if reporter.due(INTERVAL) {
+                reporter.tell(Progress::of(Phase::Evaluate, done as u64, cases.len() as u64))?;
+            }
+        }
+        Ok(ranking.metrics(split, &self.evaluation.k, self.seed))
+    }
+
+    /// A case needs a known target, and where seen items are left out a new one.
+    fn counts(&self, encoded: &Encoded, case: &Case) -> bool {
+        let codes = encoded.target_codes();
+        let target = codes[case.target];
+        let repeated = || codes[encoded.offsets[case.entity]..case.end].contains(&target);
+        target >= FIRST && (self.evaluation.seen == Seen::Keep || !repeated())
+    }
+
+    fn rank(&self, ranking: &mut Ranking, encoded: &Encoded, case: &Case, scores: &[f32]) {
+        let codes = encoded.target_codes();
+        let seen = match self.evaluation.seen {
+            Seen::Remove => distinct(&codes[encoded.offsets[case.entity]..case.end]),
+            Seen::Keep => Vec::new(),
+        };
+        let most = self.evaluation.k.iter().copied().max().unwrap_or(0);
+        let top = if self.coverage { top_k(scores, most, &seen) } else { Vec::new() };
+        ranking.add(rank(scores, (codes[case.target] - FIRST) as usize, &seen), &top);
+    }
+}
+
+/// The distinct items among codes, ascending.
+fn distinct(codes: &[u32]) -> Vec<u32> {
+    let mut items: Vec<u32> = codes.iter().filter(|&&code| code >= FIRST).map(|code| code - FIRST).collect();
+    items.sort_unstable();
+    items.dedup();
+    items
+}
+
+impl Scorer<'_> {
+    /// Cases to score together, by index.
+    fn batches(&self, encoded: &Encoded, cases: &[Case]) -> Vec<Vec<usize>> {
+        let most = (SCORES / encoded.items().max(1)).max(1);
+        let groups = match self {
+            Scorer::Model { model, batch_events } => {
+                let length = |case: &Case| (case.end - encoded.offsets[case.entity]).min(model.length);
+                buckets(&cases.iter().map(length).collect::<Vec<_>>(), *batch_events, None)
+            }
+            Scorer::Transitions(_) => vec![(0..cases.len()).collect()],
+        };
+        groups.iter().flat_map(|group| group.chunks(most).map(<[usize]>::to_vec)).collect()
+    }
+
+    /// [cases, items], row-major
+    fn scores(&self, encoded: &Encoded, cases: &[Case]) -> Result<Vec<f32>> {
+        match self {
+            Scorer::Model { model, .. } => model_scores(model, encoded, cases),
+            Scorer::Transitions(transitions) => {
+                let mut scores = vec![0.0; cases.len() * encoded.items()];
+                for (case, out) in cases.iter().zip(scores.chunks_exact_mut(encoded.items())) {
+                    transitions.scores(&encoded.target_codes()[encoded.offsets[case.entity]..case.end], out);
+                }
+                Ok(scores)
+            }
+        }
+    }
+}
+
+/// Inner products of profiles and items, always in f32: rounding would make ties.
+fn model_scores(model: &Model, encoded: &Encoded, cases: &[Case]) -> Result<Vec<f32>> {
+    let _guard = tch::no_grad_guard();
+    let history = |case: &Case| history_window(encoded.offsets[case.entity], case.end, model.length);
+    let windows: Vec<_> = cases.iter().map(history).collect();
+    let batch = Batch::new(encoded, &windows, model.compute.device)?;
+    let profiles: Tensor = model.profiles(&batch)?;
+    floats(&profiles.f_mm(&model.items()?.f_tr()?)?)
+}

@@ -1,0 +1,280 @@
+//! From windows of encoded events to tensors, and from those to the vectors that an encoder reads.
+//!
+//! Tokens are packed: one row per event, window after window, no padding. Only what needs a
+//! rectangle (attention) makes one, by way of the [`Layout`].
+
+use crate::device::Compute;
+use crate::error::Result;
+use crate::parameters::{DEVIATION, Parameters, Start};
+use persona_core::batch::Window;
+use persona_core::features::{Encoded, FIRST, Input};
+use tch::{Device, Tensor};
+
+/// What a model must know of the events that it will see.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Shape {
+    /// Name and number of codes of each category input, in order.
+    pub categories: Vec<(String, usize)>,
+    pub numbers: usize,
+    /// Which category input is predicted.
+    pub target: usize,
+}
+
+impl Shape {
+    pub fn of(encoded: &Encoded) -> Self {
+        let mut shape = Shape { categories: Vec::new(), numbers: 0, target: 0 };
+        for (i, input) in encoded.inputs.iter().enumerate() {
+            match input {
+                Input::Category { name, size, .. } => {
+                    if i == encoded.target {
+                        shape.target = shape.categories.len();
+                    }
+                    shape.categories.push((name.clone(), *size));
+                }
+                Input::Number { .. } => shape.numbers += 1,
+            }
+        }
+        shape
+    }
+
+    /// Items that can be predicted: the target's codes but the special ones.
+    pub fn items(&self) -> usize {
+        self.categories[self.target].1.saturating_sub(FIRST as usize)
+    }
+}
+
+/// How packed tokens form windows.
+pub struct Layout {
+    /// Events of each window.
+    pub lengths: Vec<usize>,
+    /// The longest of them.
+    pub width: usize,
+    pub tokens: usize,
+    /// Each token's distance from its window's end. [tokens], i64
+    pub from_end: Tensor,
+    padding: Option<Padding>,
+}
+
+/// Index vectors between the packed form and a rectangle [windows, width]; absent where all lengths are equal.
+struct Padding {
+    /// Which token stands in each place; token 0 stands in for none. [windows * width], i64
+    token_of_place: Tensor,
+    /// Where each token stands. [tokens], i64
+    place_of_token: Tensor,
+}
+
+impl Layout {
+    pub fn new(lengths: Vec<usize>, device: Device) -> Result<Self> {
+        let width = lengths.iter().copied().max().unwrap_or(0);
+        let tokens = lengths.iter().sum();
+        let from_end: Vec<i64> = lengths.iter().flat_map(|&n| (0..n as i64).rev()).collect();
+        let uniform = lengths.iter().all(|&n| n == width);
+        let padding = if uniform { None } else { Some(Padding::new(&lengths, width, device)?) };
+        Ok(Layout { from_end: integers(&from_end, device)?, lengths, width, tokens, padding })
+    }
+
+    /// [tokens, d] -> [windows, width, d], windows to the left. What stands in the padding is arbitrary.
+    pub fn pad(&self, packed: &Tensor) -> Result<Tensor> {
+        let shape = [self.lengths.len() as i64, self.width as i64, packed.size()[1]];
+        match &self.padding {
+            None => Ok(packed.f_view(shape)?),
+            Some(padding) => Ok(rows(packed, &padding.token_of_place)?.f_view(shape)?),
+        }
+    }
+
+    /// [windows, width, d] -> [tokens, d]
+    pub fn pack(&self, padded: &Tensor) -> Result<Tensor> {
+        let flat = padded.f_reshape([-1, padded.size()[2]])?;
+        match &self.padding {
+            None => Ok(flat),
+            Some(padding) => rows(&flat, &padding.place_of_token),
+        }
+    }
+
+    /// The last token of each window: [tokens, d] -> [windows, d]
+    pub fn last(&self, packed: &Tensor) -> Result<Tensor> {
+        let ends = self.lengths.iter().scan(0, |end, &n| {
+            *end += n as i64;
+            Some(*end - 1)
+        });
+        rows(packed, &integers(&ends.collect::<Vec<_>>(), packed.device())?)
+    }
+}
+
+impl Padding {
+    fn new(lengths: &[usize], width: usize, device: Device) -> Result<Self> {
+        let mut token_of_place = vec![0i64; lengths.len() * width];
+        let mut place_of_token = Vec::with_capacity(lengths.iter().sum());
+        for (row, &length) in lengths.iter().enumerate() {
+            for place in row * width..row * width + length {
+                token_of_place[place] = place_of_token.len() as i64;
+                place_of_token.push(place as i64);
+            }
+        }
+        Ok(Padding {
+            token_of_place: integers(&token_of_place, device)?,
+            place_of_token: integers(&place_of_token, device)?,
+        })
+    }
+}
+
+/// The rows of `table` named by `index`. Through `embedding`, whose gradient sums repeated rows in a
+/// fixed order on every device, as that of `index_select` does not.
+pub fn rows(table: &Tensor, index: &Tensor) -> Result<Tensor> {
+    Ok(Tensor::f_embedding(table, index, -1, false, false)?)
+}
+
+pub fn integers(values: &[i64], device: Device) -> Result<Tensor> {
+    Ok(Tensor::f_from_slice(values)?.f_to_device(device)?)
+}
+
+/// Events as an encoder reads them.
+pub struct Batch {
+    pub layout: Layout,
+    /// Codes of each category input. Each [tokens], i64
+    pub categories: Vec<Tensor>,
+    /// Values, then whether each is missing. [tokens, 2 * numbers], f32
+    pub numbers: Option<Tensor>,
+}
+
+/// What the tokens of a batch should predict.
+pub struct Targets {
+    /// Tokens whose next event has a known item; absent where all have one. i64
+    pub tokens: Option<Tensor>,
+    /// The items' indices, from 0. i64
+    pub items: Tensor,
+    pub count: usize,
+}
+
+impl Batch {
+    pub fn new(encoded: &Encoded, windows: &[Window], device: Device) -> Result<Self> {
+        let layout = Layout::new(windows.iter().map(|w| w.end - w.start).collect(), device)?;
+        let mut categories = Vec::new();
+        let mut columns: Vec<&[f32]> = Vec::new();
+        for input in &encoded.inputs {
+            match input {
+                Input::Category { codes, .. } => {
+                    let codes: Vec<i64> = events(windows).map(|event| i64::from(codes[event])).collect();
+                    categories.push(integers(&codes, device)?);
+                }
+                Input::Number { values, .. } => columns.push(values),
+            }
+        }
+        let numbers = if columns.is_empty() { None } else { Some(numbers(&columns, windows, device)?) };
+        Ok(Batch { layout, categories, numbers })
+    }
+}
+
+fn events(windows: &[Window]) -> impl Iterator<Item = usize> {
+    windows.iter().flat_map(|window| window.start..window.end)
+}
+
+/// A missing value is zero, the mean of scaled values, beside a flag of one.
+fn numbers(columns: &[&[f32]], windows: &[Window], device: Device) -> Result<Tensor> {
+    let mut flat = Vec::new();
+    for event in events(windows) {
+        flat.extend(columns.iter().map(|values| if values[event].is_nan() { 0.0 } else { values[event] }));
+        flat.extend(columns.iter().map(|values| f32::from(values[event].is_nan())));
+    }
+    Ok(Tensor::f_from_slice(&flat)?.f_view([-1, 2 * columns.len() as i64])?.f_to_device(device)?)
+}
+
+impl Targets {
+    /// For windows of inputs, the items of the events one later.
+    pub fn new(codes: &[u32], inputs: &[Window], device: Device) -> Result<Self> {
+        let (mut tokens, mut items, mut all) = (Vec::new(), Vec::new(), 0);
+        for event in events(inputs) {
+            if codes[event + 1] >= FIRST {
+                tokens.push(all);
+                items.push(i64::from(codes[event + 1] - FIRST));
+            }
+            all += 1;
+        }
+        let some = if tokens.len() as i64 == all { None } else { Some(integers(&tokens, device)?) };
+        Ok(Targets { tokens: some, count: items.len(), items: integers(&items, device)? })
+    }
+
+    /// The rows of `hidden` [tokens, d] that have a target: [count, d]
+    pub fn select(&self, hidden: &Tensor) -> Result<Tensor> {
+        match &self.tokens {
+            None => Ok(hidden.shallow_clone()),
+            Some(tokens) => rows(hidden, tokens),
+        }
+    }
+}
+
+/// The sum of the embeddings of all category inputs and of a linear map of all numbers.
+pub struct Embedding {
+    /// One [codes, dim] for each category input.
+    tables: Vec<Tensor>,
+    /// [dim, 2 * numbers]
+    numbers: Option<Tensor>,
+    target: usize,
+}
+
+impl Embedding {
+    pub fn new(parameters: &mut Parameters, shape: &Shape, dim: i64) -> Result<Self> {
+        let mut tables = Vec::new();
+        for (i, (name, codes)) in shape.categories.iter().enumerate() {
+            let name = if i == shape.target { "items.weight".into() } else { format!("inputs.{name}.weight") };
+            tables.push(parameters.make(name, &[*codes as i64, dim], Start::Normal(DEVIATION))?);
+        }
+        let numbers = match shape.numbers {
+            0 => None,
+            n => Some(parameters.make("numbers.weight", &[dim, 2 * n as i64], Start::Normal(DEVIATION))?),
+        };
+        Ok(Embedding { tables, numbers, target: shape.target })
+    }
+
+    /// [tokens, dim]
+    pub fn forward(&self, batch: &Batch, compute: &Compute) -> Result<Tensor> {
+        let mut sum = rows(&self.tables[0], &batch.categories[0])?;
+        for (table, codes) in self.tables.iter().zip(&batch.categories).skip(1) {
+            sum = sum.f_add(&rows(table, codes)?)?;
+        }
+        if let (Some(weight), Some(numbers)) = (&self.numbers, &batch.numbers) {
+            sum = sum.f_add(&compute.linear(numbers, weight, None)?)?;
+        }
+        Ok(sum)
+    }
+
+    /// The target's table with its special codes: [FIRST + items, dim]
+    pub fn table(&self) -> &Tensor {
+        &self.tables[self.target]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parameters::floats;
+
+    #[test]
+    fn padding_and_packing_are_inverse() {
+        for lengths in [vec![3, 1, 2], vec![2, 2], vec![4]] {
+            let layout = Layout::new(lengths.clone(), Device::Cpu).unwrap();
+            let flat: Vec<f32> = (0..2 * layout.tokens).map(|x| x as f32).collect();
+            let packed = Tensor::from_slice(&flat).view([-1, 2]);
+            let padded = layout.pad(&packed).unwrap();
+            assert_eq!(padded.size(), [lengths.len() as i64, layout.width as i64, 2]);
+            assert_eq!(floats(&layout.pack(&padded).unwrap()).unwrap(), flat);
+        }
+    }
+
+    #[test]
+    fn last_tokens_and_distances_from_the_end() {
+        let layout = Layout::new(vec![3, 1, 2], Device::Cpu).unwrap();
+        let numbers = Tensor::from_slice(&[0f32, 1., 2., 3., 4., 5.]).view([-1, 1]);
+        assert_eq!(floats(&layout.last(&numbers).unwrap()).unwrap(), [2., 3., 5.]);
+        assert_eq!(Vec::<i64>::try_from(&layout.from_end).unwrap(), [2, 1, 0, 0, 1, 0]);
+    }
+
+    #[test]
+    fn targets_leave_out_what_is_missing_or_unknown() {
+        let windows = [Window { start: 0, end: 3 }];
+        let targets = Targets::new(&[5, 0, 4, 2], &windows, Device::Cpu).unwrap();
+        assert_eq!(Vec::<i64>::try_from(targets.tokens.as_ref().unwrap()).unwrap(), [1, 2]);
+        assert_eq!(Vec::<i64>::try_from(&targets.items).unwrap(), [2, 0]);
+        assert_eq!(targets.count, 2);
+    }
+}

@@ -1,0 +1,245 @@
+//! One job, from its first frame to the outcome.
+
+use crate::device::{self, Compute};
+use crate::error::{Result, out_of_memory};
+use crate::evaluate::{Protocol, Scorer};
+use crate::inputs::Shape;
+use crate::models::{Model, without_vectors};
+use crate::pipe::{self, Input, Message};
+use crate::report::{Reporter, SCAN_INTERVAL};
+use crate::{score, train};
+use persona_core::artifact::Artifact;
+use persona_core::events::{Collector, Events};
+use persona_core::features::{Encoded, Fitted, known_targets};
+use persona_core::protocol::{ARTIFACT_CHUNK, Job, Kind, Outcome, Phase, Progress, Task, VERSION, cut};
+use persona_core::source::SourceSchema;
+use persona_core::spec::{self, ModelSpec};
+use persona_core::split::{Partition, partition};
+use persona_core::transitions::Transitions;
+use persona_core::{Error, ErrorKind, check};
+
+/// Keys of what an artifact says about itself, beside what core's modules put there.
+const SPEC: &str = "spec";
+const SOURCE: &str = "source";
+
+/// Reads a job and its data, does it, and says how it went.
+pub fn run(input: &Input) -> Result<Outcome> {
+    let job = first(input)?;
+    device::apply(&job.limits);
+    let mut reporter = Reporter::new(pipe::send);
+    let (artifact, events) = collect(input, &job, &mut reporter)?;
+    let mut outcome = describe(&events);
+    match job.task {
+        Task::Check => reporter.json(Kind::Findings, &check::findings(&events, &job.source))?,
+        Task::Train => train_job(&job, events, &mut outcome, &mut reporter)?,
+        Task::Evaluate => evaluate_job(&job, &artifact, events, &mut outcome, &mut reporter)?,
+        Task::Score => score_job(&job, &artifact, events, &mut outcome, &mut reporter)?,
+    }
+    outcome.seconds = reporter.seconds();
+    outcome.peak_memory_mb = device::peak_memory_mb();
+    Ok(outcome)
+}
+
+fn protocol(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Protocol, message)
+}
+
+fn next(input: &Input) -> Result<Message> {
+    input.recv().map_err(|_| protocol("the input ended too early"))?
+}
+
+fn first(input: &Input) -> Result<Job> {
+    match next(input)? {
+        Message::Job(job) if job.protocol == VERSION => Ok(*job),
+        Message::Job(job) => Err(protocol(format!(
+            "the extension speaks version {} of the protocol, the engine {VERSION}",
+            job.protocol
+        ))
+        .hint("Install the extension and persona-engine of the same release, and restart the server.")
+        .into()),
+        _ => Err(protocol("the first frame is no job").into()),
+    }
+}
+
+/// The artifact's bytes, and all events in sequence.
+fn collect(input: &Input, job: &Job, reporter: &mut Reporter) -> Result<(Vec<u8>, Events)> {
+    let limit = (job.limits.memory_mb > 0).then(|| job.limits.memory_mb << 20);
+    let mut collector = Collector::new(&job.source, limit)?;
+    let (mut artifact, mut rows) = (Vec::new(), 0);
+    reporter.enter(Phase::Scan)?;
+    loop {
+        match next(input)? {
+            Message::Artifact(bytes) => {
+                artifact.extend_from_slice(&bytes);
+                if limit.is_some_and(|limit| artifact.len() > limit) {
+                    return Err(out_of_memory("The model version alone is larger").into());
+                }
+            }
+            Message::Events(batch) => {
+                rows += batch.num_rows() as u64;
+                collector.push(&batch)?;
+            }
+            Message::Job(_) => return Err(protocol("a second job came").into()),
+            Message::End => break,
+        }
+        if reporter.due(SCAN_INTERVAL) {
+            reporter.tell(Progress::of(Phase::Scan, rows, 0))?;
+        }
+    }
+    reporter.tell(Progress::of(Phase::Scan, rows, rows))?;
+    reporter.enter(Phase::Sequence)?;
+    Ok((artifact, collector.finish()?))
+}
+
+fn describe(events: &Events) -> Outcome {
+    Outcome {
+        rows: events.report.rows,
+        events: events.len() as u64,
+        entities: events.entities() as u64,
+        skipped: events.report.skipped(),
+        as_of: events.newest(),
+        ..Outcome::default()
+    }
+}
+
+fn train_job(job: &Job, events: Events, outcome: &mut Outcome, reporter: &mut Reporter) -> Result<()> {
+    let spec = job.spec.as_ref().ok_or_else(|| protocol("a job to train came without a specification"))?;
+    let partition = split(&events, &job.source, spec, None)?;
+    let mut fitted = Fitted::fit(&events, &job.source, spec, &partition.train_end)?;
+    fitted.cutoffs = partition.cutoffs;
+    outcome.fingerprint = events.fingerprint();
+    outcome.notes = fitted.notes();
+    let encoded = fitted.encode(events)?;
+    outcome.items = encoded.items() as u64;
+    let mut artifact = Artifact::new();
+    artifact.put_json(SPEC, spec)?;
+    artifact.put_json(SOURCE, &job.source)?;
+    fitted.write(&mut artifact)?;
+    reporter.enter(Phase::Train)?;
+    if let spec::Encoder::Transitions(shape) = &spec.encoder {
+        let items = encoded.items();
+        let counts =
+            Transitions::count(encoded.target_codes(), &encoded.offsets, &partition.train_end, items, shape);
+        counts.write(&mut artifact)?;
+        outcome.parameters = counts.entries() as u64;
+        (outcome.device, outcome.precision) = ("cpu".into(), "f32".into());
+        measure(spec, &Scorer::Transitions(&counts), &encoded, &partition, reporter)?;
+    } else {
+        let compute = Compute::choose(&spec.training.device, spec.training.precision)?;
+        let counts = &fitted.target_vocabulary().counts;
+        let trained = train::train(spec, &encoded, &partition, counts, compute, reporter)?;
+        trained.model.parameters.write(&mut artifact)?;
+        outcome.best_epoch = Some(trained.best_epoch);
+        describe_model(&trained.model, outcome);
+        let scorer = Scorer::Model { model: &trained.model, batch_events: spec.training.batch_events };
+        measure(spec, &scorer, &encoded, &partition, reporter)?;
+    }
+    reporter.enter(Phase::Write)?;
+    for frame in cut(Kind::Artifact, artifact.to_bytes()?, ARTIFACT_CHUNK) {
+        reporter.frame(frame)?;
+    }
+    Ok(())
+}
+
+fn evaluate_job(job: &Job, bytes: &[u8], events: Events, outcome: &mut Outcome, reporter: &mut Reporter) -> Result<()> {
+    let version = Version::read(bytes, job)?;
+    let partition = split(&events, &job.source, &version.spec, version.fitted.cutoffs)?;
+    let encoded = version.encode(events, outcome)?;
+    let spec = &version.spec;
+    if matches!(spec.encoder, spec::Encoder::Transitions(_)) {
+        let counts = Transitions::read(&version.artifact)?;
+        (outcome.device, outcome.precision) = ("cpu".into(), "f32".into());
+        return measure(spec, &Scorer::Transitions(&counts), &encoded, &partition, reporter);
+    }
+    let model = version.model(&encoded, outcome)?;
+    let scorer = Scorer::Model { model: &model, batch_events: spec.training.batch_events };
+    measure(spec, &scorer, &encoded, &partition, reporter)
+}
+
+fn score_job(job: &Job, bytes: &[u8], events: Events, outcome: &mut Outcome, reporter: &mut Reporter) -> Result<()> {
+    let version = Version::read(bytes, job)?;
+    if matches!(version.spec.encoder, spec::Encoder::Transitions(_)) {
+        return Err(without_vectors().into());
+    }
+    let encoded = version.encode(events, outcome)?;
+    let model = version.model(&encoded, outcome)?;
+    reporter.enter(Phase::Score)?;
+    score::profiles(&model, &encoded, &job.source, version.spec.training.batch_events, reporter)?;
+    score::items(&model, &version.fitted, &job.source, reporter)
+}
+
+/// Which events train, validate and test. `cutoffs`: those of a stored version.
+fn split(events: &Events, source: &SourceSchema, spec: &ModelSpec, cutoffs: Option<(f64, f64)>) -> Result<Partition> {
+    let target = spec.target(source)?;
+    let known = known_targets(events, source, target);
+    Ok(partition(&events.offsets, &events.time, known, &spec.training, cutoffs)?)
+}
+
+/// Metrics of the version as a whole: on all cases, with intervals and coverage.
+fn measure(
+    spec: &ModelSpec,
+    scorer: &Scorer,
+    encoded: &Encoded,
+    partition: &Partition,
+    reporter: &mut Reporter,
+) -> Result<()> {
+    reporter.enter(Phase::Evaluate)?;
+    let protocol = Protocol { evaluation: &spec.evaluation, seed: spec.training.seed, coverage: true };
+    for (split, cases) in [("valid", &partition.valid), ("test", &partition.test)] {
+        let metrics = protocol.measure(split, scorer, encoded, cases, reporter)?;
+        reporter.metrics(&metrics)?;
+    }
+    Ok(())
+}
+
+fn describe_model(model: &Model, outcome: &mut Outcome) {
+    outcome.parameters = model.parameters.count();
+    outcome.device = model.compute.device_name();
+    outcome.precision = model.compute.precision_name().into();
+    outcome.libtorch = device::LIBTORCH.into();
+}
+
+/// A stored version, opened.
+struct Version {
+    artifact: Artifact,
+    /// As trained, but with the device and precision of this job.
+    spec: ModelSpec,
+    fitted: Fitted,
+}
+
+impl Version {
+    fn read(bytes: &[u8], job: &Job) -> Result<Self> {
+        if bytes.is_empty() {
+            return Err(protocol("a job came without the model version that it is about").into());
+        }
+        let artifact = Artifact::from_bytes(bytes)?;
+        let mut spec: ModelSpec = artifact.get_json(SPEC)?;
+        let source: SourceSchema = artifact.get_json(SOURCE)?;
+        if source != job.source {
+            return Err(Error::invalid("the source has changed since the model was trained")
+                .detail("Its key, its clock or its fields are not those of the training.")
+                .hint("Train the model again.")
+                .into());
+        }
+        if let Some(now) = &job.spec {
+            spec.training.device = now.training.device.clone();
+            spec.training.precision = now.training.precision;
+        }
+        Ok(Version { fitted: Fitted::read(&artifact)?, artifact, spec })
+    }
+
+    fn encode(&self, events: Events, outcome: &mut Outcome) -> Result<Encoded> {
+        outcome.fingerprint = events.fingerprint();
+        let encoded = self.fitted.encode(events)?;
+        outcome.items = encoded.items() as u64;
+        Ok(encoded)
+    }
+
+    fn model(&self, encoded: &Encoded, outcome: &mut Outcome) -> Result<Model> {
+        let compute = Compute::choose(&self.spec.training.device, self.spec.training.precision)?;
+        let mut model = Model::new(&self.spec.encoder, &Shape::of(encoded), compute)?;
+        model.parameters.read(&self.artifact)?;
+        describe_model(&model, outcome);
+        Ok(model)
+    }
+}

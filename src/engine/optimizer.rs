@@ -1,0 +1,117 @@
+//! AdamW (Loshchilov & Hutter 2019, "Decoupled Weight Decay Regularization") with a linear warm-up.
+
+use crate::error::Result;
+use crate::parameters::Parameters;
+use persona_core::spec::Training;
+use tch::{Kind, Tensor};
+
+const BETA1: f64 = 0.9;
+/// Lower than the usual .999: the second moments of rare items' rows follow sooner.
+const BETA2: f64 = 0.98;
+const EPSILON: f64 = 1e-8;
+
+/// First and second moments of one weight, each in the weight's shape.
+struct Moments {
+    weight: Tensor,
+    first: Tensor,
+    second: Tensor,
+}
+
+pub struct AdamW {
+    moments: Vec<Moments>,
+    learning_rate: f64,
+    weight_decay: f64,
+    warmup: usize,
+    steps: usize,
+}
+
+impl AdamW {
+    pub fn new(parameters: &Parameters, training: &Training) -> Result<Self> {
+        let zeros = |weight: &Tensor| weight.f_detach()?.f_zeros_like();
+        let moments = |weight: &Tensor| {
+            Ok(Moments { weight: weight.shallow_clone(), first: zeros(weight)?, second: zeros(weight)? })
+        };
+        Ok(AdamW {
+            moments: parameters.tensors().map(moments).collect::<Result<_>>()?,
+            learning_rate: training.learning_rate,
+            weight_decay: training.weight_decay,
+            warmup: training.warmup,
+            steps: 0,
+        })
+    }
+
+    /// Moves every weight that has a gradient, and clears the gradients.
+    pub fn step(&mut self) -> Result<()> {
+        let _guard = tch::no_grad_guard();
+        self.steps += 1;
+        let rate = self.learning_rate * warm(self.steps, self.warmup);
+        let (correct1, correct2) = (1.0 - BETA1.powf(self.steps as f64), 1.0 - BETA2.powf(self.steps as f64));
+        for moments in &mut self.moments {
+            moments.update(rate, self.weight_decay, correct1, correct2)?;
+        }
+        Ok(())
+    }
+}
+
+impl Moments {
+    /// `w -= rate * (m / c1) / (sqrt(v / c2) + epsilon)`, after `w *= 1 - rate * decay`.
+    fn update(&mut self, rate: f64, decay: f64, correct1: f64, correct2: f64) -> Result<()> {
+        let mut gradient = self.weight.f_grad()?;
+        if !gradient.defined() {
+            return Ok(());
+        }
+        let _ = self.first.f_lerp_(&gradient, 1.0 - BETA1)?;
+        let _ = self.second.f_lerp_(&gradient.f_square()?, 1.0 - BETA2)?;
+        let mut divisor = self.second.f_sqrt()?.f_mul_scalar_(correct2.sqrt().recip())?.f_add_scalar_(EPSILON)?;
+        let _ = divisor.f_reciprocal_()?.f_mul_(&self.first)?.f_mul_scalar_(-rate / correct1)?;
+        if decay > 0.0 {
+            let _ = self.weight.f_mul_scalar_(1.0 - rate * decay)?;
+        }
+        let _ = self.weight.f_add_(&divisor)?;
+        let _ = gradient.f_zero_()?;
+        Ok(())
+    }
+}
+
+/// The share of the learning rate at step `step` (from 1).
+fn warm(step: usize, warmup: usize) -> f64 {
+    if step >= warmup { 1.0 } else { step as f64 / warmup as f64 }
+}
+
+/// Adds `gradient` to what a weight's gradient already is.
+pub fn accumulate(weight: &Tensor, first_row: i64, gradient: &Tensor) -> Result<()> {
+    let _guard = tch::no_grad_guard();
+    let whole = weight.f_grad()?;
+    let _ = whole.f_narrow(0, first_row, gradient.size()[0])?.f_add_(&gradient.f_to_dtype(Kind::Float, false, false)?)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::Compute;
+    use crate::parameters::{Start, floats};
+
+    #[test]
+    fn warm_up_is_linear_and_ends() {
+        assert_eq!(warm(1, 4), 0.25);
+        assert_eq!(warm(4, 4), 1.0);
+        assert_eq!(warm(9, 4), 1.0);
+        assert_eq!(warm(1, 0), 1.0);
+    }
+
+    /// One step by hand: with bias correction m/c1 = g and v/c2 = g^2, so w moves by the rate against g's sign.
+    #[test]
+    fn first_step_moves_by_the_learning_rate() {
+        let mut parameters = Parameters::new(&Compute::plain());
+        let w = parameters.make("w", &[2], Start::Constant(1.0)).unwrap();
+        let training = Training { learning_rate: 0.1, warmup: 0, ..Training::default() };
+        let mut adam = AdamW::new(&parameters, &training).unwrap();
+        let pull = Tensor::from_slice(&[2f32, -3.0]);
+        w.f_mul(&pull).unwrap().f_sum(Kind::Float).unwrap().f_backward().unwrap();
+        adam.step().unwrap();
+        let moved = floats(&w).unwrap();
+        assert!((moved[0] - 0.9).abs() < 1e-6 && (moved[1] - 1.1).abs() < 1e-6, "{moved:?}");
+        assert_eq!(floats(&w.grad()).unwrap(), [0.0, 0.0]);
+    }
+}

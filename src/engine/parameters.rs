@@ -1,0 +1,117 @@
+//! A model's weights under their names, in the order in which the model made them.
+
+use crate::device::Compute;
+use crate::error::Result;
+use persona_core::artifact::{Artifact, Dtype, TensorData};
+use persona_core::{Error, ErrorKind};
+use tch::{Device, Kind, Tensor};
+
+/// Every weight starts from a normal distribution of this deviation (as in BERT and SASRec's successors).
+pub const DEVIATION: f64 = 0.02;
+
+/// Before a weight's name in an artifact.
+const PREFIX: &str = "weights.";
+
+/// How a weight starts.
+#[derive(Clone, Copy)]
+pub enum Start {
+    Normal(f64),
+    Uniform(f64),
+    Constant(f64),
+}
+
+/// Named f32 tensors that gradients flow into.
+pub struct Parameters {
+    device: Device,
+    named: Vec<(String, Tensor)>,
+}
+
+impl Parameters {
+    pub fn new(compute: &Compute) -> Self {
+        Parameters { device: compute.device, named: Vec::new() }
+    }
+
+    /// Makes a weight. Drawn on the CPU, so that a seed means the same on every device.
+    pub fn make(&mut self, name: impl Into<String>, shape: &[i64], start: Start) -> Result<Tensor> {
+        let mut weight = Tensor::f_zeros(shape, (Kind::Float, Device::Cpu))?;
+        weight = match start {
+            Start::Normal(deviation) => weight.f_normal_(0.0, deviation)?,
+            Start::Uniform(bound) => weight.f_uniform_(-bound, bound)?,
+            Start::Constant(value) => weight.f_fill_(value)?,
+        };
+        let weight = weight.f_to_device(self.device)?.f_set_requires_grad(true)?;
+        self.named.push((name.into(), weight.shallow_clone()));
+        Ok(weight)
+    }
+
+    pub fn tensors(&self) -> impl Iterator<Item = &Tensor> {
+        self.named.iter().map(|(_, tensor)| tensor)
+    }
+
+    /// Numbers in all weights together.
+    pub fn count(&self) -> u64 {
+        self.tensors().map(|tensor| tensor.numel() as u64).sum()
+    }
+
+    /// A copy of all weights on the CPU.
+    pub fn copy(&self) -> Result<Vec<Tensor>> {
+        let copy = |tensor: &Tensor| tensor.f_detach()?.f_to_device(Device::Cpu)?.f_to_dtype(Kind::Float, false, true);
+        Ok(self.tensors().map(copy).collect::<Result<_, _>>()?)
+    }
+
+    /// Puts a copy back.
+    pub fn restore(&mut self, copy: &[Tensor]) -> Result<()> {
+        let _guard = tch::no_grad_guard();
+        for ((_, tensor), saved) in self.named.iter_mut().zip(copy) {
+            tensor.f_copy_(saved)?;
+        }
+        Ok(())
+    }
+
+    pub fn write(&self, artifact: &mut Artifact) -> Result<()> {
+        for (name, tensor) in &self.named {
+            let shape = tensor.size().into_iter().map(|n| n as usize).collect();
+            let bytes = floats(tensor)?.iter().flat_map(|x| x.to_le_bytes()).collect();
+            artifact.tensors.insert(format!("{PREFIX}{name}"), TensorData { dtype: Dtype::F32, shape, bytes });
+        }
+        Ok(())
+    }
+
+    /// Fills weights that a model has made with an artifact's.
+    pub fn read(&mut self, artifact: &Artifact) -> Result<()> {
+        let _guard = tch::no_grad_guard();
+        for (name, tensor) in &mut self.named {
+            let data = stored(artifact, name, &tensor.size())?;
+            tensor.f_copy_(&Tensor::f_from_data_size(&data.bytes, &tensor.size(), Kind::Float)?)?;
+        }
+        Ok(())
+    }
+}
+
+/// The stored weight `name`, if it has the shape and size that the model expects.
+fn stored<'a>(artifact: &'a Artifact, name: &str, shape: &[i64]) -> Result<&'a TensorData> {
+    let damaged = |what: String| {
+        Error::new(ErrorKind::InvalidData, "a stored model version is damaged")
+            .detail(what)
+            .hint("Train the model again.")
+    };
+    let data = artifact
+        .tensors
+        .get(&format!("{PREFIX}{name}"))
+        .ok_or_else(|| damaged(format!("It lacks the weight \"{name}\".")))?;
+    let numbers = shape.iter().product::<i64>() as usize;
+    let fits = data.shape.iter().map(|&n| n as i64).eq(shape.iter().copied());
+    if !fits || data.dtype != Dtype::F32 || data.bytes.len() != 4 * numbers {
+        let text = format!("The weight \"{name}\" has the shape {:?} where {shape:?} is expected.", data.shape);
+        return Err(damaged(text).into());
+    }
+    Ok(data)
+}
+
+/// A tensor's numbers, row-major.
+pub fn floats(tensor: &Tensor) -> Result<Vec<f32>> {
+    let tensor = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_to_dtype(Kind::Float, false, false)?.f_contiguous()?;
+    let mut numbers = vec![0f32; tensor.numel()];
+    tensor.f_copy_data(&mut numbers, tensor.numel())?;
+    Ok(numbers)
+}

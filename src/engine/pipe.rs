@@ -1,0 +1,136 @@
+//! The two pipes. A thread reads frames ahead, so that the other process's scan and this one's
+//! work overlap, and ends the engine when the other process goes away.
+
+use crate::error::Result;
+use arrow_array::RecordBatch;
+use persona_core::protocol::{ColumnReader, Frame, Job, Kind};
+use persona_core::{Error, ErrorKind};
+use std::fs::File;
+use std::io::BufReader;
+use std::os::fd::FromRawFd;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+/// Batches that wait to be collected.
+const AHEAD: usize = 4;
+
+/// What comes in, decoded.
+pub enum Message {
+    Job(Box<Job>),
+    Artifact(Vec<u8>),
+    Events(RecordBatch),
+    End,
+}
+
+pub type Input = Receiver<Result<Message>>;
+
+/// Whether the last frame has been sent: from then on a closed input is the expected end.
+static FINISHED: AtomicBool = AtomicBool::new(false);
+
+/// Where frames go. Not descriptor 1, so that nothing a library prints gets between them.
+static OUTPUT: Mutex<Option<File>> = Mutex::new(None);
+
+/// Takes both pipes over and begins to read.
+pub fn open() -> Result<Input> {
+    // SAFETY: descriptors are numbers; the copy of 1 is owned by OUTPUT alone from here on.
+    let output = unsafe {
+        let copy = libc::fcntl(1, libc::F_DUPFD_CLOEXEC, 3);
+        if copy < 0 || libc::dup2(2, 1) < 0 {
+            return Err(Error::new(ErrorKind::Engine, "the engine's pipes are not open").into());
+        }
+        File::from_raw_fd(copy)
+    };
+    *OUTPUT.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(output);
+    let (sender, receiver) = sync_channel(AHEAD);
+    std::thread::Builder::new()
+        .name("reader".into())
+        .spawn(move || read(&sender))
+        .map_err(|e| Error::new(ErrorKind::OutOfMemory, format!("could not start a thread: {e}")))?;
+    Ok(receiver)
+}
+
+/// Sends one frame. When nobody reads any more there is nobody left to tell.
+pub fn send(frame: Frame) -> Result<()> {
+    let mut output = OUTPUT.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    match output.as_mut() {
+        Some(file) => Ok(frame.write_to(file)?),
+        None => Ok(()),
+    }
+}
+
+/// Sends the last frame and ends the process. Not by `exit`: destructors of a library with
+/// threads at work have nothing to give and may hang.
+pub fn finish(last: Frame, code: i32) -> ! {
+    FINISHED.store(true, Ordering::SeqCst);
+    let _ = send(last);
+    leave(code)
+}
+
+/// Turns a panic of any thread into the last frame.
+pub fn report_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        eprintln!("persona-engine: {panic}");
+        FINISHED.store(true, Ordering::SeqCst);
+        let error = Error::new(ErrorKind::Engine, "the engine failed unexpectedly")
+            .detail(format!("{}.", panic.to_string().replace('\n', " ").trim_end_matches('.')))
+            .hint("This is a bug of persona; its server log has more.");
+        // A thread that panics while it sends holds the lock: half a frame is out and no other can follow.
+        if let (Ok(frame), Ok(mut output)) = (Frame::json(Kind::Failed, &error), OUTPUT.try_lock())
+            && let Some(file) = output.as_mut()
+        {
+            let _ = frame.write_to(file);
+        }
+        leave(1)
+    }));
+}
+
+fn leave(code: i32) -> ! {
+    // SAFETY: ends the process.
+    unsafe { libc::_exit(code) }
+}
+
+fn read(sender: &SyncSender<Result<Message>>) {
+    // SAFETY: nothing else in this program reads descriptor 0.
+    let mut input = BufReader::new(unsafe { File::from_raw_fd(0) });
+    let mut columns = ColumnReader::new();
+    loop {
+        match Frame::read_from(&mut input) {
+            Ok(Some(frame)) => {
+                if !forward(frame, &mut columns, sender) {
+                    return;
+                }
+            }
+            Ok(None) if FINISHED.load(Ordering::SeqCst) => return,
+            Ok(None) => leave(1),
+            Err(error) => {
+                let _ = sender.send(Err(error.into()));
+                return;
+            }
+        }
+    }
+}
+
+/// Passes a frame's content on; false when the input makes no sense from here on.
+fn forward(frame: Frame, columns: &mut ColumnReader, sender: &SyncSender<Result<Message>>) -> bool {
+    let messages = match decode(frame, columns) {
+        Ok(messages) => messages.into_iter().map(Ok).collect(),
+        Err(error) => vec![Err(error)],
+    };
+    messages.into_iter().all(|message| {
+        let sound = message.is_ok();
+        sender.send(message).is_ok() && sound
+    })
+}
+
+fn decode(frame: Frame, columns: &mut ColumnReader) -> Result<Vec<Message>> {
+    Ok(match frame.kind {
+        Kind::Job => vec![Message::Job(Box::new(frame.parse()?))],
+        Kind::Artifact => vec![Message::Artifact(frame.payload)],
+        Kind::Events => columns.read(frame)?.into_iter().map(Message::Events).collect(),
+        Kind::End => vec![Message::End],
+        kind => {
+            return Err(Error::new(ErrorKind::Protocol, format!("a {kind:?} frame came to the engine")).into());
+        }
+    })
+}

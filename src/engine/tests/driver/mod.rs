@@ -1,0 +1,78 @@
+//! The other side of the pipes: starts the engine, sends one job, collects what comes back.
+
+use arrow_array::RecordBatch;
+use persona_core::Error;
+use persona_core::protocol::{
+    ARTIFACT_CHUNK, ColumnReader, ColumnWriter, Finding, Frame, Job, Kind, Limits, Metric, Outcome, Progress, Task,
+    VERSION, cut,
+};
+use persona_core::source::SourceSchema;
+use persona_core::spec::ModelSpec;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+/// Everything that the engine said.
+#[derive(Default)]
+pub struct Answer {
+    pub progress: Vec<Progress>,
+    pub metrics: Vec<Metric>,
+    pub artifact: Vec<u8>,
+    pub profiles: Vec<RecordBatch>,
+    pub items: Vec<RecordBatch>,
+    pub findings: Vec<Finding>,
+    /// From the last frame.
+    pub result: Option<Result<Outcome, Error>>,
+    pub code: Option<i32>,
+}
+
+pub fn start(engine: &Path) -> Child {
+    Command::new(engine).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the engine starts")
+}
+
+pub fn job(task: Task, source: &SourceSchema, spec: Option<&ModelSpec>, threads: usize) -> Job {
+    let limits = Limits { threads, memory_mb: 0, nice: 0 };
+    Job { protocol: VERSION, task, source: source.clone(), spec: spec.cloned(), limits }
+}
+
+/// Runs one job to its end. `listen` hears progress as it comes.
+pub fn run(engine: &Path, job: &Job, artifact: &[u8], events: &RecordBatch, mut listen: impl FnMut(&Progress)) -> Answer {
+    let mut child = start(engine);
+    let mut input = child.stdin.take().expect("a pipe");
+    let mut output = child.stdout.take().expect("a pipe");
+    let mut frames = vec![Frame::json(Kind::Job, job).expect("a job")];
+    frames.extend(cut(Kind::Artifact, artifact.to_vec(), ARTIFACT_CHUNK));
+    let mut columns = ColumnWriter::new(Kind::Events, &events.schema()).expect("a schema");
+    for from in (0..events.num_rows()).step_by(10_000) {
+        let part = events.slice(from, 10_000.min(events.num_rows() - from));
+        frames.extend(columns.write(&part).expect("a batch"));
+    }
+    frames.push(Frame::new(Kind::End, Vec::new()));
+    // The input stays open until the answer is complete: closed, it would end the engine.
+    let writer = std::thread::spawn(move || {
+        // An engine that fails stops reading; its last frame says why.
+        let _ = frames.iter().try_for_each(|frame| frame.write_to(&mut input));
+        input
+    });
+    let mut answer = Answer::default();
+    let (mut profiles, mut items) = (ColumnReader::new(), ColumnReader::new());
+    while let Some(frame) = Frame::read_from(&mut output).expect("a frame") {
+        match frame.kind {
+            Kind::Progress => {
+                let progress = frame.parse().expect("progress");
+                listen(&progress);
+                answer.progress.push(progress);
+            }
+            Kind::Metrics => answer.metrics.extend(frame.parse::<Vec<Metric>>().expect("metrics")),
+            Kind::Artifact => answer.artifact.extend(frame.payload),
+            Kind::Profiles => answer.profiles.extend(profiles.read(frame).expect("profiles")),
+            Kind::Items => answer.items.extend(items.read(frame).expect("items")),
+            Kind::Findings => answer.findings = frame.parse().expect("findings"),
+            Kind::Done => answer.result = Some(Ok(frame.parse().expect("an outcome"))),
+            Kind::Failed => answer.result = Some(Err(frame.parse().expect("an error"))),
+            kind => panic!("a {kind:?} frame came from the engine"),
+        }
+    }
+    answer.code = child.wait().expect("the engine ends").code();
+    drop(writer.join());
+    answer
+}

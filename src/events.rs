@@ -1,0 +1,216 @@
+//! A source's table as columns: which query to run, how to read what it returns, and the scan itself.
+
+use crate::catalog::sources::{Declared, Source};
+use crate::error::{Code, Error, Result};
+use crate::pg::scan::{self, Datums};
+use crate::relation::{Column, Relation};
+use crate::worker::engine::Engine;
+use persona_core::protocol::{ColumnWriter, Frame, Kind};
+use persona_core::source::{Clock, Field, FieldKind, KeyType, SourceSchema, ValueType};
+use pgrx::pg_sys;
+use pgrx::spi::quote_identifier;
+
+/// The most distinct values that make an integer column a category when nothing else says so.
+const FEW_VALUES: f32 = 1000.0;
+
+/// How one column is selected and read.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Reading {
+    datums: Datums,
+    /// Cast to text in SQL: enums and everything without a form of its own.
+    as_text: bool,
+}
+
+/// A query over a source's events, ready to run.
+pub struct EventQuery {
+    pub schema: SourceSchema,
+    sql: String,
+    datums: Vec<Datums>,
+}
+
+impl EventQuery {
+    /// Looks the source's table up as it is now; errors where it no longer fits.
+    pub fn of(source: &Source) -> Result<EventQuery> {
+        let relation = Relation::open(source.events, &format!("event table of source \"{}\"", source.name))?;
+        EventQuery::over(&relation, &source.entity, &source.at, &source.fields)
+    }
+
+    pub fn over(relation: &Relation, entity: &str, at: &str, fields: &[Declared]) -> Result<EventQuery> {
+        let (key, key_reading) = key(relation.column(entity)?)?;
+        let (clock, clock_reading) = clock(relation.column(at)?)?;
+        let mut readings = vec![(entity, key_reading), (at, clock_reading)];
+        let mut schema = SourceSchema { key, clock, fields: Vec::new() };
+        for declared in fields {
+            let (value, reading) = field(relation.column(&declared.name)?, declared.kind)?;
+            readings.push((&declared.name, reading));
+            schema.fields.push(Field {
+                name: declared.name.clone(),
+                kind: declared.kind,
+                value,
+                min_count: declared.min_count,
+            });
+        }
+        let columns: Vec<_> = readings.iter().map(|(name, reading)| select(name, *reading)).collect();
+        Ok(EventQuery {
+            schema,
+            sql: format!("SELECT {} FROM {}", columns.join(", "), relation.sql_name()),
+            datums: readings.iter().map(|(_, reading)| reading.datums).collect(),
+        })
+    }
+
+    /// Sends all events to the engine, then the end mark. `tell` is called after each batch with the
+    /// number of rows so far.
+    pub fn send(&self, engine: &mut Engine, mut tell: impl FnMut(&mut Engine, u64) -> Result<()>) -> Result<u64> {
+        let arrow = self.schema.arrow();
+        let mut writer = ColumnWriter::new(Kind::Events, &arrow)?;
+        let mut rows = 0;
+        scan::scan(&self.sql, arrow, &self.datums, &mut |batch| {
+            rows += batch.num_rows() as u64;
+            for frame in writer.write(&batch)? {
+                engine.send(&frame)?;
+            }
+            tell(engine, rows)
+        })?;
+        engine.send(&Frame::new(Kind::End, Vec::new()))?;
+        Ok(rows)
+    }
+}
+
+fn select(name: &str, reading: Reading) -> String {
+    let quoted = quote_identifier(name);
+    match reading.as_text {
+        true => format!("{quoted}::pg_catalog.text"),
+        false => quoted,
+    }
+}
+
+fn datums(column: &Column) -> Option<Datums> {
+    Some(match column.type_oid {
+        pg_sys::INT2OID => Datums::Int2,
+        pg_sys::INT4OID => Datums::Int4,
+        pg_sys::INT8OID => Datums::Int8,
+        pg_sys::BOOLOID => Datums::Bool,
+        pg_sys::FLOAT4OID => Datums::Float4,
+        pg_sys::FLOAT8OID => Datums::Float8,
+        pg_sys::NUMERICOID => Datums::Numeric,
+        pg_sys::TEXTOID | pg_sys::VARCHAROID | pg_sys::BPCHAROID => Datums::Text,
+        pg_sys::UUIDOID => Datums::Uuid,
+        pg_sys::TIMESTAMPTZOID | pg_sys::TIMESTAMPOID => Datums::Timestamp,
+        pg_sys::DATEOID => Datums::Date,
+        _ => return None,
+    })
+}
+
+fn plain(datums: Datums) -> Reading {
+    Reading { datums, as_text: false }
+}
+
+const AS_TEXT: Reading = Reading { datums: Datums::Text, as_text: true };
+
+fn wrong_type(column: &Column, role: &str, valid: &str) -> Error {
+    Error::new(
+        Code::DatatypeMismatch,
+        format!("column \"{}\" of type {} cannot be {role}", column.name, column.type_name),
+    )
+    .hint(format!("Valid types are {valid}; a view can cast it."))
+}
+
+/// The entity's key type, and how it is read.
+fn key(column: &Column) -> Result<(KeyType, Reading)> {
+    match datums(column) {
+        Some(d @ (Datums::Int4 | Datums::Int8)) => Ok((KeyType::Integer, plain(d))),
+        Some(Datums::Text) => text_is_utf8(column).map(|()| (KeyType::Text, plain(Datums::Text))),
+        Some(Datums::Uuid) => Ok((KeyType::Uuid, plain(Datums::Uuid))),
+        _ => Err(wrong_type(column, "an entity's key", "bigint, integer, text and uuid")),
+    }
+}
+
+fn clock(column: &Column) -> Result<(Clock, Reading)> {
+    match datums(column) {
+        Some(Datums::Timestamp) => Ok((Clock::Timestamp, plain(Datums::Timestamp))),
+        Some(Datums::Date) => Ok((Clock::Date, plain(Datums::Date))),
+        Some(
+            d @ (Datums::Int2 | Datums::Int4 | Datums::Int8 | Datums::Float4 | Datums::Float8 | Datums::Numeric),
+        ) => Ok((Clock::Number, plain(d))),
+        _ => Err(wrong_type(column, "the time of events", "timestamptz, timestamp, date and all numbers")),
+    }
+}
+
+fn field(column: &Column, kind: FieldKind) -> Result<(ValueType, Reading)> {
+    match (kind, datums(column)) {
+        (FieldKind::Category, Some(d @ (Datums::Int2 | Datums::Int4 | Datums::Int8 | Datums::Bool))) => {
+            Ok((ValueType::Integer, plain(d)))
+        }
+        (FieldKind::Category, Some(Datums::Text)) => {
+            text_is_utf8(column).map(|()| (ValueType::Text, plain(Datums::Text)))
+        }
+        (FieldKind::Category, Some(Datums::Uuid)) => Ok((ValueType::Text, AS_TEXT)),
+        (FieldKind::Category, None) if column.is_enum => Ok((ValueType::Text, AS_TEXT)),
+        (FieldKind::Category, _) => {
+            Err(wrong_type(column, "a field of kind category", "integers, text, boolean, uuid and enums"))
+        }
+        (
+            FieldKind::Number,
+            Some(
+                d @ (Datums::Int2
+                | Datums::Int4
+                | Datums::Int8
+                | Datums::Bool
+                | Datums::Float4
+                | Datums::Float8
+                | Datums::Numeric),
+            ),
+        ) => Ok((ValueType::Number, plain(d))),
+        (FieldKind::Number, _) => Err(wrong_type(column, "a field of kind number", "all numeric types and boolean")),
+    }
+}
+
+/// Text travels as UTF-8, so the database must hold it as such.
+fn text_is_utf8(column: &Column) -> Result<()> {
+    match crate::pg::types::database_is_utf8() {
+        true => Ok(()),
+        false => Err(Error::new(
+            Code::Unsupported,
+            format!("text column \"{}\" needs a database with encoding UTF8", column.name),
+        )
+        .hint("Create the database with ENCODING 'UTF8', or use a column of another type.")),
+    }
+}
+
+/// Fields as far as types, names and statistics tell, for a source that declares none.
+pub fn infer_fields(relation: &Relation, entity: &str, at: &str) -> Vec<Declared> {
+    relation
+        .columns
+        .iter()
+        .filter(|column| column.name != entity && column.name != at)
+        .filter_map(|column| infer(column).map(|kind| Declared { name: column.name.clone(), kind, min_count: 1 }))
+        .collect()
+}
+
+fn infer(column: &Column) -> Option<FieldKind> {
+    // Every row its own value: a key of the table, which says nothing about the entity.
+    let unique = column.distinct == -1.0;
+    match datums(column) {
+        Some(Datums::Int2 | Datums::Int4 | Datums::Int8) if names_a_thing(&column.name) => {
+            (!unique).then_some(FieldKind::Category)
+        }
+        Some(Datums::Int2 | Datums::Int4 | Datums::Int8) => {
+            let few = column.distinct > 0.0 && column.distinct <= FEW_VALUES;
+            match (unique, few) {
+                (true, _) => None,
+                (_, true) => Some(FieldKind::Category),
+                (_, false) => Some(FieldKind::Number),
+            }
+        }
+        Some(Datums::Bool) => Some(FieldKind::Category),
+        Some(Datums::Text | Datums::Uuid) => (!unique).then_some(FieldKind::Category),
+        None if column.is_enum => Some(FieldKind::Category),
+        Some(Datums::Float4 | Datums::Float8 | Datums::Numeric) => Some(FieldKind::Number),
+        _ => None,
+    }
+}
+
+fn names_a_thing(name: &str) -> bool {
+    let name = name.to_lowercase();
+    ["id", "code", "key", "type", "kind", "class"].iter().any(|end| name == *end || name.ends_with(&format!("_{end}")))
+}

@@ -1,0 +1,148 @@
+//! Writing many rows into a table that nobody else sees yet: tuples straight into pages.
+//!
+//! No parser, no executor, no text: datums are formed from columns and handed to the table's
+//! `multi_insert`, a few hundred at a time. Indexes are not maintained; they are built afterwards, in bulk.
+
+use pgrx::pg_sys;
+use std::ptr;
+
+/// Rows per call of `multi_insert`: a few pages' worth.
+const ROWS: usize = 256;
+
+/// One value of a row, in the form its column wants.
+pub enum Value<'a> {
+    /// `bigint`, `timestamptz`, … and all that is passed by value.
+    Word(i64),
+    /// `text`.
+    Text(&'a str),
+    /// `uuid`.
+    Uuid(&'a [u8]),
+    /// pgvector's `halfvec`: little-endian halves.
+    Halves(&'a [u8]),
+}
+
+pub struct BulkInsert {
+    relation: pg_sys::Relation,
+    state: pg_sys::BulkInsertState,
+    slots: Vec<*mut pg_sys::TupleTableSlot>,
+    used: usize,
+    memory: pg_sys::MemoryContext,
+}
+
+impl BulkInsert {
+    /// Opens `table`, which the current transaction has locked or created.
+    pub fn open(table: pg_sys::Oid) -> Self {
+        // SAFETY: opened here, closed in `finish`; an ERROR's abort releases all of it.
+        unsafe {
+            let relation = pg_sys::table_open(table, pg_sys::RowExclusiveLock as i32);
+            let slots = (0..ROWS)
+                .map(|_| pg_sys::MakeSingleTupleTableSlot((*relation).rd_att, &raw const pg_sys::TTSOpsVirtual))
+                .collect();
+            let memory = pg_sys::AllocSetContextCreateInternal(
+                pg_sys::CurrentMemoryContext,
+                c"persona bulk insert".as_ptr(),
+                0,
+                8 << 10,
+                8 << 20,
+            );
+            BulkInsert { relation, state: pg_sys::GetBulkInsertState(), slots, used: 0, memory }
+        }
+    }
+
+    /// Adds one row; `values` are in the order of the table's columns.
+    pub fn push(&mut self, values: &[Value]) {
+        // SAFETY: the slot has room for `columns()` values; varlenas are formed in our context.
+        unsafe {
+            let slot = self.slots[self.used];
+            pg_sys::ExecClearTuple(slot);
+            let previous = pg_sys::MemoryContextSwitchTo(self.memory);
+            for (i, value) in values.iter().enumerate() {
+                *(*slot).tts_values.add(i) = form(value);
+                *(*slot).tts_isnull.add(i) = false;
+            }
+            pg_sys::MemoryContextSwitchTo(previous);
+            pg_sys::ExecStoreVirtualTuple(slot);
+        }
+        self.used += 1;
+        if self.used == ROWS {
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        // SAFETY: `used` slots are filled; everything formed for them lives in our context until reset.
+        unsafe {
+            let previous = pg_sys::MemoryContextSwitchTo(self.memory);
+            if self.used > 0 {
+                let insert = (*(*self.relation).rd_tableam).multi_insert.expect("every table access method has it");
+                insert(
+                    self.relation,
+                    self.slots.as_mut_ptr(),
+                    self.used as i32,
+                    pg_sys::GetCurrentCommandId(true),
+                    pg_sys::TABLE_INSERT_SKIP_FSM as i32,
+                    self.state.cast(),
+                );
+            }
+            for &slot in &self.slots[..self.used] {
+                pg_sys::ExecClearTuple(slot);
+            }
+            pg_sys::MemoryContextSwitchTo(previous);
+            pg_sys::MemoryContextReset(self.memory);
+        }
+        self.used = 0;
+    }
+
+    /// Writes what is left and makes the rows visible to the transaction's next command.
+    pub fn finish(mut self) {
+        self.flush();
+        // SAFETY: closes what `open` opened.
+        unsafe {
+            pg_sys::FreeBulkInsertState(self.state);
+            if let Some(end) = (*(*self.relation).rd_tableam).finish_bulk_insert {
+                end(self.relation, pg_sys::TABLE_INSERT_SKIP_FSM as i32);
+            }
+            for slot in self.slots.drain(..) {
+                pg_sys::ExecDropSingleTupleTableSlot(slot);
+            }
+            pg_sys::MemoryContextDelete(self.memory);
+            pg_sys::table_close(self.relation, pg_sys::NoLock as i32);
+            pg_sys::CommandCounterIncrement();
+        }
+    }
+}
+
+unsafe fn form(value: &Value) -> pg_sys::Datum {
+    // SAFETY: allocations are of the size that is written.
+    unsafe {
+        match value {
+            Value::Word(word) => pg_sys::Datum::from(*word),
+            Value::Text(text) => varlena(&[text.as_bytes()]),
+            Value::Uuid(bytes) => {
+                let copy = pg_sys::palloc(16).cast::<u8>();
+                ptr::copy_nonoverlapping(bytes.as_ptr(), copy, 16);
+                pg_sys::Datum::from(copy)
+            }
+            // pgvector's layout (src/halfvec.h): varlena header, int16 dimensions, int16 zero, halves.
+            Value::Halves(halves) => {
+                let dimensions = (halves.len() / 2) as i16;
+                varlena(&[&dimensions.to_ne_bytes(), &[0, 0], halves])
+            }
+        }
+    }
+}
+
+unsafe fn varlena(parts: &[&[u8]]) -> pg_sys::Datum {
+    let length: usize = parts.iter().map(|part| part.len()).sum();
+    // SAFETY: header and parts fill exactly what was allocated.
+    unsafe {
+        let start = pg_sys::palloc(pg_sys::VARHDRSZ + length).cast::<u8>();
+        pgrx::set_varsize_4b(start.cast(), (pg_sys::VARHDRSZ + length) as i32);
+        let mut at = start.add(pg_sys::VARHDRSZ);
+        for part in parts {
+            ptr::copy_nonoverlapping(part.as_ptr(), at, part.len());
+            at = at.add(part.len());
+        }
+        pg_sys::Datum::from(start)
+    }
+}

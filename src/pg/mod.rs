@@ -1,0 +1,16 @@
+//! All unsafe code of the extension: what Postgres offers to C and pgrx does not wrap.
+#![allow(unsafe_code)]
+
+pub mod bulk;
+pub mod child;
+pub mod identity;
+pub mod interrupts;
+pub mod local_settings;
+pub mod numeric;
+pub mod procedure;
+pub mod regclass;
+pub mod scan;
+pub mod shared;
+pub mod swap;
+pub mod types;
+pub mod worker;

@@ -1,0 +1,77 @@
+//! Giving a table the storage of another, as REFRESH MATERIALIZED VIEW does, indexes included.
+//!
+//! Both relations keep their identity: name, owner, grants, comments, dependent views. What changes
+//! hands is the file (`relfilenode`) and what describes it. Unlike `finish_heap_swap`, indexes are not
+//! rebuilt: the other table's, built beforehand, are swapped with it, so readers wait for a few catalog
+//! updates and not for an index build. The caller holds AccessExclusiveLock on all of them and has
+//! checked that they look alike; neither table has a TOAST table, as no column of a profile is
+//! toastable (all are STORAGE PLAIN).
+
+use pgrx::pg_sys;
+
+/// Exchanges the storage of two relations of the same kind and shape.
+pub fn swap_storage(live: pg_sys::Oid, built: pg_sys::Oid) {
+    // SAFETY: catalog tuples are private copies until CatalogTupleUpdate; locks are the caller's.
+    unsafe {
+        let catalog = pg_sys::table_open(pg_sys::RelationRelationId, pg_sys::RowExclusiveLock as i32);
+        let (live_tuple, live_form) = class_tuple(live);
+        let (built_tuple, built_form) = class_tuple(built);
+        std::mem::swap(&mut (*live_form).relfilenode, &mut (*built_form).relfilenode);
+        std::mem::swap(&mut (*live_form).reltablespace, &mut (*built_form).reltablespace);
+        std::mem::swap(&mut (*live_form).relpages, &mut (*built_form).relpages);
+        std::mem::swap(&mut (*live_form).reltuples, &mut (*built_form).reltuples);
+        std::mem::swap(&mut (*live_form).relallvisible, &mut (*built_form).relallvisible);
+        #[cfg(feature = "pg18")]
+        std::mem::swap(&mut (*live_form).relallfrozen, &mut (*built_form).relallfrozen);
+        std::mem::swap(&mut (*live_form).relfrozenxid, &mut (*built_form).relfrozenxid);
+        std::mem::swap(&mut (*live_form).relminmxid, &mut (*built_form).relminmxid);
+        pg_sys::CatalogTupleUpdate(catalog, &mut (*live_tuple).t_self, live_tuple);
+        pg_sys::CatalogTupleUpdate(catalog, &mut (*built_tuple).t_self, built_tuple);
+        pg_sys::heap_freetuple(live_tuple);
+        pg_sys::heap_freetuple(built_tuple);
+        pg_sys::table_close(catalog, pg_sys::RowExclusiveLock as i32);
+        assume_new_file(live, built);
+        pg_sys::CommandCounterIncrement();
+    }
+}
+
+/// A writable copy of a relation's row in pg_class, and its fixed part.
+unsafe fn class_tuple(relation: pg_sys::Oid) -> (pg_sys::HeapTuple, *mut pg_sys::FormData_pg_class) {
+    // SAFETY: the relation exists, as it is locked.
+    unsafe {
+        let tuple = pg_sys::SearchSysCacheCopy(
+            pg_sys::SysCacheIdentifier::RELOID as i32,
+            pg_sys::Datum::from(relation),
+            pg_sys::Datum::from(0_usize),
+            pg_sys::Datum::from(0_usize),
+            pg_sys::Datum::from(0_usize),
+        );
+        let header = (*tuple).t_data;
+        (tuple, header.cast::<u8>().add((*header).t_hoff as usize).cast())
+    }
+}
+
+/// Tells the relation cache that `live` has a file of this transaction's making, if `built` had: under
+/// `wal_level = minimal` such a file is synced at commit and not logged. As `swap_relation_files` does.
+unsafe fn assume_new_file(live: pg_sys::Oid, built: pg_sys::Oid) {
+    // SAFETY: opened and closed here under the caller's locks.
+    unsafe {
+        let live = pg_sys::relation_open(live, pg_sys::NoLock as i32);
+        let built = pg_sys::relation_open(built, pg_sys::NoLock as i32);
+        (*built).rd_createSubid = (*live).rd_createSubid;
+        #[cfg(feature = "pg15")]
+        {
+            (*built).rd_newRelfilenodeSubid = (*live).rd_newRelfilenodeSubid;
+            (*built).rd_firstRelfilenodeSubid = (*live).rd_firstRelfilenodeSubid;
+            pg_sys::RelationAssumeNewRelfilenode(live);
+        }
+        #[cfg(not(feature = "pg15"))]
+        {
+            (*built).rd_newRelfilelocatorSubid = (*live).rd_newRelfilelocatorSubid;
+            (*built).rd_firstRelfilelocatorSubid = (*live).rd_firstRelfilelocatorSubid;
+            pg_sys::RelationAssumeNewRelfilelocator(live);
+        }
+        pg_sys::relation_close(live, pg_sys::NoLock as i32);
+        pg_sys::relation_close(built, pg_sys::NoLock as i32);
+    }
+}

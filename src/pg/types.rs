@@ -1,0 +1,44 @@
+//! Small questions to the server that pgrx has no safe function for.
+
+use pgrx::pg_sys;
+use std::ffi::CStr;
+use std::path::PathBuf;
+
+pub fn database_is_utf8() -> bool {
+    // SAFETY: reads a process global.
+    unsafe { pg_sys::GetDatabaseEncoding() == pg_sys::pg_enc::PG_UTF8 as i32 }
+}
+
+/// The folder of the server's libraries (`pg_config --pkglibdir`).
+pub fn library_folder() -> PathBuf {
+    // SAFETY: a C string that Postgres fills at start.
+    let path = unsafe { CStr::from_ptr((&raw const pg_sys::pkglib_path).cast()) };
+    PathBuf::from(String::from_utf8_lossy(path.to_bytes()).into_owned())
+}
+
+pub fn extension_is_installed() -> bool {
+    // SAFETY: a catalog look-up in a transaction.
+    unsafe { pg_sys::get_extension_oid(c"persona".as_ptr(), true) != pg_sys::InvalidOid }
+}
+
+/// The OID of the database that this process is connected to.
+pub fn database() -> u32 {
+    // SAFETY: reads a process global.
+    unsafe { pg_sys::MyDatabaseId.to_u32() }
+}
+
+/// When the current transaction began: microseconds since 2000, as `timestamptz` stores it.
+pub fn transaction_time() -> i64 {
+    // SAFETY: reads the transaction's state.
+    unsafe { pg_sys::GetCurrentTransactionStartTimestamp() }
+}
+
+/// Runs `body` with a snapshot of now, whatever the transaction's isolation.
+pub fn with_latest_snapshot<R>(body: impl FnOnce() -> R) -> R {
+    // SAFETY: pushed and popped as a pair; an ERROR's abort pops too.
+    unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot()) };
+    let result = body();
+    // SAFETY: as above.
+    unsafe { pg_sys::PopActiveSnapshot() };
+    result
+}

@@ -1,0 +1,231 @@
+//! Background workers: how they are registered, how they start, and their transactions.
+//!
+//! pgrx's `attach_signal_handlers` does not set ProcDiePending and its `transaction()` has no abort
+//! path, so both are done here: SIGTERM is `die`, seen at the next check for interrupts, and an error
+//! aborts the transaction and comes back as a value.
+
+use crate::worker::{dispatcher, job, launcher};
+use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
+use pgrx::pg_sys::panic::CaughtError;
+use pgrx::{PgTryBuilder, pg_guard, pg_sys};
+use std::ffi::CString;
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+unsafe extern "C-unwind" {
+    fn die(signal: i32);
+    fn SignalHandlerForConfigReload(signal: i32);
+}
+
+/// Registers the launcher; in the postmaster only.
+pub fn register_launcher() {
+    BackgroundWorkerBuilder::new("persona launcher")
+        .set_type("persona launcher")
+        .set_library("persona")
+        .set_function("persona_launcher_main")
+        .enable_spi_access()
+        .set_start_time(BgWorkerStartTime::RecoveryFinished)
+        .set_restart_time(Some(Duration::from_secs(5)))
+        .load();
+}
+
+/// A worker that was started by this process.
+pub struct Started(*mut pg_sys::BackgroundWorkerHandle);
+
+impl Started {
+    /// Whether it has ended, by itself or because it could not start.
+    pub fn has_ended(&self) -> bool {
+        let mut pid = 0;
+        // SAFETY: the handle came from RegisterDynamicBackgroundWorker in this process.
+        let status = unsafe { pg_sys::GetBackgroundWorkerPid(self.0, &mut pid) };
+        matches!(status, pg_sys::BgwHandleStatus::BGWH_STOPPED | pg_sys::BgwHandleStatus::BGWH_POSTMASTER_DIED)
+    }
+}
+
+/// Starts the worker that looks for queued jobs in a database. `None` when no worker slot is free.
+pub fn start_dispatcher(database: u32) -> Option<Started> {
+    start("persona dispatcher", "persona_dispatcher_main", database as i64, &[])
+}
+
+/// Starts the worker that runs one job as its owner.
+pub fn start_job(database: u32, owner: u32, job: i64) -> Option<Started> {
+    let mut extra = database.to_ne_bytes().to_vec();
+    extra.extend(owner.to_ne_bytes());
+    start(&format!("persona job {job}"), "persona_job_main", job, &extra)
+}
+
+fn start(name: &str, function: &str, argument: i64, extra: &[u8]) -> Option<Started> {
+    let mut worker = pg_sys::BackgroundWorker {
+        bgw_flags: (pg_sys::BGWORKER_SHMEM_ACCESS | pg_sys::BGWORKER_BACKEND_DATABASE_CONNECTION) as i32,
+        bgw_start_time: pg_sys::BgWorkerStartTime::BgWorkerStart_RecoveryFinished,
+        bgw_restart_time: pg_sys::BGW_NEVER_RESTART,
+        bgw_main_arg: pg_sys::Datum::from(argument),
+        bgw_notify_pid: std::process::id() as i32,
+        ..Default::default()
+    };
+    fill(&mut worker.bgw_name, name.as_bytes());
+    fill(&mut worker.bgw_type, b"persona job");
+    fill(&mut worker.bgw_library_name, b"persona");
+    fill(&mut worker.bgw_function_name, function.as_bytes());
+    fill(&mut worker.bgw_extra, extra);
+    let mut handle = std::ptr::null_mut();
+    // SAFETY: the structure is complete; the handle lives in the current memory context, TopMemoryContext here.
+    unsafe {
+        let previous = pg_sys::MemoryContextSwitchTo(pg_sys::TopMemoryContext);
+        let registered = pg_sys::RegisterDynamicBackgroundWorker(&mut worker, &mut handle);
+        pg_sys::MemoryContextSwitchTo(previous);
+        registered.then_some(Started(handle))
+    }
+}
+
+fn fill<const N: usize>(field: &mut [std::ffi::c_char; N], bytes: &[u8]) {
+    for (to, from) in field.iter_mut().zip(bytes.iter().take(N - 1)) {
+        *to = *from as std::ffi::c_char;
+    }
+}
+
+/// # Safety
+/// Called once, first thing, by a worker's main function.
+unsafe fn begin() {
+    // SAFETY: handlers of Postgres' own, installed before signals are unblocked.
+    unsafe {
+        handle(libc::SIGTERM, die);
+        handle(libc::SIGHUP, SignalHandlerForConfigReload);
+        pg_sys::BackgroundWorkerUnblockSignals();
+    }
+}
+
+unsafe fn handle(signal: i32, handler: unsafe extern "C-unwind" fn(i32)) {
+    // SAFETY: a zeroed sigaction is valid; the handler is async-signal-safe.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = handler as usize;
+        action.sa_flags = libc::SA_RESTART;
+        libc::sigaction(signal, &action, std::ptr::null_mut());
+    }
+}
+
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn persona_launcher_main(_argument: pg_sys::Datum) {
+    // SAFETY: the launcher connects to no database: it reads shared catalogs only.
+    unsafe {
+        begin();
+        pg_sys::BackgroundWorkerInitializeConnection(std::ptr::null(), std::ptr::null(), 0);
+    }
+    launcher::run();
+}
+
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn persona_dispatcher_main(database: pg_sys::Datum) {
+    let database = database.value() as u32;
+    // SAFETY: connects as the bootstrap superuser; the database may be gone, which ends this worker alone.
+    unsafe {
+        begin();
+        pg_sys::BackgroundWorkerInitializeConnectionByOid(database.into(), pg_sys::InvalidOid, 0);
+    }
+    dispatcher::run(database);
+}
+
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn persona_job_main(job: pg_sys::Datum) {
+    // SAFETY: bgw_extra holds what `start_job` put there; the owner may be gone, which ends this worker alone.
+    let (database, owner) = unsafe {
+        begin();
+        let extra = &raw const (*pg_sys::MyBgworkerEntry).bgw_extra;
+        let word = |i: usize| extra.cast::<u32>().add(i).read_unaligned();
+        let (database, owner) = (word(0), word(1));
+        pg_sys::BackgroundWorkerInitializeConnectionByOid(database.into(), owner.into(), 0);
+        (database, owner)
+    };
+    job::run(database, owner, job.value() as i64);
+}
+
+/// Runs `body` in a transaction of its own. An error aborts it and comes back.
+pub fn transaction<T>(body: impl FnOnce() -> crate::error::Result<T>) -> Result<T, crate::catalog::jobs::Failure> {
+    // SAFETY: a worker outside any transaction.
+    unsafe {
+        pg_sys::SetCurrentStatementStartTimestamp();
+        pg_sys::StartTransactionCommand();
+        pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+    }
+    let result = PgTryBuilder::new(AssertUnwindSafe(|| {
+        let value = body().map_err(|error| error.failure())?;
+        // SAFETY: the body may have committed and begun anew, and then there is no snapshot to pop.
+        unsafe {
+            if pg_sys::ActiveSnapshotSet() {
+                pg_sys::PopActiveSnapshot();
+            }
+            pg_sys::CommitTransactionCommand();
+        }
+        Ok(value)
+    }))
+    .catch_others(|caught| Err(failure(caught)))
+    .catch_rust_panic(|caught| Err(failure(caught)))
+    .execute();
+    if result.is_err() {
+        // SAFETY: ends whatever transaction is open; does nothing where none is.
+        unsafe { pg_sys::AbortCurrentTransaction() };
+    }
+    result
+}
+
+fn failure(caught: CaughtError) -> crate::catalog::jobs::Failure {
+    let (CaughtError::PostgresError(report)
+    | CaughtError::ErrorReport(report)
+    | CaughtError::RustPanic { ereport: report, .. }) = caught;
+    crate::catalog::jobs::Failure {
+        sqlstate: sqlstate(report.sql_error_code() as i32),
+        message: report.message().to_string(),
+        detail: report.detail().map(str::to_string),
+        hint: report.hint().map(str::to_string),
+    }
+}
+
+/// The five characters of a SQLSTATE, unpacked from six bits each (`MAKE_SQLSTATE`).
+pub fn sqlstate(code: i32) -> String {
+    (0..5).map(|i| (((code >> (6 * i)) & 0x3F) as u8 + b'0') as char).collect()
+}
+
+/// The databases that can be connected to.
+pub fn databases() -> Vec<u32> {
+    // SAFETY: a scan of a shared catalog in a transaction of its own.
+    unsafe {
+        let mut found = Vec::new();
+        pg_sys::StartTransactionCommand();
+        pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+        let catalog = pg_sys::table_open(pg_sys::DatabaseRelationId, pg_sys::AccessShareLock as i32);
+        let scan = pg_sys::table_beginscan_catalog(catalog, 0, std::ptr::null_mut());
+        loop {
+            let tuple = pg_sys::heap_getnext(scan, pg_sys::ScanDirection::ForwardScanDirection);
+            if tuple.is_null() {
+                break;
+            }
+            let header = (*tuple).t_data;
+            let form = header.cast::<u8>().add((*header).t_hoff as usize).cast::<pg_sys::FormData_pg_database>();
+            if (*form).datallowconn && !(*form).datistemplate {
+                found.push((*form).oid.to_u32());
+            }
+        }
+        ((*(*catalog).rd_tableam).scan_end.expect("every table access method has it"))(scan);
+        pg_sys::table_close(catalog, pg_sys::AccessShareLock as i32);
+        pg_sys::PopActiveSnapshot();
+        pg_sys::CommitTransactionCommand();
+        found
+    }
+}
+
+/// Shows in pg_stat_activity what this worker is doing.
+pub fn show_activity(text: &str) {
+    let text = CString::new(text.replace('\0', "")).expect("zero bytes were removed");
+    // SAFETY: the text is copied.
+    unsafe { pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_RUNNING, text.as_ptr()) };
+}
+
+/// Whether the postmaster is loading `shared_preload_libraries` right now.
+pub fn is_preloading() -> bool {
+    // SAFETY: reads a process global.
+    unsafe { pg_sys::process_shared_preload_libraries_in_progress }
+}

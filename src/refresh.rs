@@ -1,0 +1,251 @@
+//! Filling a profile: score every entity, write beside the live tables, swap.
+//!
+//! The first transaction scans; the second writes new tables of the same shape, builds their indexes
+//! in bulk and swaps storage at its end, so readers see the old rows until they see all the new ones,
+//! and an error at any point leaves nothing behind.
+
+use crate::catalog::models::Model;
+use crate::catalog::profiles::Profile;
+use crate::catalog::sources::Source;
+use crate::catalog::versions::Version;
+use crate::error::{Code, Error, Result};
+use crate::events::EventQuery;
+use crate::pg::bulk::{BulkInsert, Value};
+use crate::pg::procedure::Phases;
+use crate::pg::{scan, swap, types};
+use crate::profile::{must_own, oid_of, open};
+use crate::relation::Relation;
+use crate::training;
+use crate::worker::engine::Engine;
+use crate::worker::progress::Reporter;
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float64Type, Int64Type};
+use arrow_array::{Array, RecordBatch};
+use arrow_schema::DataType;
+use persona_core::protocol::{ColumnReader, Kind, Outcome, Phase, Progress, Task};
+use persona_core::source::Clock;
+use pgrx::pg_sys::{self, Oid};
+use pgrx::spi::{Spi, quote_qualified_identifier};
+use std::time::Instant;
+
+/// As [`refresh_profile`], by the table's name.
+pub fn refresh(name: &str, phases: &Phases, reporter: &mut Reporter) -> Result<()> {
+    refresh_profile(oid_of(name)?, phases, reporter)
+}
+
+pub fn refresh_profile(table: Oid, phases: &Phases, reporter: &mut Reporter) -> Result<()> {
+    let (profile, relation) = open(table)?;
+    must_own(&relation)?;
+    let model = Model::by_id(profile.model_id)?;
+    let version = Version::find(&model, model.live()?)?;
+    let query = EventQuery::of(&Source::by_id(model.source_id)?)?;
+    training::same_fields(&model, &version, &query.schema)?;
+    let mut engine = Engine::start(Task::Score, &query.schema, Some(&version.spec))?;
+    training::send_artifact(&model, &version, &mut engine)?;
+    training::scan(&query, &mut engine, reporter)?;
+    training::release_snapshot(phases, reporter);
+    rebuild(&profile, query.schema.clock, &version, &mut engine, reporter)?;
+    phases.commit();
+    analyze(&profile)
+}
+
+fn rebuild(profile: &Profile, clock: Clock, version: &Version, engine: &mut Engine, reporter: &mut Reporter) -> Result<()> {
+    let rows = Table::build(profile.profile)?;
+    let items = Table::build(profile.items)?;
+    let outcome = write(&rows, &items, clock, version, engine, reporter)?;
+    outcome.notes.iter().for_each(|note| reporter.say(note));
+    let begun = Instant::now();
+    reporter.progress(&Progress::of(Phase::Write, outcome.entities, outcome.entities));
+    rows.index()?;
+    items.index()?;
+    let indexed = begun.elapsed().as_secs_f64();
+    rows.swap()?;
+    items.swap()?;
+    profile.refreshed(version.number)?;
+    reporter.say(&format!(
+        "profile \"{}\" holds {} entities and {} items of version {}; indexes took {indexed:.1} s",
+        rows.live.name, outcome.entities, outcome.items, version.number
+    ));
+    Ok(())
+}
+
+/// Receives vectors and writes them, until the engine is done.
+fn write(
+    rows: &Table,
+    items: &Table,
+    clock: Clock,
+    version: &Version,
+    engine: &mut Engine,
+    reporter: &mut Reporter,
+) -> Result<Outcome> {
+    let date = rows.live.column("first_event")?.type_oid == pg_sys::DATEOID;
+    let writer = RowWriter { clock, date, version: version.number as i64, now: types::transaction_time() };
+    let (mut profiles, mut vectors) = (ColumnReader::new(), ColumnReader::new());
+    let (mut into_rows, mut into_items) = (BulkInsert::open(rows.built), BulkInsert::open(items.built));
+    loop {
+        let frame = engine.receive(|event| training::tell(reporter, event, &mut Vec::new()))?;
+        match frame.kind {
+            Kind::Profiles => {
+                profiles.read(frame)?.iter().for_each(|batch| writer.profiles(batch, &mut into_rows));
+            }
+            Kind::Items => vectors.read(frame)?.iter().for_each(|batch| writer.items(batch, &mut into_items)),
+            Kind::Done => {
+                into_rows.finish();
+                into_items.finish();
+                return Ok(frame.parse()?);
+            }
+            _ => return Err(training::unexpected(&frame)),
+        }
+    }
+}
+
+/// Turns batches into rows.
+struct RowWriter {
+    clock: Clock,
+    /// The clock's column is a `date`: days instead of microseconds.
+    date: bool,
+    version: i64,
+    now: i64,
+}
+
+impl RowWriter {
+    fn profiles(&self, batch: &RecordBatch, into: &mut BulkInsert) {
+        let events = batch.column(1).as_primitive::<Int64Type>();
+        let vectors = batch.column(4).as_fixed_size_binary();
+        for i in 0..batch.num_rows() {
+            into.push(&[
+                key(batch.column(0).as_ref(), i),
+                Value::Halves(vectors.value(i)),
+                Value::Word(events.value(i)),
+                self.time(batch.column(2).as_ref(), i),
+                self.time(batch.column(3).as_ref(), i),
+                Value::Word(self.version),
+                Value::Word(self.now),
+            ]);
+        }
+    }
+
+    fn items(&self, batch: &RecordBatch, into: &mut BulkInsert) {
+        let events = batch.column(1).as_primitive::<Int64Type>();
+        let vectors = batch.column(2).as_fixed_size_binary();
+        for i in 0..batch.num_rows() {
+            into.push(&[key(batch.column(0).as_ref(), i), Value::Word(events.value(i)), Value::Halves(vectors.value(i))]);
+        }
+    }
+
+    fn time<'a>(&self, column: &dyn Array, row: usize) -> Value<'a> {
+        const DAY: i64 = 86_400_000_000;
+        match self.clock {
+            Clock::Number => Value::Word(column.as_primitive::<Float64Type>().value(row).to_bits() as i64),
+            _ => {
+                let since_2000 = column.as_primitive::<Int64Type>().value(row) - scan::EPOCH;
+                Value::Word(if self.date { since_2000.div_euclid(DAY) } else { since_2000 })
+            }
+        }
+    }
+}
+
+fn key(column: &dyn Array, row: usize) -> Value<'_> {
+    match column.data_type() {
+        DataType::Utf8 => Value::Text(column.as_string::<i32>().value(row)),
+        DataType::FixedSizeBinary(_) => Value::Uuid(column.as_fixed_size_binary().value(row)),
+        _ => Value::Word(column.as_primitive::<Int64Type>().value(row)),
+    }
+}
+
+
+/// A live table, and the one that is built to take its place.
+struct Table {
+    live: Relation,
+    built: Oid,
+    built_name: String,
+}
+
+impl Table {
+    /// Makes an empty table of the same shape. Keeps other refreshes of the same table waiting.
+    fn build(live: Oid) -> Result<Table> {
+        let live = Relation::open(live, "table of the profile")?;
+        let name = live.sql_name();
+        Spi::run(&format!("LOCK TABLE {name} IN SHARE UPDATE EXCLUSIVE MODE"))?;
+        let built_name = quote_qualified_identifier(&live.schema, &format!("persona_refresh_{}", live.oid.to_u32()));
+        Spi::run(&format!(
+            "CREATE TABLE {built_name} (LIKE {name} INCLUDING STORAGE INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES)"
+        ))?;
+        let built = oid_of(&built_name)?;
+        let table = Table { live, built, built_name };
+        table.check_shape()?;
+        Ok(table)
+    }
+
+    /// Storage can change hands only between tables whose rows look exactly alike.
+    fn check_shape(&self) -> Result<()> {
+        const ROW: &str = "SELECT array_agg(ROW(attnum, attname, atttypid, atttypmod, attstorage, attisdropped)::text ORDER BY attnum) \
+                           FROM pg_catalog.pg_attribute WHERE attnum > 0 AND attrelid = ";
+        let same = Spi::get_one_with_args::<bool>(
+            &format!("SELECT ({ROW} $1) = ({ROW} $2)"),
+            &[self.live.oid.into(), self.built.into()],
+        )?;
+        match same == Some(true) && self.live.columns.len() == self.own_columns() {
+            true => Ok(()),
+            false => Err(Error::new(
+                Code::NotInPrerequisiteState,
+                format!("table \"{}\" no longer has the columns that persona made", self.live.name),
+            )
+            .hint("Keep columns of your own in another table and join it; drop this profile and create it anew.")),
+        }
+    }
+
+    fn own_columns(&self) -> usize {
+        if self.live.columns.iter().any(|column| column.name == "item") { 3 } else { 7 }
+    }
+
+    /// Builds all indexes over what was written, in bulk.
+    fn index(&self) -> Result<()> {
+        Ok(Spi::run(&format!("REINDEX TABLE {}", self.built_name))?)
+    }
+
+    /// Gives the live table the new rows and indexes, and drops the old ones. Readers wait from here to
+    /// the end of the transaction.
+    fn swap(&self) -> Result<()> {
+        Spi::run(&format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", self.live.sql_name()))?;
+        let pairs = self.index_pairs()?;
+        swap::swap_storage(self.live.oid, self.built);
+        for (live, built) in pairs {
+            swap::swap_storage(live, built);
+        }
+        Ok(Spi::run(&format!("DROP TABLE {}", self.built_name))?)
+    }
+
+    /// Each live index with a built one of the same definition.
+    fn index_pairs(&self) -> Result<Vec<(Oid, Oid)>> {
+        const INDEXES: &str = "SELECT indexrelid, pg_catalog.regexp_replace(pg_catalog.pg_get_indexdef(indexrelid), '^.* USING ', '') \
+                 || indisunique || indisprimary AS definition, \
+                 row_number() OVER (PARTITION BY pg_catalog.regexp_replace(pg_catalog.pg_get_indexdef(indexrelid), '^.* USING ', ''), \
+                     indisunique, indisprimary ORDER BY indexrelid) AS n \
+             FROM pg_catalog.pg_index WHERE indrelid = ";
+        let sql = format!(
+            "SELECT a.indexrelid, b.indexrelid FROM ({INDEXES} $1) a FULL JOIN ({INDEXES} $2) b USING (definition, n)"
+        );
+        Spi::connect(|client| {
+            client
+                .select(&sql, None, &[self.live.oid.into(), self.built.into()])?
+                .map(|row| match (row.get::<Oid>(1)?, row.get::<Oid>(2)?) {
+                    (Some(live), Some(built)) => Ok((live, built)),
+                    _ => Err(Error::new(
+                        Code::ObjectInUse,
+                        format!("the indexes of table \"{}\" changed while it was refreshed", self.live.name),
+                    )
+                    .hint("Run persona.refresh again.")),
+                })
+                .collect()
+        })
+    }
+}
+
+/// Statistics for the planner, once the new rows are everybody's.
+fn analyze(profile: &Profile) -> Result<()> {
+    for table in [profile.profile, profile.items] {
+        Spi::run(&format!("ANALYZE {}", Relation::open(table, "profile")?.sql_name()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,101 @@
+//! Tables and views as SQL sees them: names, columns, types.
+
+use crate::error::{Code, Error, Result};
+use pgrx::pg_sys::Oid;
+use pgrx::spi::{Spi, quote_qualified_identifier};
+
+#[derive(Clone, Debug)]
+pub struct Column {
+    pub name: String,
+    /// The type under any domain.
+    pub type_oid: Oid,
+    /// As SQL writes it, such as `numeric(8,2)`.
+    pub type_name: String,
+    pub is_enum: bool,
+    /// From the planner's statistics: distinct values, negative as a share of the rows; 0 where unknown.
+    pub distinct: f32,
+}
+
+#[derive(Clone, Debug)]
+pub struct Relation {
+    pub oid: Oid,
+    pub schema: String,
+    pub name: String,
+    /// `relkind` of pg_class.
+    pub kind: char,
+    pub owner: Oid,
+    pub columns: Vec<Column>,
+}
+
+impl Relation {
+    /// `role` says what the relation is to the caller, for the error: "event table of source \"x\"".
+    pub fn open(oid: Oid, role: &str) -> Result<Relation> {
+        let found = Spi::connect(|client| -> Result<_> {
+            let table = client.select(
+                "SELECT n.nspname::text, c.relname::text, c.relkind::text, c.relowner \
+                 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1",
+                Some(1),
+                &[oid.into()],
+            )?;
+            match table.into_iter().next() {
+                None => Ok(None),
+                Some(row) => Ok(Some((
+                    row.get::<String>(1)?.unwrap_or_default(),
+                    row.get::<String>(2)?.unwrap_or_default(),
+                    row.get::<String>(3)?.and_then(|kind| kind.chars().next()).unwrap_or(' '),
+                    row.get::<Oid>(4)?.unwrap_or(Oid::INVALID),
+                ))),
+            }
+        })?;
+        let Some((schema, name, kind, owner)) = found else {
+            return Err(Error::new(Code::UndefinedTable, format!("{role} does not exist"))
+                .detail(format!("No relation has OID {}; it was dropped.", oid.to_u32())));
+        };
+        Ok(Relation { oid, schema, name, kind, owner, columns: columns(oid)? })
+    }
+
+    /// Quoted and qualified, ready for SQL.
+    pub fn sql_name(&self) -> String {
+        quote_qualified_identifier(&self.schema, &self.name)
+    }
+
+    pub fn column(&self, name: &str) -> Result<&Column> {
+        self.columns.iter().find(|column| column.name == name).ok_or_else(|| {
+            let names: Vec<_> = self.columns.iter().map(|c| format!("\"{}\"", c.name)).collect();
+            Error::new(Code::UndefinedColumn, format!("column \"{name}\" of relation \"{}\" does not exist", self.name))
+                .hint(format!("Its columns are {}.", names.join(", ")))
+        })
+    }
+}
+
+fn columns(oid: Oid) -> Result<Vec<Column>> {
+    // A domain's base type may be a domain again.
+    const SQL: &str = "\
+        WITH RECURSIVE base (attnum, oid) AS ( \
+            SELECT a.attnum, a.atttypid FROM pg_catalog.pg_attribute a \
+            WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped \
+            UNION ALL \
+            SELECT b.attnum, t.typbasetype FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.oid WHERE t.typtype = 'd') \
+        SELECT a.attname::text, t.oid, pg_catalog.format_type(a.atttypid, a.atttypmod), t.typtype = 'e', \
+               coalesce((SELECT s.n_distinct FROM pg_catalog.pg_stats s \
+                         JOIN pg_catalog.pg_class c ON c.relname = s.tablename \
+                         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspname = s.schemaname \
+                         WHERE c.oid = $1 AND s.attname = a.attname ORDER BY s.inherited DESC LIMIT 1), 0) \
+        FROM pg_catalog.pg_attribute a JOIN base b ON b.attnum = a.attnum \
+        JOIN pg_catalog.pg_type t ON t.oid = b.oid AND t.typtype <> 'd' \
+        WHERE a.attrelid = $1 ORDER BY a.attnum";
+    Spi::connect(|client| {
+        client
+            .select(SQL, None, &[oid.into()])?
+            .map(|row| {
+                Ok(Column {
+                    name: row.get::<String>(1)?.unwrap_or_default(),
+                    type_oid: row.get::<Oid>(2)?.unwrap_or(Oid::INVALID),
+                    type_name: row.get::<String>(3)?.unwrap_or_default(),
+                    is_enum: row.get::<bool>(4)?.unwrap_or(false),
+                    distinct: row.get::<f32>(5)?.unwrap_or(0.0),
+                })
+            })
+            .collect()
+    })
+}

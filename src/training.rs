@@ -1,0 +1,171 @@
+//! Jobs that read a source's events and end in figures: check, train, evaluate.
+
+use crate::catalog::models::Model;
+use crate::catalog::sources::Source;
+use crate::catalog::versions::Version;
+use crate::error::{Code, Error, Result};
+use crate::events::EventQuery;
+use crate::pg::procedure::Phases;
+use crate::worker::engine::{Engine, Event};
+use crate::worker::progress::Reporter;
+use persona_core::calendar;
+use persona_core::protocol::{Finding, Frame, Kind, Metric, Outcome, Phase, Task};
+use persona_core::source::{Clock, SourceSchema};
+use persona_core::spec::ModelSpec;
+
+/// What `check_source` reports.
+pub fn check(name: &str, reporter: &mut Reporter) -> Result<Vec<Finding>> {
+    let source = Source::find(name)?;
+    let query = EventQuery::of(&source)?;
+    let mut engine = Engine::start(Task::Check, &query.schema, None)?;
+    scan(&query, &mut engine, reporter)?;
+    let mut findings = Vec::new();
+    loop {
+        let frame = engine.receive(|event| tell(reporter, event, &mut Vec::new()))?;
+        match frame.kind {
+            Kind::Findings => findings.extend(frame.parse::<Vec<Finding>>()?),
+            Kind::Done => return Ok(findings),
+            _ => return Err(unexpected(&frame)),
+        }
+    }
+}
+
+/// Trains a new version of a model and makes it live. Returns its number.
+pub fn train(name: &str, phases: &Phases, reporter: &mut Reporter) -> Result<i32> {
+    let model = Model::find(name)?;
+    let query = EventQuery::of(&Source::by_id(model.source_id)?)?;
+    let spec = ModelSpec::parse(&model.spec, &query.schema)?;
+    let mut engine = Engine::start(Task::Train, &query.schema, Some(&spec))?;
+    scan(&query, &mut engine, reporter)?;
+    release_snapshot(phases, reporter);
+    store(&model, &spec, &query.schema, &mut engine, reporter)
+}
+
+/// Receives what training makes, and stores it: the version number is taken when the first chunk of
+/// weights arrives, so that no transaction writes while epochs run.
+fn store(
+    model: &Model,
+    spec: &ModelSpec,
+    source: &SourceSchema,
+    engine: &mut Engine,
+    reporter: &mut Reporter,
+) -> Result<i32> {
+    let mut metrics = Vec::new();
+    let mut version = None;
+    let mut chunk = 0;
+    loop {
+        let frame = engine.receive(|event| tell(reporter, event, &mut metrics))?;
+        match frame.kind {
+            Kind::Artifact => {
+                let number = match version {
+                    Some(number) => number,
+                    None => *version.insert(Version::next(model)?),
+                };
+                Version::add_chunk(model, number, chunk, &frame.payload)?;
+                chunk += 1;
+            }
+            Kind::Done => {
+                let outcome: Outcome = frame.parse()?;
+                let number = version.ok_or_else(|| unexpected(&frame))?;
+                let as_of = outcome.as_of.map(|at| clock_text(source.clock, at));
+                Version::create(model, number, spec, source, &outcome, as_of.as_deref())?;
+                Version::add_metrics(model, number, &metrics)?;
+                model.set_alias("live", number)?;
+                reporter.say(&summary(model, number, &outcome, &metrics));
+                outcome.notes.iter().for_each(|note| reporter.say(note));
+                return Ok(number);
+            }
+            _ => return Err(unexpected(&frame)),
+        }
+    }
+}
+
+/// The live version's figures on the source's events as they are now.
+pub fn evaluate(name: &str, reporter: &mut Reporter) -> Result<Vec<Metric>> {
+    let model = Model::find(name)?;
+    let version = Version::find(&model, model.live()?)?;
+    let query = EventQuery::of(&Source::by_id(model.source_id)?)?;
+    same_fields(&model, &version, &query.schema)?;
+    let mut engine = Engine::start(Task::Evaluate, &query.schema, Some(&version.spec))?;
+    send_artifact(&model, &version, &mut engine)?;
+    scan(&query, &mut engine, reporter)?;
+    let mut metrics = Vec::new();
+    let frame = engine.receive(|event| tell(reporter, event, &mut metrics))?;
+    match frame.kind {
+        Kind::Done => Ok(metrics),
+        _ => Err(unexpected(&frame)),
+    }
+}
+
+/// Sends a stored version's artifact, chunk by chunk.
+pub fn send_artifact(model: &Model, version: &Version, engine: &mut Engine) -> Result<()> {
+    let mut chunk = 0;
+    while let Some(bytes) = Version::chunk(model, version.number, chunk)? {
+        engine.send(&Frame::new(Kind::Artifact, bytes))?;
+        chunk += 1;
+    }
+    Ok(())
+}
+
+/// Scans the source into the engine, reporting the rate.
+pub fn scan(query: &EventQuery, engine: &mut Engine, reporter: &mut Reporter) -> Result<()> {
+    reporter.watch(engine.pid());
+    let rows = query.send(engine, |engine, rows| {
+        engine.heard()?;
+        reporter.scanned(rows);
+        Ok(())
+    })?;
+    reporter.scan_ended(rows);
+    Ok(())
+}
+
+/// Ends the transaction that scanned. Where that is the caller's to do, says what it means.
+pub fn release_snapshot(phases: &Phases, reporter: &mut Reporter) {
+    if phases.is_atomic() {
+        reporter.say("inside a transaction block this job cannot commit: it holds its snapshot until the block ends");
+    }
+    phases.commit();
+}
+
+/// A version reads only what it was trained on.
+pub fn same_fields(model: &Model, version: &Version, now: &SourceSchema) -> Result<()> {
+    match version.source == *now {
+        true => Ok(()),
+        false => Err(Error::new(
+            Code::NotInPrerequisiteState,
+            format!("the columns of the source of model \"{}\" have changed since version {} was trained", model.name, version.number),
+        )
+        .hint(format!("Train it again with CALL persona.train({}).", pgrx::spi::quote_literal(&model.name)))),
+    }
+}
+
+/// Passes on what the engine says on its way.
+pub fn tell(reporter: &mut Reporter, event: Event, metrics: &mut Vec<Metric>) -> Result<()> {
+    match event {
+        Event::Progress(progress) => reporter.progress(&progress),
+        Event::Metrics(more) => metrics.extend(more),
+    }
+    Ok(())
+}
+
+pub fn unexpected(frame: &Frame) -> Error {
+    Error::new(Code::Engine, format!("the engine sent {:?} out of turn", frame.kind))
+        .hint("The extension and the engine may be of different versions; install both anew.")
+}
+
+fn clock_text(clock: Clock, at: f64) -> String {
+    match clock {
+        Clock::Number => at.to_string(),
+        Clock::Timestamp | Clock::Date => calendar::iso(at),
+    }
+}
+
+fn summary(model: &Model, version: i32, outcome: &Outcome, metrics: &[Metric]) -> String {
+    let figure = metrics.iter().find(|m| m.epoch.is_none() && m.split == "test" && m.metric.starts_with("ndcg@"));
+    let figure = figure.map(|m| format!(", test {} {:.4}", m.metric, m.value)).unwrap_or_default();
+    let seconds: f64 = outcome.seconds.iter().filter(|(phase, _)| *phase != Phase::Scan).map(|(_, s)| s).sum();
+    format!(
+        "model \"{}\" version {version} is live: {} events of {} entities, {} items, {:.1} s on {} in {}{figure}",
+        model.name, outcome.events, outcome.entities, outcome.items, seconds, outcome.device, outcome.precision
+    )
+}

@@ -1,0 +1,215 @@
+//! The engine as this process sees it: a child with three pipes, spoken to in frames.
+//!
+//! Nothing here blocks for longer than [`interrupts::PATIENCE`] without looking at interrupts. While
+//! it waits to write it also reads, so neither side can wait for the other for ever. Dropping an
+//! `Engine` ends the child: on success, on error, on cancel. Where no destructor runs (FATAL, crash),
+//! the kernel ends it with its parent.
+
+use crate::error::{Code, Error, Result};
+use crate::pg::{child, interrupts, types};
+use crate::settings;
+use persona_core::protocol::{self, Frame, HEADER, Job, Kind, Limits, Metric, Progress, Task};
+use persona_core::source::SourceSchema;
+use persona_core::spec::ModelSpec;
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStringExt;
+use std::process::Child;
+
+/// What of the engine's stderr is kept for an error's detail.
+const LAST_WORDS: usize = 2000;
+
+pub struct Engine {
+    child: Child,
+    partial: Vec<u8>,
+    inbox: VecDeque<Frame>,
+    last_words: Vec<u8>,
+    /// The engine closed its output.
+    ended: bool,
+}
+
+impl Engine {
+    /// Starts an engine and gives it a job.
+    pub fn start(task: Task, source: &SourceSchema, spec: Option<&ModelSpec>) -> Result<Engine> {
+        let program = program();
+        let child = child::spawn(&program).map_err(|e| cannot_start(&program, &e))?;
+        let mut engine =
+            Engine { child, partial: Vec::new(), inbox: VecDeque::new(), last_words: Vec::new(), ended: false };
+        let job = Job {
+            protocol: protocol::VERSION,
+            task,
+            source: source.clone(),
+            spec: spec.cloned(),
+            limits: Limits {
+                threads: settings::ENGINE_THREADS.get() as usize,
+                memory_mb: settings::ENGINE_MEMORY.get() as usize,
+                nice: settings::ENGINE_NICE.get(),
+            },
+        };
+        engine.send(&Frame::json(Kind::Job, &job)?)?;
+        Ok(engine)
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn send(&mut self, frame: &Frame) -> Result<()> {
+        self.write(&frame.header()?)?;
+        self.write(&frame.payload)
+    }
+
+    /// The next frame other than progress that the engine sends; its failure is our error.
+    pub fn receive(&mut self, mut tell: impl FnMut(Event) -> Result<()>) -> Result<Frame> {
+        loop {
+            while let Some(frame) = self.inbox.pop_front() {
+                match frame.kind {
+                    Kind::Progress => tell(Event::Progress(frame.parse()?))?,
+                    Kind::Metrics => tell(Event::Metrics(frame.parse()?))?,
+                    _ => return Ok(frame),
+                }
+            }
+            if self.ended {
+                return Err(self.died());
+            }
+            self.pump(false)?;
+        }
+    }
+
+    /// What the engine has said so far, without waiting.
+    pub fn heard(&mut self) -> Result<Vec<Progress>> {
+        let (said, rest): (VecDeque<_>, VecDeque<_>) =
+            self.inbox.drain(..).partition(|frame| frame.kind == Kind::Progress);
+        self.inbox = rest;
+        said.iter().map(|frame| frame.parse().map_err(Error::from)).collect()
+    }
+
+    fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            let written = match self.child.stdin.as_mut() {
+                Some(stdin) => stdin.write(bytes),
+                None => Err(io::ErrorKind::BrokenPipe.into()),
+            };
+            match written {
+                Ok(n) => bytes = &bytes[n..],
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.pump(true)?,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => interrupts::check(),
+                Err(_) => return Err(self.closed_early()),
+            }
+        }
+        Ok(())
+    }
+
+    /// It stopped listening: what it said last is the reason.
+    fn closed_early(&mut self) -> Error {
+        while !self.ended {
+            if let Err(error) = self.pump(false) {
+                return error;
+            }
+        }
+        self.died()
+    }
+
+    /// Waits until something can be read, or written if `writing`; reads what is there.
+    fn pump(&mut self, writing: bool) -> Result<()> {
+        let fd = |pipe: Option<i32>| pipe.unwrap_or(-1);
+        let watch = |fd, events| libc::pollfd { fd, events, revents: 0 };
+        let mut watched = [
+            watch(fd(self.child.stdout.as_ref().filter(|_| !self.ended).map(AsRawFd::as_raw_fd)), libc::POLLIN),
+            watch(fd(self.child.stderr.as_ref().map(AsRawFd::as_raw_fd)), libc::POLLIN),
+            watch(fd(self.child.stdin.as_ref().filter(|_| writing).map(AsRawFd::as_raw_fd)), libc::POLLOUT),
+        ];
+        interrupts::poll(&mut watched)?;
+        if watched[1].revents != 0 {
+            self.read_stderr();
+        }
+        if watched[0].revents != 0 {
+            self.read_stdout()?;
+        }
+        Ok(())
+    }
+
+    fn read_stdout(&mut self) -> Result<()> {
+        let mut chunk = [0; 1 << 16];
+        let Some(stdout) = self.child.stdout.as_mut() else { return Ok(()) };
+        match stdout.read(&mut chunk) {
+            Ok(0) => self.ended = true,
+            Ok(n) => self.partial.extend_from_slice(&chunk[..n]),
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(_) => self.ended = true,
+        }
+        self.take_frames()
+    }
+
+    fn take_frames(&mut self) -> Result<()> {
+        let mut start = 0;
+        while let Some(header) = self.partial[start..].first_chunk::<HEADER>() {
+            let (kind, length) = Frame::read_header(*header)?;
+            let Some(payload) = self.partial[start + HEADER..].get(..length) else { break };
+            let frame = Frame::new(kind, payload.to_vec());
+            start += HEADER + length;
+            if frame.kind == Kind::Failed {
+                return Err(frame.parse::<persona_core::Error>()?.into());
+            }
+            self.inbox.push_back(frame);
+        }
+        self.partial.drain(..start);
+        Ok(())
+    }
+
+    fn read_stderr(&mut self) {
+        let mut chunk = [0; 4096];
+        let Some(stderr) = self.child.stderr.as_mut() else { return };
+        match stderr.read(&mut chunk) {
+            Ok(n) if n > 0 => {
+                self.last_words.extend_from_slice(&chunk[..n]);
+                let surplus = self.last_words.len().saturating_sub(LAST_WORDS);
+                self.last_words.drain(..surplus);
+            }
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            _ => self.child.stderr = None,
+        }
+    }
+
+    fn died(&mut self) -> Error {
+        self.read_stderr();
+        let status = self.child.wait().map(|status| status.to_string()).unwrap_or_default();
+        let said = String::from_utf8_lossy(&self.last_words).trim().replace('\n', "; ");
+        let error = Error::new(Code::Engine, "the engine ended unexpectedly").hint(
+            "The job left nothing behind and can be run again. \
+             If memory ran out, set persona.engine_memory, or use smaller batches or a shorter length.",
+        );
+        match said.is_empty() {
+            true => error.detail(format!("Its {status}.")),
+            false => error.detail(format!("Its {status}. It said: {said}")),
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // Already gone is fine.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What an engine says on its way.
+pub enum Event {
+    Progress(Progress),
+    Metrics(Vec<Metric>),
+}
+
+fn program() -> OsString {
+    match settings::ENGINE.get().filter(|path| !path.is_empty()) {
+        Some(path) => OsString::from_vec(path.into_bytes()),
+        None => types::library_folder().join("persona").join("persona-engine").into_os_string(),
+    }
+}
+
+fn cannot_start(program: &OsString, error: &io::Error) -> Error {
+    Error::new(Code::Engine, format!("could not start the engine \"{}\": {error}", program.to_string_lossy()))
+        .hint("Install it with make install, or set persona.engine to the path of persona-engine.")
+}

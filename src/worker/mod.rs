@@ -1,0 +1,7 @@
+//! Processes beside the session: the engine that computes, the launcher and the workers that run jobs.
+
+pub mod dispatcher;
+pub mod engine;
+pub mod job;
+pub mod launcher;
+pub mod progress;

@@ -1,0 +1,123 @@
+//! Telling how far a job is: NOTICE lines in a session, shared memory and pg_stat_activity for a worker.
+
+use crate::pg::identity::current_user;
+use crate::pg::shared::{self, Slot, Text};
+use crate::pg::{types, worker};
+use persona_core::protocol::{Phase, Progress};
+use std::time::{Duration, Instant};
+
+pub struct Reporter {
+    /// A session reads along.
+    foreground: bool,
+    slot: Option<usize>,
+    title: String,
+    begun: Instant,
+    published: Instant,
+}
+
+/// Shared memory is written at most this often.
+const PUBLISH_EVERY: Duration = Duration::from_millis(50);
+
+impl Reporter {
+    /// For a job that a session runs itself.
+    pub fn foreground(kind: &str, object: &str) -> Self {
+        let slot = shared::take_slot(Slot {
+            database: types::database(),
+            owner: current_user().to_u32(),
+            kind: Text::of(kind),
+            object: Text::of(object),
+            ..Slot::default()
+        });
+        Reporter::new(true, slot, kind, object)
+    }
+
+    /// For a worker, which has a slot already.
+    pub fn background(slot: Option<usize>, kind: &str, object: &str) -> Self {
+        Reporter::new(false, slot, kind, object)
+    }
+
+    fn new(foreground: bool, slot: Option<usize>, kind: &str, object: &str) -> Self {
+        let now = Instant::now();
+        Reporter { foreground, slot, title: format!("persona: {kind} {object}"), begun: now, published: now }
+    }
+
+    /// A line for the user.
+    pub fn say(&mut self, line: &str) {
+        match self.foreground {
+            true => pgrx::notice!("{line}"),
+            false => {
+                pgrx::log!("{}: {line}", self.title);
+                worker::show_activity(&format!("{}: {line}", self.title));
+            }
+        }
+    }
+
+    /// The engine that works for this job.
+    pub fn watch(&mut self, engine_pid: u32) {
+        self.change(|slot| slot.engine_pid = engine_pid);
+        self.begun = Instant::now();
+    }
+
+    pub fn scanned(&mut self, rows: u64) {
+        self.publish(&Progress::of(Phase::Scan, rows, 0));
+    }
+
+    pub fn scan_ended(&mut self, rows: u64) {
+        let seconds = self.begun.elapsed().as_secs_f64();
+        self.say(&format!("scanned {rows} rows in {seconds:.1} s ({:.1} M rows/s)", rows as f64 / seconds / 1e6));
+    }
+
+    pub fn progress(&mut self, progress: &Progress) {
+        if let Some(message) = &progress.message {
+            self.published = Instant::now() - PUBLISH_EVERY;
+            self.say(message);
+        }
+        self.publish(progress);
+    }
+
+    fn publish(&mut self, progress: &Progress) {
+        if self.published.elapsed() < PUBLISH_EVERY {
+            return;
+        }
+        self.published = Instant::now();
+        self.change(|slot| {
+            slot.phase = Text::of(phase_name(progress.phase));
+            slot.done = progress.done;
+            slot.total = progress.total;
+            slot.epoch = progress.epoch;
+            slot.epochs = progress.epochs;
+            slot.loss = progress.loss.or(slot.loss);
+            slot.seconds_left = progress.seconds_left;
+            if let Some((name, value)) = &progress.metric {
+                slot.metric = Text::of(name);
+                slot.value = Some(*value);
+            }
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Slot)) {
+        if let Some(slot) = self.slot {
+            shared::update_slot(slot, change);
+        }
+    }
+}
+
+impl Drop for Reporter {
+    fn drop(&mut self) {
+        // A worker's slot lives until its outcome is recorded.
+        if let Some(slot) = self.slot.filter(|_| self.foreground) {
+            shared::release_slot(slot);
+        }
+    }
+}
+
+fn phase_name(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Scan => "scan",
+        Phase::Sequence => "sequence",
+        Phase::Train => "train",
+        Phase::Evaluate => "evaluate",
+        Phase::Score => "score",
+        Phase::Write => "write",
+    }
+}

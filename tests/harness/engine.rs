@@ -1,0 +1,83 @@
+//! The engine processes that a cluster's backends and workers started.
+
+use crate::wait::until;
+use std::fs;
+use std::process::Command;
+
+const NAME: &str = "persona-engine";
+
+/// One engine, known by its process id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Engine {
+    pub pid: u32,
+    /// Clock ticks since boot: tells a process from a later one that got the same id.
+    started: u64,
+}
+
+struct Stat {
+    name: String,
+    zombie: bool,
+    parent: u32,
+    started: u64,
+}
+
+/// See proc(5): the name stands in parentheses and may hold anything, so fields count from the last.
+fn stat(pid: u32) -> Option<Stat> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let open = text.find('(')?;
+    let close = text.rfind(')')?;
+    let fields: Vec<&str> = text[close + 1..].split_whitespace().collect();
+    Some(Stat {
+        // The kernel keeps 15 bytes of a name.
+        name: text[open + 1..close].to_string(),
+        zombie: fields.first() == Some(&"Z"),
+        parent: fields.get(1)?.parse().ok()?,
+        started: fields.get(19)?.parse().ok()?,
+    })
+}
+
+/// Engines whose parent is the backend `parent`.
+pub fn of_backend(parent: u32) -> Option<Engine> {
+    let (pid, process) = processes().find(|(_, process)| process.parent == parent && is_engine(process))?;
+    Some(Engine { pid, started: process.started })
+}
+
+/// Engines of any backend or worker of the cluster.
+pub fn of_cluster(postmaster: u32) -> Vec<Engine> {
+    processes()
+        .filter(|(_, process)| is_engine(process) && stat(process.parent).is_some_and(|p| p.parent == postmaster))
+        .map(|(pid, process)| Engine { pid, started: process.started })
+        .collect()
+}
+
+fn is_engine(process: &Stat) -> bool {
+    !process.zombie && NAME.starts_with(&process.name) && process.name.len() >= 14
+}
+
+fn processes() -> impl Iterator<Item = (u32, Stat)> {
+    let entries = fs::read_dir("/proc").expect("/proc is mounted");
+    entries.flatten().filter_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        Some((pid, stat(pid)?))
+    })
+}
+
+/// Waits for the engine of a backend.
+pub fn await_engine(backend: i32) -> Engine {
+    let backend = u32::try_from(backend).expect("process ids are positive");
+    until("the engine's start", || of_backend(backend))
+}
+
+impl Engine {
+    /// Whether the process is still running; a zombie is not.
+    pub fn is_alive(&self) -> bool {
+        stat(self.pid).is_some_and(|now| now.started == self.started && !now.zombie)
+    }
+
+    /// `kill -9`.
+    pub fn kill(&self) {
+        assert!(self.is_alive(), "the engine ended before it could be killed");
+        let status = Command::new("kill").args(["-9", &self.pid.to_string()]).status().expect("kill is installed");
+        assert!(status.success(), "could not kill the engine");
+    }
+}
