@@ -24,7 +24,8 @@ loaded() {
 
 load() {
     database=postgres sql -q -c 'SET client_min_messages = warning' \
-        -c 'DROP DATABASE IF EXISTS demo WITH (FORCE)' -c 'CREATE DATABASE demo'
+        -c 'DROP DATABASE IF EXISTS demo WITH (FORCE)' -c 'CREATE DATABASE demo' \
+        -c "ALTER DATABASE demo SET timezone = 'UTC'"
     sql -q -f "$root/demo/tables.sql"
     local table
     for table in transactions products demographics; do

@@ -48,7 +48,7 @@ as_server() {
     fi
 }
 
-# Whether the server's user can read this checkout; a clone below /root is out of its reach.
+# Whether the server's user can read this checkout; a clone in root's home is out of its reach.
 reachable() { as_server test -r "$root/Makefile"; }
 
 # The folder for data, sockets and logs: .run, or one under /var/tmp where the server's user cannot

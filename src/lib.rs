@@ -44,6 +44,7 @@ extension_sql_file!("../sql/privileges.sql", name = "privileges", finalize);
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     settings::define();
+    pg::types::keep_backtraces_out_of_errors();
     if pg::worker::is_preloading() {
         pg::shared::init();
         pg::worker::register_launcher();

@@ -226,9 +226,9 @@ impl Table {
         let sql = format!(
             "SELECT a.indexrelid, b.indexrelid FROM ({INDEXES} $1) a FULL JOIN ({INDEXES} $2) b USING (definition, n)"
         );
-        Spi::connect(|client| {
+        Spi::connect_mut(|client| {
             client
-                .select(&sql, None, &[self.live.oid.into(), self.built.into()])?
+                .update(&sql, None, &[self.live.oid.into(), self.built.into()])?
                 .map(|row| match (row.get::<Oid>(1)?, row.get::<Oid>(2)?) {
                     (Some(live), Some(built)) => Ok((live, built)),
                     _ => Err(Error::new(

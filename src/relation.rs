@@ -30,8 +30,8 @@ pub struct Relation {
 impl Relation {
     /// `role` says what the relation is to the caller, for the error: "event table of source \"x\"".
     pub fn open(oid: Oid, role: &str) -> Result<Relation> {
-        let found = Spi::connect(|client| -> Result<_> {
-            let table = client.select(
+        let found = Spi::connect_mut(|client| -> Result<_> {
+            let table = client.update(
                 "SELECT n.nspname::text, c.relname::text, c.relkind::text, c.relowner \
                  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1",
                 Some(1),
@@ -84,9 +84,9 @@ fn columns(oid: Oid) -> Result<Vec<Column>> {
         FROM pg_catalog.pg_attribute a JOIN base b ON b.attnum = a.attnum \
         JOIN pg_catalog.pg_type t ON t.oid = b.oid AND t.typtype <> 'd' \
         WHERE a.attrelid = $1 ORDER BY a.attnum";
-    Spi::connect(|client| {
+    Spi::connect_mut(|client| {
         client
-            .select(SQL, None, &[oid.into()])?
+            .update(SQL, None, &[oid.into()])?
             .map(|row| {
                 Ok(Column {
                     name: row.get::<String>(1)?.unwrap_or_default(),

@@ -14,8 +14,8 @@ use persona_core::split::Case;
 use persona_core::transitions::Transitions;
 use tch::Tensor;
 
-/// Scores held at a time: 64 MB.
-const SCORES: usize = 16 << 20;
+/// Scores held at a time: 16 MB, which the allocator reuses.
+const SCORES: usize = 4 << 20;
 
 /// What gives every item a score after a history.
 pub enum Scorer<'a> {
@@ -29,6 +29,7 @@ pub struct Protocol<'a> {
     pub seed: u64,
     /// Whether the best items of each case are collected too, for coverage.
     pub coverage: bool,
+    pub threads: usize,
 }
 
 impl Protocol<'_> {
@@ -50,9 +51,7 @@ impl Protocol<'_> {
         for batch in scorer.batches(encoded, &cases) {
             let batch: Vec<Case> = batch.into_iter().map(|i| cases[i]).collect();
             let scores = scorer.scores(encoded, &batch)?;
-            for (case, scores) in batch.iter().zip(scores.chunks_exact(encoded.items())) {
-                self.rank(&mut ranking, encoded, case, scores);
-            }
+            self.rank_all(&mut ranking, encoded, &batch, &scores);
             done += batch.len();
             if reporter.due(INTERVAL) {
                 reporter.tell(Progress::of(Phase::Evaluate, done as u64, cases.len() as u64))?;
@@ -67,6 +66,29 @@ impl Protocol<'_> {
         let target = codes[case.target];
         let repeated = || codes[encoded.offsets[case.entity]..case.end].contains(&target);
         target >= FIRST && (self.evaluation.seen == Seen::Keep || !repeated())
+    }
+
+    /// Ranks on as many threads as torch uses; the result does not depend on how many.
+    fn rank_all(&self, ranking: &mut Ranking, encoded: &Encoded, cases: &[Case], scores: &[f32]) {
+        let items = encoded.items();
+        let share = cases.len().div_ceil(self.threads.max(1)).max(1);
+        std::thread::scope(|scope| {
+            let part = |(cases, scores): (&'_ [Case], &'_ [f32])| {
+                let mut ranking = Ranking::new(items);
+                for (case, scores) in cases.iter().zip(scores.chunks_exact(items)) {
+                    self.rank(&mut ranking, encoded, case, scores);
+                }
+                ranking
+            };
+            let parts = cases.chunks(share).zip(scores.chunks(share * items));
+            let threads: Vec<_> = parts.map(|work| scope.spawn(move || part(work))).collect();
+            for thread in threads {
+                match thread.join() {
+                    Ok(part) => ranking.merge(part),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+        });
     }
 
     fn rank(&self, ranking: &mut Ranking, encoded: &Encoded, case: &Case, scores: &[f32]) {

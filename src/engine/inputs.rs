@@ -36,11 +36,6 @@ impl Shape {
         }
         shape
     }
-
-    /// Items that can be predicted: the target's codes but the special ones.
-    pub fn items(&self) -> usize {
-        self.categories[self.target].1.saturating_sub(FIRST as usize)
-    }
 }
 
 /// How packed tokens form windows.
@@ -49,7 +44,6 @@ pub struct Layout {
     pub lengths: Vec<usize>,
     /// The longest of them.
     pub width: usize,
-    pub tokens: usize,
     /// Each token's distance from its window's end. [tokens], i64
     pub from_end: Tensor,
     padding: Option<Padding>,
@@ -66,11 +60,10 @@ struct Padding {
 impl Layout {
     pub fn new(lengths: Vec<usize>, device: Device) -> Result<Self> {
         let width = lengths.iter().copied().max().unwrap_or(0);
-        let tokens = lengths.iter().sum();
         let from_end: Vec<i64> = lengths.iter().flat_map(|&n| (0..n as i64).rev()).collect();
         let uniform = lengths.iter().all(|&n| n == width);
         let padding = if uniform { None } else { Some(Padding::new(&lengths, width, device)?) };
-        Ok(Layout { from_end: integers(&from_end, device)?, lengths, width, tokens, padding })
+        Ok(Layout { from_end: integers(&from_end, device)?, lengths, width, padding })
     }
 
     /// [tokens, d] -> [windows, width, d], windows to the left. What stands in the padding is arbitrary.
@@ -253,7 +246,7 @@ mod tests {
     fn padding_and_packing_are_inverse() {
         for lengths in [vec![3, 1, 2], vec![2, 2], vec![4]] {
             let layout = Layout::new(lengths.clone(), Device::Cpu).unwrap();
-            let flat: Vec<f32> = (0..2 * layout.tokens).map(|x| x as f32).collect();
+            let flat: Vec<f32> = (0..2 * lengths.iter().sum::<usize>()).map(|x| x as f32).collect();
             let packed = Tensor::from_slice(&flat).view([-1, 2]);
             let padded = layout.pad(&packed).unwrap();
             assert_eq!(padded.size(), [lengths.len() as i64, layout.width as i64, 2]);

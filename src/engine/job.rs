@@ -184,7 +184,8 @@ fn measure(
     reporter: &mut Reporter,
 ) -> Result<()> {
     reporter.enter(Phase::Evaluate)?;
-    let protocol = Protocol { evaluation: &spec.evaluation, seed: spec.training.seed, coverage: true };
+    let (evaluation, seed, threads) = (&spec.evaluation, spec.training.seed, device::threads());
+    let protocol = Protocol { evaluation, seed, coverage: true, threads };
     for (split, cases) in [("valid", &partition.valid), ("test", &partition.test)] {
         let metrics = protocol.measure(split, scorer, encoded, cases, reporter)?;
         reporter.metrics(&metrics)?;

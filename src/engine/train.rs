@@ -1,7 +1,7 @@
 //! Epochs over batches, until the validation metric no longer grows. Knows neither a model's
 //! family nor what its states mean: a batch gives states, the objective gives them a gradient.
 
-use crate::device::Compute;
+use crate::device::{self, Compute};
 use crate::error::Result;
 use crate::evaluate::{Protocol, Scorer};
 use crate::inputs::{Batch, Shape, Targets};
@@ -85,9 +85,7 @@ impl<'a> Trainer<'a> {
         let inputs = |window: Window| Window { start: window.start, end: window.end - 1 };
         let mut valid = partition.valid.clone();
         if valid.len() > VALIDATION_CASES {
-            valid.partial_shuffle(rng, VALIDATION_CASES);
-            // The shuffled part is at the end.
-            valid.drain(..valid.len() - VALIDATION_CASES);
+            valid = valid.partial_shuffle(rng, VALIDATION_CASES).0.to_vec();
         }
         Trainer { spec, encoded, windows: windows.into_iter().map(inputs).collect(), valid }
     }
@@ -160,7 +158,7 @@ impl<'a> Trainer<'a> {
     /// The epoch's loss, and the validation metrics of the sample.
     fn validate(&self, model: &Model, epoch: usize, loss: f64, reporter: &mut Reporter) -> Result<Vec<Metric>> {
         let protocol =
-            Protocol { evaluation: &self.spec.evaluation, seed: self.spec.training.seed, coverage: false };
+            Protocol { evaluation: &self.spec.evaluation, seed: self.spec.training.seed, coverage: false, threads: device::threads() };
         let scorer = Scorer::Model { model, batch_events: self.spec.training.batch_events };
         let mut metrics = protocol.measure("valid", &scorer, self.encoded, &self.valid, reporter)?;
         metrics.push(Metric {

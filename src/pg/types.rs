@@ -42,3 +42,9 @@ pub fn with_latest_snapshot<R>(body: impl FnOnce() -> R) -> R {
     unsafe { pg_sys::PopActiveSnapshot() };
     result
 }
+
+/// Where RUST_BACKTRACE is set, pgrx would append a backtrace to the DETAIL of every error.
+pub fn keep_backtraces_out_of_errors() {
+    // SAFETY: a Postgres process has one thread.
+    unsafe { std::env::set_var("RUST_LIB_BACKTRACE", "0") };
+}

@@ -4,6 +4,7 @@
 //! path, so both are done here: SIGTERM is `die`, seen at the next check for interrupts, and an error
 //! aborts the transaction and comes back as a value.
 
+use crate::catalog::jobs::Failure;
 use crate::worker::{dispatcher, job, launcher};
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
 use pgrx::pg_sys::panic::CaughtError;
@@ -143,17 +144,12 @@ pub unsafe extern "C-unwind" fn persona_job_main(job: pg_sys::Datum) {
     job::run(database, owner, job.value() as i64);
 }
 
-/// Runs `body` in a transaction of its own. An error aborts it and comes back.
-pub fn transaction<T>(body: impl FnOnce() -> crate::error::Result<T>) -> Result<T, crate::catalog::jobs::Failure> {
-    // SAFETY: a worker outside any transaction.
-    unsafe {
-        pg_sys::SetCurrentStatementStartTimestamp();
-        pg_sys::StartTransactionCommand();
-        pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
-    }
+/// Runs `body` in a transaction of its own, in which it may commit. An error aborts it and comes back.
+pub fn transaction<T>(body: impl FnOnce() -> crate::error::Result<T>) -> Result<T, Failure> {
+    let portal = WorkerPortal::open();
     let result = PgTryBuilder::new(AssertUnwindSafe(|| {
         let value = body().map_err(|error| error.failure())?;
-        // SAFETY: the body may have committed and begun anew, and then there is no snapshot to pop.
+        // SAFETY: ends the transaction begun by the portal, or the one that the body's last commit began.
         unsafe {
             if pg_sys::ActiveSnapshotSet() {
                 pg_sys::PopActiveSnapshot();
@@ -169,14 +165,47 @@ pub fn transaction<T>(body: impl FnOnce() -> crate::error::Result<T>) -> Result<
         // SAFETY: ends whatever transaction is open; does nothing where none is.
         unsafe { pg_sys::AbortCurrentTransaction() };
     }
+    portal.close();
     result
 }
 
-fn failure(caught: CaughtError) -> crate::catalog::jobs::Failure {
+/// What a session's statement has and a worker lacks: SPI keeps its outer snapshot in the active portal,
+/// and forgets it there when a procedure commits.
+struct WorkerPortal(pg_sys::Portal);
+
+impl WorkerPortal {
+    fn open() -> Self {
+        // SAFETY: outside any transaction. An active portal survives the transactions that it spans.
+        unsafe {
+            pg_sys::SetCurrentStatementStartTimestamp();
+            pg_sys::StartTransactionCommand();
+            let portal = pg_sys::CreatePortal(c"".as_ptr(), true, true);
+            (*portal).visible = false;
+            (*portal).status = pg_sys::PortalStatus::PORTAL_ACTIVE;
+            pg_sys::ActivePortal = portal;
+            pg_sys::PortalContext = (*portal).portalContext;
+            WorkerPortal(portal)
+        }
+    }
+
+    fn close(self) {
+        // SAFETY: its transactions have ended and took its resources with them.
+        unsafe {
+            pg_sys::ActivePortal = std::ptr::null_mut();
+            pg_sys::PortalContext = std::ptr::null_mut();
+            (*self.0).resowner = std::ptr::null_mut();
+            (*self.0).portalSnapshot = std::ptr::null_mut();
+            (*self.0).status = pg_sys::PortalStatus::PORTAL_DONE;
+            pg_sys::PortalDrop(self.0, false);
+        }
+    }
+}
+
+fn failure(caught: CaughtError) -> Failure {
     let (CaughtError::PostgresError(report)
     | CaughtError::ErrorReport(report)
     | CaughtError::RustPanic { ereport: report, .. }) = caught;
-    crate::catalog::jobs::Failure {
+    Failure {
         sqlstate: sqlstate(report.sql_error_code() as i32),
         message: report.message().to_string(),
         detail: report.detail().map(str::to_string),
