@@ -13,7 +13,7 @@ FROM transactions;
 \echo === A source says where the events are and what their columns mean
 CREATE EXTENSION IF NOT EXISTS persona CASCADE;
 
-SELECT NOT EXISTS (SELECT FROM persona.sources WHERE name = 'purchases') AS no_source \gset
+SELECT NOT EXISTS (SELECT FROM persona.sources WHERE source = 'purchases') AS no_source \gset
 \if :no_source
 SELECT persona.create_source('purchases', 'transactions',
          entity => 'household_id', at => 'transaction_timestamp',
@@ -26,7 +26,7 @@ SELECT * FROM persona.check_source('purchases');
 
 \echo
 \echo === A model is a specification; training makes a version of it
-SELECT NOT EXISTS (SELECT FROM persona.models WHERE name = 'shoppers') AS no_model \gset
+SELECT NOT EXISTS (SELECT FROM persona.models WHERE model = 'shoppers') AS no_model \gset
 \if :no_model
 SELECT persona.create_model('shoppers', source => 'purchases',
          spec => '{"encoder": {"kind": "transformer", "dim": 64},
@@ -40,7 +40,7 @@ CALL persona.train('shoppers');
 
 \echo
 \echo === The floor: decayed counts of what follows what, which learn nothing
-SELECT NOT EXISTS (SELECT FROM persona.models WHERE name = 'counts') AS no_floor \gset
+SELECT NOT EXISTS (SELECT FROM persona.models WHERE model = 'counts') AS no_floor \gset
 \if :no_floor
 SELECT persona.create_model('counts', source => 'purchases',
          spec => '{"encoder": {"kind": "transitions"},
@@ -89,7 +89,7 @@ ORDER BY s.similarity DESC;
 
 \echo
 \echo === The analyst: the profile is a table that joins
-SELECT d.age, p.household_id, p.events, p.last_at, p.model_version
+SELECT d.age, p.household_id, p.events, p.last_event, p.model_version
 FROM demographics d JOIN household_profile p USING (household_id)
 ORDER BY p.events DESC LIMIT 5;
 
@@ -107,14 +107,15 @@ ORDER BY a.age;
 
 \echo
 \echo === The DBA: versions, figures, sizes
-SELECT * FROM persona.versions;
+SELECT model, version, as_of, events, entities, items, parameters, device, precision, seconds FROM persona.versions;
 
 SELECT 'shoppers' AS model, * FROM persona.evaluate('shoppers') WHERE metric IN ('hr@10', 'ndcg@10', 'mrr')
 UNION ALL
 SELECT 'counts', * FROM persona.evaluate('counts') WHERE metric IN ('hr@10', 'ndcg@10', 'mrr')
 ORDER BY split, metric, model;
 
-SELECT * FROM persona.metrics ORDER BY 1 DESC LIMIT 10;
+SELECT model, version, epoch, split, metric, value FROM persona.metrics WHERE metric IN ('loss', 'ndcg@10') AND epoch IS NOT NULL
+ORDER BY model, version, epoch, split DESC;
 
 SELECT relname, pg_size_pretty(pg_total_relation_size(oid)) AS size
 FROM pg_class

@@ -11,7 +11,7 @@ cargo run --quiet --release -p persona_core --example sequence
 step "scan and sequencing of the Complete Journey (1,469,307 lines)"
 "$root/scripts/server.sh" start >/dev/null
 server=$(DB=demo "$root/scripts/server.sh" conninfo)
-if "$pg/bin/psql" -XAtd "$server" -c "SELECT 1 FROM persona.sources WHERE name = 'purchases'" 2>/dev/null | grep -q 1; then
+if "$pg/bin/psql" -XAtd "$server" -c "SELECT 1 FROM persona.sources WHERE source = 'purchases'" 2>/dev/null | grep -q 1; then
     # Once to warm the table up, then what counts.
     for _ in 1 2 3; do
         "$pg/bin/psql" -Xd "$server" -c '\timing on' \

@@ -2,8 +2,7 @@
 -- checking who asks; everybody reads the rows of objects whose owner they could act as.
 
 CREATE TABLE sources (
-    source_id   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    name        text NOT NULL UNIQUE,
+    source      text PRIMARY KEY,
     owner       regrole NOT NULL,
     events      regclass NOT NULL,
     entity      name NOT NULL,
@@ -12,25 +11,22 @@ CREATE TABLE sources (
     created_at  timestamptz NOT NULL DEFAULT now()
 );
 SELECT pg_catalog.pg_extension_config_dump('sources', '');
-SELECT pg_catalog.pg_extension_config_dump('sources_source_id_seq', '');
 COMMENT ON TABLE sources IS 'where the events are, and what their columns mean';
 COMMENT ON COLUMN sources.fields IS 'per field, in order: name, kind (category or number) and min_count';
 
 CREATE TABLE models (
-    model_id    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    name        text NOT NULL UNIQUE,
+    model       text PRIMARY KEY,
     owner       regrole NOT NULL,
-    source_id   bigint NOT NULL REFERENCES sources,
+    source      text NOT NULL REFERENCES sources,
     spec        jsonb NOT NULL,
     created_at  timestamptz NOT NULL DEFAULT now()
 );
 SELECT pg_catalog.pg_extension_config_dump('models', '');
-SELECT pg_catalog.pg_extension_config_dump('models_model_id_seq', '');
 COMMENT ON TABLE models IS 'named specifications; what training makes of them are versions';
 COMMENT ON COLUMN models.spec IS 'the specification with every default written out';
 
 CREATE TABLE versions (
-    model_id    bigint NOT NULL REFERENCES models ON DELETE CASCADE,
+    model       text NOT NULL REFERENCES models ON DELETE CASCADE,
     version     integer NOT NULL,
     owner       regrole NOT NULL,
     spec        jsonb NOT NULL,
@@ -48,7 +44,7 @@ CREATE TABLE versions (
     seconds     jsonb NOT NULL,
     notes       text[] NOT NULL,
     created_at  timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (model_id, version)
+    PRIMARY KEY (model, version)
 );
 SELECT pg_catalog.pg_extension_config_dump('versions', '');
 COMMENT ON TABLE versions IS 'trained results; a version never changes';
@@ -58,22 +54,21 @@ COMMENT ON COLUMN versions.as_of IS 'time of the newest event trained on';
 COMMENT ON COLUMN versions.seconds IS 'seconds by phase, in order';
 
 CREATE TABLE weights (
-    model_id    bigint NOT NULL,
+    model       text NOT NULL,
     version     integer NOT NULL,
     chunk       integer NOT NULL,
     owner       regrole NOT NULL,
     bytes       bytea NOT NULL,
-    PRIMARY KEY (model_id, version, chunk),
+    PRIMARY KEY (model, version, chunk),
     -- Deferred: weights are stored as they arrive, the version's own row when all is known.
-    FOREIGN KEY (model_id, version) REFERENCES versions ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED
+    FOREIGN KEY (model, version) REFERENCES versions ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED
 );
 ALTER TABLE weights ALTER COLUMN bytes SET STORAGE EXTERNAL;
 SELECT pg_catalog.pg_extension_config_dump('weights', '');
 COMMENT ON TABLE weights IS 'each version as one safetensors file, cut into chunks';
 
 CREATE TABLE metrics (
-    metric_id   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    model_id    bigint NOT NULL,
+    model       text NOT NULL,
     version     integer NOT NULL,
     owner       regrole NOT NULL,
     epoch       integer,
@@ -82,22 +77,21 @@ CREATE TABLE metrics (
     value       double precision NOT NULL,
     low         double precision,
     high        double precision,
-    FOREIGN KEY (model_id, version) REFERENCES versions ON DELETE CASCADE
+    UNIQUE NULLS NOT DISTINCT (model, version, epoch, split, metric),
+    FOREIGN KEY (model, version) REFERENCES versions ON DELETE CASCADE
 );
-CREATE INDEX ON metrics (model_id, version);
 SELECT pg_catalog.pg_extension_config_dump('metrics', '');
-SELECT pg_catalog.pg_extension_config_dump('metrics_metric_id_seq', '');
 COMMENT ON TABLE metrics IS 'figures of every epoch, and of the version as a whole where epoch is null';
 COMMENT ON COLUMN metrics.low IS 'lower bound of the 95 % interval';
 COMMENT ON COLUMN metrics.high IS 'upper bound of the 95 % interval';
 
 CREATE TABLE aliases (
-    model_id    bigint NOT NULL,
+    model       text NOT NULL,
     alias       text NOT NULL,
     version     integer NOT NULL,
     owner       regrole NOT NULL,
-    PRIMARY KEY (model_id, alias),
-    FOREIGN KEY (model_id, version) REFERENCES versions ON DELETE CASCADE
+    PRIMARY KEY (model, alias),
+    FOREIGN KEY (model, version) REFERENCES versions ON DELETE CASCADE
 );
 SELECT pg_catalog.pg_extension_config_dump('aliases', '');
 COMMENT ON TABLE aliases IS 'which version answers to a name; live is the one that profiles use';
@@ -105,7 +99,7 @@ COMMENT ON TABLE aliases IS 'which version answers to a name; live is the one th
 CREATE TABLE profiles (
     profile      regclass PRIMARY KEY,
     items        regclass NOT NULL,
-    model_id     bigint NOT NULL REFERENCES models,
+    model        text NOT NULL REFERENCES models,
     owner        regrole NOT NULL,
     options      jsonb NOT NULL,
     version      integer,
@@ -117,7 +111,7 @@ COMMENT ON TABLE profiles IS 'profile tables, their item tables, and the version
 
 -- Not dumped: a job belongs to the server that it was submitted to.
 CREATE TABLE jobs (
-    job_id       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    job          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     kind         text NOT NULL,
     object       text NOT NULL,
     owner        regrole NOT NULL,

@@ -67,7 +67,7 @@ const OWN: [&str; 6] = ["embedding", "events", "first_event", "last_event", "mod
 pub fn create(name: &str, model: &str, options: &serde_json::Value) -> Result<()> {
     let options = Options::parse(options)?;
     let model = Model::find(model)?;
-    let source = Source::by_id(model.source_id)?;
+    let source = Source::of_model(&model)?;
     let query = EventQuery::of(&source)?;
     let spec = ModelSpec::parse(&model.spec, &query.schema)?;
     let dim = spec.dim().ok_or_else(|| no_vectors(&model))?;

@@ -162,8 +162,8 @@ impl<'a> Question<'a> {
 
     /// The condition that leaves out what the entity has had, by its events as they are now.
     fn seen(&self) -> Result<String> {
-        let model = Model::by_id(self.profile.model_id)?;
-        let source = Source::by_id(model.source_id)?;
+        let model = Model::look_up(&self.profile.model)?;
+        let source = Source::of_model(&model)?;
         let query = EventQuery::of(&source)?;
         let spec = ModelSpec::parse(&model.spec, &query.schema)?;
         let field = quote_identifier(&query.schema.fields[spec.target(&query.schema)?].name);

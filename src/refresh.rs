@@ -36,9 +36,9 @@ pub fn refresh(name: &str, phases: &Phases, reporter: &mut Reporter) -> Result<(
 pub fn refresh_profile(table: Oid, phases: &Phases, reporter: &mut Reporter) -> Result<()> {
     let (profile, relation) = open(table)?;
     must_own(&relation)?;
-    let model = Model::by_id(profile.model_id)?;
+    let model = Model::look_up(&profile.model)?;
     let version = Version::find(&model, model.live()?)?;
-    let query = EventQuery::of(&Source::by_id(model.source_id)?)?;
+    let query = EventQuery::of(&Source::of_model(&model)?)?;
     training::same_fields(&model, &version, &query.schema)?;
     let mut engine = Engine::start(Task::Score, &query.schema, Some(&version.spec))?;
     training::send_artifact(&model, &version, &mut engine)?;

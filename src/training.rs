@@ -33,7 +33,7 @@ pub fn check(name: &str, reporter: &mut Reporter) -> Result<Vec<Finding>> {
 /// Trains a new version of a model and makes it live. Returns its number.
 pub fn train(name: &str, phases: &Phases, reporter: &mut Reporter) -> Result<i32> {
     let model = Model::find(name)?;
-    let query = EventQuery::of(&Source::by_id(model.source_id)?)?;
+    let query = EventQuery::of(&Source::of_model(&model)?)?;
     let spec = ModelSpec::parse(&model.spec, &query.schema)?;
     let mut engine = Engine::start(Task::Train, &query.schema, Some(&spec))?;
     scan(&query, &mut engine, reporter)?;
@@ -84,7 +84,7 @@ fn store(
 pub fn evaluate(name: &str, reporter: &mut Reporter) -> Result<Vec<Metric>> {
     let model = Model::find(name)?;
     let version = Version::find(&model, model.live()?)?;
-    let query = EventQuery::of(&Source::by_id(model.source_id)?)?;
+    let query = EventQuery::of(&Source::of_model(&model)?)?;
     same_fields(&model, &version, &query.schema)?;
     let mut engine = Engine::start(Task::Evaluate, &query.schema, Some(&version.spec))?;
     send_artifact(&model, &version, &mut engine)?;

@@ -20,7 +20,7 @@ fn create_model(name: Option<&str>, source: Option<&str>, spec: Option<JsonB>) -
     let query = EventQuery::of(&source)?;
     let spec = ModelSpec::parse(&spec.0, &query.schema).map_err(Error::from)?;
     let full = serde_json::to_value(&spec).map_err(|e| persona_core::Error::invalid(e.to_string())).map_err(Error::from)?;
-    Ok(Model::create(name, source.id, full)?)
+    Ok(Model::create(name, &source.name, full)?)
 }
 
 /// Trains a new version of a model and makes it live.

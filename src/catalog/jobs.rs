@@ -24,11 +24,11 @@ pub struct Failure {
     pub hint: Option<String>,
 }
 
-const COLUMNS: &str = "job_id, kind, object, owner::oid, state";
+const COLUMNS: &str = "job, kind, object, owner::oid, state";
 
 fn read(row: &SpiHeapTupleData) -> Result<Job> {
     Ok(Job {
-        id: present(row.get(1)?, "job_id")?,
+        id: present(row.get(1)?, "job")?,
         kind: present(row.get(2)?, "kind")?,
         object: present(row.get(3)?, "object")?,
         owner: present(row.get(4)?, "owner")?,
@@ -39,15 +39,15 @@ fn read(row: &SpiHeapTupleData) -> Result<Job> {
 impl Job {
     pub fn submit(kind: &str, object: &str) -> Result<i64> {
         let id = one(
-            "INSERT INTO persona.jobs (kind, object, owner) VALUES ($1, $2, $3) RETURNING job_id",
+            "INSERT INTO persona.jobs (kind, object, owner) VALUES ($1, $2, $3) RETURNING job",
             &[kind.into(), object.into(), current_user().into()],
-            |row| present(row.get(1)?, "job_id"),
+            |row| present(row.get(1)?, "job"),
         )?;
-        present(id, "job_id")
+        present(id, "job")
     }
 
     pub fn find(id: i64) -> Result<Job> {
-        let sql = format!("SELECT {COLUMNS} FROM persona.jobs WHERE job_id = $1");
+        let sql = format!("SELECT {COLUMNS} FROM persona.jobs WHERE job = $1");
         match one(&sql, &[id.into()], read)? {
             None => Err(Error::new(Code::UndefinedObject, format!("job {id} does not exist")).hint("The jobs are in persona.jobs.")),
             Some(job) => must_own(job.owner, "job", &id.to_string()).map(|()| job),
@@ -56,17 +56,17 @@ impl Job {
 
     /// Whether the job was submitted by the transaction that asks.
     pub fn is_uncommitted(id: i64) -> Result<bool> {
-        let sql = "SELECT 1 FROM persona.jobs WHERE job_id = $1 AND xmin::text = pg_catalog.pg_current_xact_id()::xid::text";
+        let sql = "SELECT 1 FROM persona.jobs WHERE job = $1 AND xmin::text = pg_catalog.pg_current_xact_id()::xid::text";
         Ok(one(sql, &[id.into()], |_| Ok(()))?.is_some())
     }
 
     pub fn queued() -> Result<Vec<Job>> {
-        let sql = format!("SELECT {COLUMNS} FROM persona.jobs WHERE state = 'queued' ORDER BY job_id");
+        let sql = format!("SELECT {COLUMNS} FROM persona.jobs WHERE state = 'queued' ORDER BY job");
         all(&sql, &[], read)
     }
 
     pub fn running() -> Result<Vec<Job>> {
-        let sql = format!("SELECT {COLUMNS} FROM persona.jobs WHERE state = 'running' ORDER BY job_id");
+        let sql = format!("SELECT {COLUMNS} FROM persona.jobs WHERE state = 'running' ORDER BY job");
         all(&sql, &[], read)
     }
 
@@ -74,7 +74,7 @@ impl Job {
     pub fn claim(id: i64) -> Result<Option<Job>> {
         let sql = format!(
             "UPDATE persona.jobs SET state = 'running', started_at = pg_catalog.clock_timestamp() \
-             WHERE job_id = $1 AND state = 'queued' RETURNING {COLUMNS}"
+             WHERE job = $1 AND state = 'queued' RETURNING {COLUMNS}"
         );
         one(&sql, &[id.into()], read)
     }
@@ -99,7 +99,7 @@ fn finish(id: i64, state: &str, from: &str, failure: &Failure) -> Result<()> {
     run(
         "UPDATE persona.jobs SET state = $2, finished_at = pg_catalog.clock_timestamp(), \
              sqlstate = $4, message = $5, detail = $6, hint = $7 \
-         WHERE job_id = $1 AND state = $3",
+         WHERE job = $1 AND state = $3",
         &[
             id.into(),
             state.into(),

@@ -6,57 +6,53 @@ use pgrx::JsonB;
 
 #[derive(Clone, Debug)]
 pub struct Model {
-    pub id: i64,
     pub name: String,
     pub owner: Oid,
-    pub source_id: i64,
+    pub source: String,
     pub spec: serde_json::Value,
 }
 
-const COLUMNS: &str = "model_id, name, owner::oid, source_id, spec";
+const COLUMNS: &str = "model, owner::oid, source, spec";
 
 fn read(row: &SpiHeapTupleData) -> Result<Model> {
     Ok(Model {
-        id: present(row.get(1)?, "model_id")?,
-        name: present(row.get(2)?, "name")?,
-        owner: present(row.get(3)?, "owner")?,
-        source_id: present(row.get(4)?, "source_id")?,
-        spec: present(row.get::<JsonB>(5)?, "spec")?.0,
+        name: present(row.get(1)?, "model")?,
+        owner: present(row.get(2)?, "owner")?,
+        source: present(row.get(3)?, "source")?,
+        spec: present(row.get::<JsonB>(4)?, "spec")?.0,
     })
 }
 
 impl Model {
     /// A model that the current user may use.
     pub fn find(name: &str) -> Result<Model> {
-        let sql = format!("SELECT {COLUMNS} FROM persona.models WHERE name = $1");
-        match one(&sql, &[name.into()], read)? {
-            None => Err(unknown("model", name, names("SELECT name, owner::oid FROM persona.models ORDER BY name LIMIT 20")?)),
-            Some(model) => must_own(model.owner, "model", name).map(|()| model),
-        }
+        let model = Model::look_up(name)?;
+        must_own(model.owner, "model", name).map(|()| model)
     }
 
-    /// The model of a profile that the caller has found already.
-    pub fn by_id(id: i64) -> Result<Model> {
-        let sql = format!("SELECT {COLUMNS} FROM persona.models WHERE model_id = $1");
-        one(&sql, &[id.into()], read)?.ok_or_else(|| unknown("model", &id.to_string(), Vec::new()))
+    /// The model of a profile that the caller has found already, whoever owns it.
+    pub fn look_up(name: &str) -> Result<Model> {
+        let sql = format!("SELECT {COLUMNS} FROM persona.models WHERE model = $1");
+        let known = "SELECT model, owner::oid FROM persona.models ORDER BY model LIMIT 20";
+        one(&sql, &[name.into()], read)?.map_or_else(|| Err(unknown("model", name, names(known)?)), Ok)
     }
 
-    pub fn create(name: &str, source_id: i64, spec: serde_json::Value) -> Result<()> {
+    pub fn create(name: &str, source: &str, spec: serde_json::Value) -> Result<()> {
         valid_name("model", name)?;
-        let exists = one("SELECT 1 FROM persona.models WHERE name = $1", &[name.into()], |_| Ok(()))?.is_some();
+        let exists = one("SELECT 1 FROM persona.models WHERE model = $1", &[name.into()], |_| Ok(()))?.is_some();
         not_duplicate("model", name, exists)?;
         run(
-            "INSERT INTO persona.models (name, owner, source_id, spec) VALUES ($1, $2, $3, $4)",
-            &[name.into(), current_user().into(), source_id.into(), JsonB(spec).into()],
+            "INSERT INTO persona.models (model, owner, source, spec) VALUES ($1, $2, $3, $4)",
+            &[name.into(), current_user().into(), source.into(), JsonB(spec).into()],
         )?;
         Ok(())
     }
 
     /// Drops the model with its versions, weights and metrics.
     pub fn drop(name: &str) -> Result<()> {
-        let model = Model::find(name)?;
+        Model::find(name)?;
         super::profiles::forget_dropped()?;
-        let profiles = all("SELECT profile::text FROM persona.profiles WHERE model_id = $1", &[model.id.into()], |row| {
+        let profiles = all("SELECT profile::text FROM persona.profiles WHERE model = $1", &[name.into()], |row| {
             present(row.get::<String>(1)?, "profile")
         })?;
         if !profiles.is_empty() {
@@ -64,15 +60,15 @@ impl Model {
                 .detail(format!("Profiles: {}.", profiles.join(", ")))
                 .hint("Drop them first with persona.drop_profile."));
         }
-        run("DELETE FROM persona.models WHERE model_id = $1", &[model.id.into()])?;
+        run("DELETE FROM persona.models WHERE model = $1", &[name.into()])?;
         Ok(())
     }
 
     /// The version that an alias names.
     pub fn alias(&self, alias: &str) -> Result<Option<i32>> {
         one(
-            "SELECT version FROM persona.aliases WHERE model_id = $1 AND alias = $2",
-            &[self.id.into(), alias.into()],
+            "SELECT version FROM persona.aliases WHERE model = $1 AND alias = $2",
+            &[self.name.as_str().into(), alias.into()],
             |row| present(row.get(1)?, "version"),
         )
     }
@@ -87,8 +83,8 @@ impl Model {
 
     pub fn set_alias(&self, alias: &str, version: i32) -> Result<()> {
         let known = one(
-            "SELECT 1 FROM persona.versions WHERE model_id = $1 AND version = $2",
-            &[self.id.into(), version.into()],
+            "SELECT 1 FROM persona.versions WHERE model = $1 AND version = $2",
+            &[self.name.as_str().into(), version.into()],
             |_| Ok(()),
         )?;
         if known.is_none() {
@@ -99,9 +95,9 @@ impl Model {
             .hint("The versions are in persona.versions."));
         }
         run(
-            "INSERT INTO persona.aliases (model_id, alias, version, owner) VALUES ($1, $2, $3, $4) \
-             ON CONFLICT (model_id, alias) DO UPDATE SET version = excluded.version",
-            &[self.id.into(), alias.into(), version.into(), self.owner.into()],
+            "INSERT INTO persona.aliases (model, alias, version, owner) VALUES ($1, $2, $3, $4) \
+             ON CONFLICT (model, alias) DO UPDATE SET version = excluded.version",
+            &[self.name.as_str().into(), alias.into(), version.into(), self.owner.into()],
         )?;
         Ok(())
     }

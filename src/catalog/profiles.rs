@@ -9,7 +9,7 @@ use pgrx::JsonB;
 pub struct Profile {
     pub profile: Oid,
     pub items: Oid,
-    pub model_id: i64,
+    pub model: String,
     pub version: Option<i32>,
 }
 
@@ -17,13 +17,13 @@ impl Profile {
     /// By the table's OID. Who may read it is the table's own matter.
     pub fn find(profile: Oid, name: &str) -> Result<Profile> {
         one(
-            "SELECT profile::oid, items::oid, model_id, version FROM persona.profiles WHERE profile = $1",
+            "SELECT profile::oid, items::oid, model, version FROM persona.profiles WHERE profile = $1",
             &[profile.into()],
             |row| {
                 Ok(Profile {
                     profile: present(row.get(1)?, "profile")?,
                     items: present(row.get(2)?, "items")?,
-                    model_id: present(row.get(3)?, "model_id")?,
+                    model: present(row.get(3)?, "model")?,
                     version: row.get(4)?,
                 })
             },
@@ -36,8 +36,8 @@ impl Profile {
 
     pub fn create(profile: Oid, items: Oid, model: &Model, options: serde_json::Value) -> Result<()> {
         run(
-            "INSERT INTO persona.profiles (profile, items, model_id, owner, options) VALUES ($1, $2, $3, $4, $5)",
-            &[profile.into(), items.into(), model.id.into(), current_user().into(), JsonB(options).into()],
+            "INSERT INTO persona.profiles (profile, items, model, owner, options) VALUES ($1, $2, $3, $4, $5)",
+            &[profile.into(), items.into(), model.name.as_str().into(), current_user().into(), JsonB(options).into()],
         )?;
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! `persona.sources`.
 
+use super::models::Model;
 use super::*;
 use crate::pg::identity::current_user;
 use persona_core::source::FieldKind;
@@ -16,7 +17,6 @@ pub struct Declared {
 
 #[derive(Clone, Debug)]
 pub struct Source {
-    pub id: i64,
     pub name: String,
     pub events: Oid,
     pub entity: String,
@@ -24,55 +24,55 @@ pub struct Source {
     pub fields: Vec<Declared>,
 }
 
-const COLUMNS: &str = "source_id, name, owner::oid, events::oid, entity::text, at::text, fields";
+const COLUMNS: &str = "source, owner::oid, events::oid, entity::text, at::text, fields";
 
 fn read(row: &SpiHeapTupleData) -> Result<(Source, Oid)> {
-    let fields = present(row.get::<JsonB>(7)?, "fields")?;
+    let fields = present(row.get::<JsonB>(6)?, "fields")?;
     let fields = serde_json::from_value(fields.0)
         .map_err(|e| Error::new(Code::InvalidData, format!("could not read a source's fields: {e}")))?;
     let source = Source {
-        id: present(row.get(1)?, "source_id")?,
-        name: present(row.get(2)?, "name")?,
-        events: present(row.get(4)?, "events")?,
-        entity: present(row.get(5)?, "entity")?,
-        at: present(row.get(6)?, "at")?,
+        name: present(row.get(1)?, "source")?,
+        events: present(row.get(3)?, "events")?,
+        entity: present(row.get(4)?, "entity")?,
+        at: present(row.get(5)?, "at")?,
         fields,
     };
-    Ok((source, present(row.get(3)?, "owner")?))
+    Ok((source, present(row.get(2)?, "owner")?))
 }
 
 impl Source {
     /// A source that the current user may use.
     pub fn find(name: &str) -> Result<Source> {
-        let sql = format!("SELECT {COLUMNS} FROM persona.sources WHERE name = $1");
-        match one(&sql, &[name.into()], read)? {
-            None => Err(unknown("source", name, names("SELECT name, owner::oid FROM persona.sources ORDER BY name LIMIT 20")?)),
-            Some((source, owner)) => must_own(owner, "source", name).map(|()| source),
-        }
+        let (source, owner) = Source::look_up(name)?;
+        must_own(owner, "source", name).map(|()| source)
     }
 
     /// The source of a model that the caller has found already.
-    pub fn by_id(id: i64) -> Result<Source> {
-        let sql = format!("SELECT {COLUMNS} FROM persona.sources WHERE source_id = $1");
-        let found = one(&sql, &[id.into()], read)?;
-        found.map(|(source, _)| source).ok_or_else(|| unknown("source", &id.to_string(), Vec::new()))
+    pub fn of_model(model: &Model) -> Result<Source> {
+        Source::look_up(&model.source).map(|(source, _)| source)
+    }
+
+    fn look_up(name: &str) -> Result<(Source, Oid)> {
+        let sql = format!("SELECT {COLUMNS} FROM persona.sources WHERE source = $1");
+        let known = "SELECT source, owner::oid FROM persona.sources ORDER BY source LIMIT 20";
+        one(&sql, &[name.into()], read)?.map_or_else(|| Err(unknown("source", name, names(known)?)), Ok)
     }
 
     pub fn create(name: &str, events: Oid, entity: &str, at: &str, fields: &[Declared]) -> Result<()> {
         valid_name("source", name)?;
-        let exists = one("SELECT 1 FROM persona.sources WHERE name = $1", &[name.into()], |_| Ok(()))?.is_some();
+        let exists = one("SELECT 1 FROM persona.sources WHERE source = $1", &[name.into()], |_| Ok(()))?.is_some();
         not_duplicate("source", name, exists)?;
         let fields = serde_json::to_value(fields).map_err(|e| Error::new(Code::InvalidParameter, e.to_string()))?;
         run(
-            "INSERT INTO persona.sources (name, owner, events, entity, at, fields) VALUES ($1, $2, $3, $4, $5, $6)",
+            "INSERT INTO persona.sources (source, owner, events, entity, at, fields) VALUES ($1, $2, $3, $4, $5, $6)",
             &[name.into(), current_user().into(), events.into(), entity.into(), at.into(), JsonB(fields).into()],
         )?;
         Ok(())
     }
 
     pub fn drop(name: &str) -> Result<()> {
-        let source = Source::find(name)?;
-        let models = all("SELECT name FROM persona.models WHERE source_id = $1", &[source.id.into()], |row| {
+        Source::find(name)?;
+        let models = all("SELECT model FROM persona.models WHERE source = $1", &[name.into()], |row| {
             Ok(format!("\"{}\"", present(row.get::<String>(1)?, "name")?))
         })?;
         if !models.is_empty() {
@@ -80,7 +80,7 @@ impl Source {
                 .detail(format!("Models: {}.", models.join(", ")))
                 .hint("Drop them first with persona.drop_model."));
         }
-        run("DELETE FROM persona.sources WHERE source_id = $1", &[source.id.into()])?;
+        run("DELETE FROM persona.sources WHERE source = $1", &[name.into()])?;
         Ok(())
     }
 }

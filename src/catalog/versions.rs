@@ -25,8 +25,8 @@ fn parse<T: serde::de::DeserializeOwned>(value: JsonB, what: &str) -> Result<T> 
 impl Version {
     pub fn find(model: &Model, number: i32) -> Result<Version> {
         one(
-            "SELECT version, spec, fields FROM persona.versions WHERE model_id = $1 AND version = $2",
-            &[model.id.into(), number.into()],
+            "SELECT version, spec, fields FROM persona.versions WHERE model = $1 AND version = $2",
+            &[model.name.as_str().into(), number.into()],
             |row| {
                 Ok(Version {
                     number: present(row.get(1)?, "version")?,
@@ -40,13 +40,13 @@ impl Version {
 
     /// The number of the next version. Until this transaction ends, other trainings of the model wait here.
     pub fn next(model: &Model) -> Result<i32> {
-        let locked = run("SELECT 1 FROM persona.models WHERE model_id = $1 FOR UPDATE", &[model.id.into()])?;
+        let locked = run("SELECT 1 FROM persona.models WHERE model = $1 FOR UPDATE", &[model.name.as_str().into()])?;
         if locked == 0 {
             return Err(Error::new(Code::UndefinedObject, format!("model \"{}\" was dropped while it was trained", model.name)));
         }
         let number = one(
-            "SELECT coalesce(max(version), 0) + 1 FROM persona.versions WHERE model_id = $1",
-            &[model.id.into()],
+            "SELECT coalesce(max(version), 0) + 1 FROM persona.versions WHERE model = $1",
+            &[model.name.as_str().into()],
             |row| present(row.get(1)?, "version"),
         )?;
         present(number, "version")
@@ -63,11 +63,11 @@ impl Version {
     ) -> Result<()> {
         let libraries = serde_json::json!({ "persona": env!("CARGO_PKG_VERSION"), "libtorch": outcome.libtorch });
         run(
-            "INSERT INTO persona.versions (model_id, version, owner, spec, fields, fingerprint, as_of, seed, events, \
+            "INSERT INTO persona.versions (model, version, owner, spec, fields, fingerprint, as_of, seed, events, \
                  entities, items, parameters, device, \"precision\", libraries, seconds, notes) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
             &[
-                model.id.into(),
+                model.name.as_str().into(),
                 number.into(),
                 model.owner.into(),
                 json(spec)?.into(),
@@ -91,8 +91,8 @@ impl Version {
 
     pub fn add_chunk(model: &Model, version: i32, chunk: i32, bytes: &[u8]) -> Result<()> {
         run(
-            "INSERT INTO persona.weights (model_id, version, chunk, owner, bytes) VALUES ($1, $2, $3, $4, $5)",
-            &[model.id.into(), version.into(), chunk.into(), model.owner.into(), bytes.into()],
+            "INSERT INTO persona.weights (model, version, chunk, owner, bytes) VALUES ($1, $2, $3, $4, $5)",
+            &[model.name.as_str().into(), version.into(), chunk.into(), model.owner.into(), bytes.into()],
         )?;
         Ok(())
     }
@@ -100,18 +100,18 @@ impl Version {
     /// One chunk of the version's artifact; `None` after the last.
     pub fn chunk(model: &Model, version: i32, chunk: i32) -> Result<Option<Vec<u8>>> {
         one(
-            "SELECT bytes FROM persona.weights WHERE model_id = $1 AND version = $2 AND chunk = $3",
-            &[model.id.into(), version.into(), chunk.into()],
+            "SELECT bytes FROM persona.weights WHERE model = $1 AND version = $2 AND chunk = $3",
+            &[model.name.as_str().into(), version.into(), chunk.into()],
             |row| present(row.get(1)?, "bytes"),
         )
     }
 
     pub fn add_metrics(model: &Model, version: i32, metrics: &[Metric]) -> Result<()> {
         run(
-            "INSERT INTO persona.metrics (model_id, version, owner, epoch, split, metric, value, low, high) \
+            "INSERT INTO persona.metrics (model, version, owner, epoch, split, metric, value, low, high) \
              SELECT $1, $2, $3, m.* FROM pg_catalog.jsonb_to_recordset($4) \
                  AS m(epoch integer, split text, metric text, value float8, low float8, high float8)",
-            &[model.id.into(), version.into(), model.owner.into(), json(&metrics)?.into()],
+            &[model.name.as_str().into(), version.into(), model.owner.into(), json(&metrics)?.into()],
         )?;
         Ok(())
     }

@@ -14,8 +14,8 @@ use persona_core::split::Case;
 use persona_core::transitions::Transitions;
 use tch::Tensor;
 
-/// Scores held at a time: 16 MB, which the allocator reuses.
-const SCORES: usize = 4 << 20;
+/// Scores held at a time: 8 MB, about a cache.
+const SCORES: usize = 2 << 20;
 
 /// What gives every item a score after a history.
 pub enum Scorer<'a> {

@@ -96,13 +96,13 @@ impl Layout {
 
 impl Padding {
     fn new(lengths: &[usize], width: usize, device: Device) -> Result<Self> {
-        let mut token_of_place = vec![0i64; lengths.len() * width];
+        let mut token_of_place = Vec::with_capacity(lengths.len() * width);
         let mut place_of_token = Vec::with_capacity(lengths.iter().sum());
-        for (row, &length) in lengths.iter().enumerate() {
-            for place in row * width..row * width + length {
-                token_of_place[place] = place_of_token.len() as i64;
-                place_of_token.push(place as i64);
-            }
+        for &length in lengths {
+            let (place, token) = (token_of_place.len() as i64, place_of_token.len() as i64);
+            token_of_place.extend(token..token + length as i64);
+            token_of_place.resize(token_of_place.len() + width - length, 0);
+            place_of_token.extend(place..place + length as i64);
         }
         Ok(Padding {
             token_of_place: integers(&token_of_place, device)?,

@@ -63,7 +63,7 @@ fn first(input: &Input) -> Result<Job> {
 
 /// The artifact's bytes, and all events in sequence.
 fn collect(input: &Input, job: &Job, reporter: &mut Reporter) -> Result<(Vec<u8>, Events)> {
-    let limit = (job.limits.memory_mb > 0).then(|| job.limits.memory_mb << 20);
+    let limit = (job.limits.memory_mb > 0).then_some(job.limits.memory_mb << 20);
     let mut collector = Collector::new(&job.source, limit)?;
     let (mut artifact, mut rows) = (Vec::new(), 0);
     reporter.enter(Phase::Scan)?;
@@ -118,8 +118,7 @@ fn train_job(job: &Job, events: Events, outcome: &mut Outcome, reporter: &mut Re
     reporter.enter(Phase::Train)?;
     if let spec::Encoder::Transitions(shape) = &spec.encoder {
         let items = encoded.items();
-        let counts =
-            Transitions::count(encoded.target_codes(), &encoded.offsets, &partition.train_end, items, shape);
+        let counts = Transitions::count(encoded.target_codes(), &encoded.offsets, &partition.train_end, items, shape);
         counts.write(&mut artifact)?;
         outcome.parameters = counts.entries() as u64;
         (outcome.device, outcome.precision) = ("cpu".into(), "f32".into());

@@ -57,13 +57,7 @@ impl NextEvent {
     }
 
     /// Leaves the gradients of the mean loss in the model's weights; returns the loss's sum (scalar, on the device).
-    pub fn backward(
-        &self,
-        model: &Model,
-        states: &Tensor,
-        targets: &Targets,
-        rng: &mut ChaCha8Rng,
-    ) -> Result<Tensor> {
+    pub fn backward(&self, model: &Model, states: &Tensor, targets: &Targets, rng: &mut ChaCha8Rng) -> Result<Tensor> {
         let states = targets.select(states)?;
         let items = model.items()?;
         let gradient = {
@@ -135,7 +129,15 @@ impl Negatives {
     fn new(counts: &[u64], number: usize, device: Device) -> Result<Self> {
         let weight = |&count: &u64| (count as f64).powf(0.75);
         let total: f64 = counts.iter().map(weight).sum::<f64>().max(f64::MIN_POSITIVE);
-        let cumulative = counts.iter().scan(0.0, |sum, count| Some({ *sum += weight(count); *sum })).collect();
+        let cumulative = counts
+            .iter()
+            .scan(0.0, |sum, count| {
+                Some({
+                    *sum += weight(count);
+                    *sum
+                })
+            })
+            .collect();
         let expected = |count| number as f64 * 0.5 * (1.0 / counts.len() as f64 + weight(count) / total);
         let log_expected: Vec<f32> = counts.iter().map(|count| expected(count).ln() as f32).collect();
         Ok(Negatives { cumulative, number, log_expected: Tensor::f_from_slice(&log_expected)?.f_to_device(device)? })
@@ -190,7 +192,8 @@ fn sampled(
         let others = probability.f_narrow(1, 1, negatives.size()[0])?.f_to_dtype(kind, false, false)?;
         loss = loss.f_sub(&hit.f_clamp_min(TINY)?.f_log()?.f_sum(Kind::Float)?)?;
         let pull = hit.f_sub_scalar(1.0)?; // d loss / d target's logit
-        state_gradients.push(others.f_mm(&factors.1)?.f_to_dtype(Kind::Float, false, false)?.f_add(&pull.f_mul(&own)?)?);
+        state_gradients
+            .push(others.f_mm(&factors.1)?.f_to_dtype(Kind::Float, false, false)?.f_add(&pull.f_mul(&own)?)?);
         let _ = drawn_gradient.f_add_(&others.f_tr()?.f_mm(&tile)?)?;
         pulls.push(pull);
     }

@@ -34,6 +34,7 @@ mod train;
 use persona_core::protocol::{Frame, Kind};
 
 fn main() {
+    device::let_threads_sleep();
     pipe::report_panics();
     let result = pipe::open().and_then(|input| job::run(&input));
     let (last, code) = match result {

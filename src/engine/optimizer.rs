@@ -82,7 +82,8 @@ fn warm(step: usize, warmup: usize) -> f64 {
 pub fn accumulate(weight: &Tensor, first_row: i64, gradient: &Tensor) -> Result<()> {
     let _guard = tch::no_grad_guard();
     let whole = weight.f_grad()?;
-    let _ = whole.f_narrow(0, first_row, gradient.size()[0])?.f_add_(&gradient.f_to_dtype(Kind::Float, false, false)?)?;
+    let _ =
+        whole.f_narrow(0, first_row, gradient.size()[0])?.f_add_(&gradient.f_to_dtype(Kind::Float, false, false)?)?;
     Ok(())
 }
 

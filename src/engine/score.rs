@@ -10,7 +10,7 @@ use half::f16;
 use persona_core::batch::{Window, buckets, history_window};
 use persona_core::features::{Encoded, Fitted};
 use persona_core::protocol::{ColumnWriter, Kind, Phase, Progress};
-use persona_core::source::{Clock, SourceSchema, ValueType};
+use persona_core::source::{Clock, SourceSchema};
 use persona_core::{Error, ErrorKind};
 use std::ops::Range;
 use std::sync::Arc;
@@ -51,7 +51,6 @@ pub fn profiles(
 /// Sends all items, the most frequent first.
 pub fn items(model: &Model, fitted: &Fitted, schema: &SourceSchema, reporter: &mut Reporter) -> Result<()> {
     let vocabulary = fitted.target_vocabulary();
-    let value = schema.fields[fitted.target].value;
     let vectors = floats(&model.items()?)?;
     let arrow = schema.item_arrow(fitted.target, model.dim);
     let mut writer = ColumnWriter::new(Kind::Items, &arrow)?;
@@ -59,7 +58,7 @@ pub fn items(model: &Model, fitted: &Fitted, schema: &SourceSchema, reporter: &m
         let mut bytes = Vec::with_capacity(2 * range.len() * model.dim);
         append(&mut bytes, &vectors[range.start * model.dim..range.end * model.dim])?;
         let columns: Vec<ArrayRef> = vec![
-            values(vocabulary.values.arrow(range.clone()), value),
+            vocabulary.values.arrow(range.clone()),
             Arc::new(Int64Array::from_iter_values(vocabulary.counts[range].iter().map(|&count| count as i64))),
             halves(bytes, model.dim)?,
         ];
@@ -131,15 +130,5 @@ fn times(clock: Clock, times: impl Iterator<Item = f64>) -> ArrayRef {
     match clock {
         Clock::Timestamp | Clock::Date => Arc::new(Int64Array::from_iter_values(times.map(|time| time as i64))),
         Clock::Number => Arc::new(Float64Array::from_iter_values(times)),
-    }
-}
-
-/// Categories given as numbers are whole, and kept as integers; they go back as they came.
-fn values(array: ArrayRef, value: ValueType) -> ArrayRef {
-    match (value, array.as_any().downcast_ref::<Int64Array>()) {
-        (ValueType::Number, Some(integers)) => {
-            Arc::new(Float64Array::from_iter_values(integers.values().iter().map(|&x| x as f64)))
-        }
-        _ => array,
     }
 }

@@ -157,8 +157,12 @@ impl<'a> Trainer<'a> {
 
     /// The epoch's loss, and the validation metrics of the sample.
     fn validate(&self, model: &Model, epoch: usize, loss: f64, reporter: &mut Reporter) -> Result<Vec<Metric>> {
-        let protocol =
-            Protocol { evaluation: &self.spec.evaluation, seed: self.spec.training.seed, coverage: false, threads: device::threads() };
+        let protocol = Protocol {
+            evaluation: &self.spec.evaluation,
+            seed: self.spec.training.seed,
+            coverage: false,
+            threads: device::threads(),
+        };
         let scorer = Scorer::Model { model, batch_events: self.spec.training.batch_events };
         let mut metrics = protocol.measure("valid", &scorer, self.encoded, &self.valid, reporter)?;
         metrics.push(Metric {

@@ -46,7 +46,7 @@ impl Reporter {
         match self.foreground {
             true => pgrx::notice!("{line}"),
             false => {
-                pgrx::log!("{}: {line}", self.title);
+                pgrx::debug1!("{}: {line}", self.title);
                 worker::show_activity(&format!("{}: {line}", self.title));
             }
         }

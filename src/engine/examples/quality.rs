@@ -57,5 +57,8 @@ fn read(file: &str, source: &SourceSchema) -> Result<RecordBatch, Box<dyn Error>
         items.push(next()?.parse::<i64>()?);
     }
     let (entities, times) = (Int64Array::from(entities), Float64Array::from(times));
-    Ok(RecordBatch::try_new(source.arrow(), vec![Arc::new(entities), Arc::new(times), Arc::new(Int64Array::from(items))])?)
+    Ok(RecordBatch::try_new(
+        source.arrow(),
+        vec![Arc::new(entities), Arc::new(times), Arc::new(Int64Array::from(items))],
+    )?)
 }

@@ -63,7 +63,8 @@ impl TimeOrder {
         let mut windows: Vec<usize> = (0..lengths.len()).collect();
         windows.sort_by_key(|&window| std::cmp::Reverse(lengths[window]));
         let tokens = lengths.iter().sum();
-        let mut order = TimeOrder { sizes: Vec::new(), token_at: Vec::with_capacity(tokens), place_of: vec![0; tokens] };
+        let mut order =
+            TimeOrder { sizes: Vec::new(), token_at: Vec::with_capacity(tokens), place_of: vec![0; tokens] };
         while order.token_at.len() < tokens {
             let step = order.sizes.len();
             let before = order.token_at.len();

@@ -150,3 +150,81 @@ impl Norm {
         Ok(x.f_layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), EPSILON, true)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parameters::floats;
+    use persona_core::artifact::Artifact;
+    use persona_core::batch::Window;
+    use persona_core::events::Keys;
+    use persona_core::features::{Encoded, Input};
+    use tch::Device;
+
+    fn encoders() -> [spec::Encoder; 3] {
+        let small = spec::Transformer { dim: 8, heads: 2, layers: 2, length: 6, ..Default::default() };
+        let rotary = spec::Transformer { positions: spec::Positions::Rotary, ..small.clone() };
+        let gru = spec::Gru { dim: 8, layers: 2, length: 6, ..Default::default() };
+        [spec::Encoder::Transformer(small), spec::Encoder::Transformer(rotary), spec::Encoder::Gru(gru)]
+    }
+
+    fn encoded() -> Encoded {
+        let codes = vec![2, 3, 4, 5, 0, 1, 6, 2, 3];
+        let values = vec![0.5, f32::NAN, -1.0, 2.0, 0.0, 1.0, f32::NAN, 0.1, 0.2];
+        Encoded {
+            keys: Keys::Integer(vec![1, 2, 3]),
+            offsets: vec![0, 4, 5, 9],
+            time: (0..9).map(f64::from).collect(),
+            inputs: vec![
+                Input::Number { name: "price".into(), values },
+                Input::Category { name: "item".into(), codes, size: 7 },
+            ],
+            target: 1,
+        }
+    }
+
+    fn model(encoder: &spec::Encoder, seed: i64) -> Model {
+        tch::manual_seed(seed);
+        Model::new(encoder, &Shape::of(&encoded()), Compute::plain()).unwrap()
+    }
+
+    fn states(model: &Model, windows: &[(usize, usize)]) -> Vec<f32> {
+        let windows: Vec<Window> = windows.iter().map(|&(start, end)| Window { start, end }).collect();
+        let batch = Batch::new(&encoded(), &windows, Device::Cpu).unwrap();
+        floats(&model.states(&batch, false).unwrap()).unwrap()
+    }
+
+    fn near(a: &[f32], b: &[f32]) -> bool {
+        a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5)
+    }
+
+    #[test]
+    fn windows_of_different_lengths_are_as_each_alone() {
+        for encoder in encoders() {
+            let model = model(&encoder, 1);
+            let alone = [states(&model, &[(0, 4)]), states(&model, &[(4, 5)]), states(&model, &[(5, 9)])].concat();
+            assert!(near(&states(&model, &[(0, 4), (4, 5), (5, 9)]), &alone), "{encoder:?}");
+        }
+    }
+
+    /// Rotary and recurrent states do not change when events follow; learned positions count from the end.
+    #[test]
+    fn no_state_sees_what_comes_later() {
+        for encoder in &encoders()[1..] {
+            let model = model(encoder, 1);
+            assert!(near(&states(&model, &[(0, 4)])[..16], &states(&model, &[(0, 2)])), "{encoder:?}");
+        }
+    }
+
+    #[test]
+    fn an_artifact_brings_the_same_states_back() {
+        for encoder in encoders() {
+            let (first, mut second) = (model(&encoder, 1), model(&encoder, 2));
+            assert_ne!(states(&first, &[(0, 4)]), states(&second, &[(0, 4)]));
+            let mut artifact = Artifact::new();
+            first.parameters.write(&mut artifact).unwrap();
+            second.parameters.read(&Artifact::from_bytes(&artifact.to_bytes().unwrap()).unwrap()).unwrap();
+            assert_eq!(states(&first, &[(0, 4)]), states(&second, &[(0, 4)]));
+        }
+    }
+}

@@ -96,8 +96,7 @@ impl Block {
             (q, k) = (rotate(&q)?, rotate(&k)?);
         }
         let dropout = if train { self.dropout } else { 0.0 };
-        let mixed =
-            Tensor::f_scaled_dot_product_attention(&q, &k, &v, None::<&Tensor>, dropout, true, None, false)?;
+        let mixed = Tensor::f_scaled_dot_product_attention(&q, &k, &v, None::<&Tensor>, dropout, true, None, false)?;
         layout.pack(&mixed.f_transpose(1, 2)?.f_reshape([windows, width, dim])?)
     }
 }

@@ -35,7 +35,13 @@ pub fn job(task: Task, source: &SourceSchema, spec: Option<&ModelSpec>, threads:
 }
 
 /// Runs one job to its end. `listen` hears progress as it comes.
-pub fn run(engine: &Path, job: &Job, artifact: &[u8], events: &RecordBatch, mut listen: impl FnMut(&Progress)) -> Answer {
+pub fn run(
+    engine: &Path,
+    job: &Job,
+    artifact: &[u8],
+    events: &RecordBatch,
+    mut listen: impl FnMut(&Progress),
+) -> Answer {
     let mut child = start(engine);
     let mut input = child.stdin.take().expect("a pipe");
     let mut output = child.stdout.take().expect("a pipe");
