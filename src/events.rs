@@ -129,9 +129,9 @@ fn clock(column: &Column) -> Result<(Clock, Reading)> {
     match datums(column) {
         Some(Datums::Timestamp) => Ok((Clock::Timestamp, plain(Datums::Timestamp))),
         Some(Datums::Date) => Ok((Clock::Date, plain(Datums::Date))),
-        Some(
-            d @ (Datums::Int2 | Datums::Int4 | Datums::Int8 | Datums::Float4 | Datums::Float8 | Datums::Numeric),
-        ) => Ok((Clock::Number, plain(d))),
+        Some(d @ (Datums::Int2 | Datums::Int4 | Datums::Int8 | Datums::Float4 | Datums::Float8 | Datums::Numeric)) => {
+            Ok((Clock::Number, plain(d)))
+        }
         _ => Err(wrong_type(column, "the time of events", "timestamptz, timestamp, date and all numbers")),
     }
 }

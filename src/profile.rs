@@ -74,8 +74,11 @@ pub fn create(name: &str, model: &str, options: &serde_json::Value) -> Result<()
     let events = Relation::open(source.events, "event table")?;
     let entity = events.column(&source.entity)?;
     if OWN.contains(&entity.name.as_str()) {
-        return Err(Error::new(Code::DuplicateObject, format!("entity column \"{}\" has the name of a profile's own column", entity.name))
-            .hint("Make a view that renames it, and a source over the view."));
+        return Err(Error::new(
+            Code::DuplicateObject,
+            format!("entity column \"{}\" has the name of a profile's own column", entity.name),
+        )
+        .hint("Make a view that renames it, and a source over the view."));
     }
     let target = &query.schema.fields[spec.target(&query.schema)?];
     let (schema, table) = qualify(name)?;
@@ -131,19 +134,29 @@ impl Shape<'_> {
         for (table, key, operators) in [(profile, &entity, "cosine"), (items, &"item".to_string(), "ip")] {
             plain_storage(table)?;
             Spi::run(&format!("ALTER TABLE {table} ADD PRIMARY KEY ({key})"))?;
-            Spi::run(&format!("CREATE INDEX ON {table} USING hnsw (embedding {vector}.halfvec_{operators}_ops) {index}"))?;
+            Spi::run(&format!(
+                "CREATE INDEX ON {table} USING hnsw (embedding {vector}.halfvec_{operators}_ops) {index}"
+            ))?;
         }
         self.comment(model, &entity, target)
     }
 
     fn comment(&self, model: &Model, entity: &str, target: &str) -> Result<()> {
         let (profile, items) = (&self.profile, &self.items);
-        let on_table = |table: &str, text: String| Spi::run(&format!("COMMENT ON TABLE {table} IS {}", quote_literal(text)));
-        on_table(profile, format!("profiles of persona model {}: one row per entity, filled by persona.refresh", model.name))?;
+        let on_table =
+            |table: &str, text: String| Spi::run(&format!("COMMENT ON TABLE {table} IS {}", quote_literal(text)));
+        on_table(
+            profile,
+            format!("profiles of persona model {}: one row per entity, filled by persona.refresh", model.name),
+        )?;
         on_table(items, format!("vectors of the values of {target} in persona model {}", model.name))?;
         for (table, column, text) in [
             (profile, entity, "the entity, as in the source's events"),
-            (profile, "embedding", "profile vector: near vectors are similar entities, inner products with item vectors are scores"),
+            (
+                profile,
+                "embedding",
+                "profile vector: near vectors are similar entities, inner products with item vectors are scores",
+            ),
             (profile, "events", "number of events that the profile is made of"),
             (profile, "first_event", "time of the entity's first event"),
             (profile, "last_event", "time of the entity's last event"),
@@ -162,7 +175,8 @@ impl Shape<'_> {
 /// No column may be moved to TOAST: rows stay whole, and storage can be swapped (see `pg::swap`).
 fn plain_storage(table: &str) -> Result<()> {
     let oid = oid_of(table)?;
-    let columns: Vec<String> = Relation::open(oid, "profile table")?.columns.into_iter().map(|c| quote_identifier(c.name)).collect();
+    let columns: Vec<String> =
+        Relation::open(oid, "profile table")?.columns.into_iter().map(|c| quote_identifier(c.name)).collect();
     for column in columns {
         Spi::run(&format!("ALTER TABLE {table} ALTER COLUMN {column} SET STORAGE PLAIN"))?;
     }
@@ -171,7 +185,8 @@ fn plain_storage(table: &str) -> Result<()> {
 
 /// Splits `name` as SQL would; without a schema it is the first of the search path.
 fn qualify(name: &str) -> Result<(String, String)> {
-    let parts = Spi::get_one_with_args::<Vec<String>>("SELECT pg_catalog.parse_ident($1)", &[name.into()])?.unwrap_or_default();
+    let parts =
+        Spi::get_one_with_args::<Vec<String>>("SELECT pg_catalog.parse_ident($1)", &[name.into()])?.unwrap_or_default();
     match parts.as_slice() {
         [schema, table] => Ok((schema.clone(), table.clone())),
         [table] => {

@@ -108,13 +108,17 @@ impl<'a> Question<'a> {
             quote_identifier(&self.key().name),
             self.entity_sql()
         );
-        let found = Spi::connect(|client| client.select(&sql, Some(1), &[self.argument()]).map(|table| !table.is_empty()))?;
+        let found =
+            Spi::connect(|client| client.select(&sql, Some(1), &[self.argument()]).map(|table| !table.is_empty()))?;
         match (found, self.profile.version) {
             (true, _) => Ok(()),
             (false, None) => {
                 let name = pgrx::spi::quote_literal(&self.table.name);
-                Err(Error::new(Code::NotInPrerequisiteState, format!("profile \"{}\" has not been filled", self.table.name))
-                    .hint(format!("Fill it with CALL persona.refresh({name}).")))
+                Err(Error::new(
+                    Code::NotInPrerequisiteState,
+                    format!("profile \"{}\" has not been filled", self.table.name),
+                )
+                .hint(format!("Fill it with CALL persona.refresh({name}).")))
             }
             (false, Some(_)) => Err(Error::new(
                 Code::NoDataFound,

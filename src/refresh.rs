@@ -49,7 +49,13 @@ pub fn refresh_profile(table: Oid, phases: &Phases, reporter: &mut Reporter) -> 
     analyze(&profile)
 }
 
-fn rebuild(profile: &Profile, clock: Clock, version: &Version, engine: &mut Engine, reporter: &mut Reporter) -> Result<()> {
+fn rebuild(
+    profile: &Profile,
+    clock: Clock,
+    version: &Version,
+    engine: &mut Engine,
+    reporter: &mut Reporter,
+) -> Result<()> {
     let rows = Table::build(profile.profile)?;
     let items = Table::build(profile.items)?;
     let outcome = write(&rows, &items, clock, version, engine, reporter)?;
@@ -129,7 +135,11 @@ impl RowWriter {
         let events = batch.column(1).as_primitive::<Int64Type>();
         let vectors = batch.column(2).as_fixed_size_binary();
         for i in 0..batch.num_rows() {
-            into.push(&[key(batch.column(0).as_ref(), i), Value::Word(events.value(i)), Value::Halves(vectors.value(i))]);
+            into.push(&[
+                key(batch.column(0).as_ref(), i),
+                Value::Word(events.value(i)),
+                Value::Halves(vectors.value(i)),
+            ]);
         }
     }
 
@@ -152,7 +162,6 @@ fn key(column: &dyn Array, row: usize) -> Value<'_> {
         _ => Value::Word(column.as_primitive::<Int64Type>().value(row)),
     }
 }
-
 
 /// A live table, and the one that is built to take its place.
 struct Table {

@@ -133,7 +133,10 @@ pub fn same_fields(model: &Model, version: &Version, now: &SourceSchema) -> Resu
         true => Ok(()),
         false => Err(Error::new(
             Code::NotInPrerequisiteState,
-            format!("the columns of the source of model \"{}\" have changed since version {} was trained", model.name, version.number),
+            format!(
+                "the columns of the source of model \"{}\" have changed since version {} was trained",
+                model.name, version.number
+            ),
         )
         .hint(format!("Train it again with CALL persona.train({}).", pgrx::spi::quote_literal(&model.name)))),
     }

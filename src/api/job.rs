@@ -38,9 +38,12 @@ fn wait(job: Option<i64>) -> Result<String, ErrorReport> {
     let id = given(job, "job")?;
     Job::find(id)?;
     if Job::is_uncommitted(id)? {
-        return Err(Error::new(Code::NotInPrerequisiteState, format!("job {id} was submitted by this same transaction"))
-            .hint("A job starts once its transaction has committed: COMMIT, then wait.")
-            .into());
+        return Err(Error::new(
+            Code::NotInPrerequisiteState,
+            format!("job {id} was submitted by this same transaction"),
+        )
+        .hint("A job starts once its transaction has committed: COMMIT, then wait.")
+        .into());
     }
     loop {
         let job = types::with_latest_snapshot(|| Job::find(id))?;
@@ -130,7 +133,10 @@ fn may_log_in() -> Result<()> {
     let sql = "SELECT rolcanlogin FROM pg_catalog.pg_roles WHERE oid = $1";
     match Spi::get_one_with_args::<bool>(sql, &[current_user().into()])? {
         Some(true) => Ok(()),
-        _ => Err(Error::new(Code::InsufficientPrivilege, "the current role may not log in, so no worker can run its jobs")
-            .hint("Submit jobs as a role with LOGIN, or run them in the foreground with CALL.")),
+        _ => Err(Error::new(
+            Code::InsufficientPrivilege,
+            "the current role may not log in, so no worker can run its jobs",
+        )
+        .hint("Submit jobs as a role with LOGIN, or run them in the foreground with CALL.")),
     }
 }

@@ -8,9 +8,9 @@ use crate::training;
 use crate::worker::job::JobKind;
 use crate::worker::progress::Reporter;
 use persona_core::spec::ModelSpec;
+use pgrx::JsonB;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use pgrx::JsonB;
 
 /// Names a specification over a source; it is checked here, as far as it can be without the events.
 #[pg_extern(volatile, parallel_unsafe)]
@@ -19,7 +19,8 @@ fn create_model(name: Option<&str>, source: Option<&str>, spec: Option<JsonB>) -
     let source = Source::find(given(source, "source")?)?;
     let query = EventQuery::of(&source)?;
     let spec = ModelSpec::parse(&spec.0, &query.schema).map_err(Error::from)?;
-    let full = serde_json::to_value(&spec).map_err(|e| persona_core::Error::invalid(e.to_string())).map_err(Error::from)?;
+    let full =
+        serde_json::to_value(&spec).map_err(|e| persona_core::Error::invalid(e.to_string())).map_err(Error::from)?;
     Ok(Model::create(name, &source.name, full)?)
 }
 

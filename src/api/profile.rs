@@ -46,7 +46,8 @@ fn drop_profile(profile: Option<Regclass>) -> Result<(), ErrorReport> {
 fn recommend_integer(
     profile: Regclass,
     entity: i64,
-    k: default!(i32, 10), exclude_seen: default!(bool, false),
+    k: default!(i32, 10),
+    exclude_seen: default!(bool, false),
 ) -> Result<TableIterator<'static, (name!(item, String), name!(score, f32))>, ErrorReport> {
     Ok(TableIterator::new(recommend::recommend(profile.0, &Entity::Integer(entity), k, exclude_seen)?))
 }
@@ -56,7 +57,8 @@ fn recommend_integer(
 fn recommend_text(
     profile: Regclass,
     entity: &str,
-    k: default!(i32, 10), exclude_seen: default!(bool, false),
+    k: default!(i32, 10),
+    exclude_seen: default!(bool, false),
 ) -> Result<TableIterator<'static, (name!(item, String), name!(score, f32))>, ErrorReport> {
     Ok(TableIterator::new(recommend::recommend(profile.0, &Entity::Text(entity.to_string()), k, exclude_seen)?))
 }
@@ -66,7 +68,8 @@ fn recommend_text(
 fn recommend_uuid(
     profile: Regclass,
     entity: Uuid,
-    k: default!(i32, 10), exclude_seen: default!(bool, false),
+    k: default!(i32, 10),
+    exclude_seen: default!(bool, false),
 ) -> Result<TableIterator<'static, (name!(item, String), name!(score, f32))>, ErrorReport> {
     Ok(TableIterator::new(recommend::recommend(profile.0, &Entity::Uuid(entity), k, exclude_seen)?))
 }

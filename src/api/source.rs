@@ -101,7 +101,8 @@ fn one() -> u32 {
 }
 
 fn declare(fields: serde_json::Value) -> Result<Vec<Declared>> {
-    const HINT: &str = "Each field is \"category\", \"number\", or an object such as {\"kind\": \"category\", \"min_count\": 5}.";
+    const HINT: &str =
+        "Each field is \"category\", \"number\", or an object such as {\"kind\": \"category\", \"min_count\": 5}.";
     let serde_json::Value::Object(fields) = fields else {
         return Err(Error::new(Code::InvalidParameter, "fields must be a JSON object of column names").hint(HINT));
     };
@@ -120,7 +121,9 @@ fn infer(relation: &Relation, entity: &str, at: &str) -> Vec<Declared> {
     let declared = events::infer_fields(relation, entity, at);
     let list: Vec<_> = declared
         .iter()
-        .map(|field| format!("{} {}", field.name, if field.kind == FieldKind::Category { "category" } else { "number" }))
+        .map(|field| {
+            format!("{} {}", field.name, if field.kind == FieldKind::Category { "category" } else { "number" })
+        })
         .collect();
     pgrx::notice!("fields inferred from types and statistics: {}", list.join(", "));
     declared
@@ -128,7 +131,11 @@ fn infer(relation: &Relation, entity: &str, at: &str) -> Vec<Declared> {
 
 /// One column has one meaning.
 fn distinct(entity: &str, at: &str, declared: &[Declared]) -> Result<()> {
-    let twice = if entity == at { Some(entity) } else { declared.iter().map(|f| f.name.as_str()).find(|n| *n == entity || *n == at) };
+    let twice = if entity == at {
+        Some(entity)
+    } else {
+        declared.iter().map(|f| f.name.as_str()).find(|n| *n == entity || *n == at)
+    };
     match twice {
         None => Ok(()),
         Some(name) => Err(Error::new(Code::InvalidParameter, format!("column \"{name}\" is used twice"))

@@ -49,14 +49,16 @@ impl Job {
     pub fn find(id: i64) -> Result<Job> {
         let sql = format!("SELECT {COLUMNS} FROM persona.jobs WHERE job = $1");
         match one(&sql, &[id.into()], read)? {
-            None => Err(Error::new(Code::UndefinedObject, format!("job {id} does not exist")).hint("The jobs are in persona.jobs.")),
+            None => Err(Error::new(Code::UndefinedObject, format!("job {id} does not exist"))
+                .hint("The jobs are in persona.jobs.")),
             Some(job) => must_own(job.owner, "job", &id.to_string()).map(|()| job),
         }
     }
 
     /// Whether the job was submitted by the transaction that asks.
     pub fn is_uncommitted(id: i64) -> Result<bool> {
-        let sql = "SELECT 1 FROM persona.jobs WHERE job = $1 AND xmin::text = pg_catalog.pg_current_xact_id()::xid::text";
+        let sql =
+            "SELECT 1 FROM persona.jobs WHERE job = $1 AND xmin::text = pg_catalog.pg_current_xact_id()::xid::text";
         Ok(one(sql, &[id.into()], |_| Ok(()))?.is_some())
     }
 

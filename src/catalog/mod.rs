@@ -54,9 +54,8 @@ fn unknown(kind: &str, name: &str, known: Vec<String>) -> Error {
 }
 
 fn names(sql: &str) -> Result<Vec<String>> {
-    let owned = all(sql, &[], |row| {
-        Ok((present(row.get::<String>(1)?, "name")?, present(row.get::<Oid>(2)?, "owner")?))
-    })?;
+    let owned =
+        all(sql, &[], |row| Ok((present(row.get::<String>(1)?, "name")?, present(row.get::<Oid>(2)?, "owner")?)))?;
     Ok(owned.into_iter().filter(|(_, owner)| acts_as(*owner)).map(|(name, _)| format!("\"{name}\"")).collect())
 }
 

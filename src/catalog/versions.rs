@@ -19,7 +19,8 @@ fn json<T: serde::Serialize>(value: &T) -> Result<JsonB> {
 }
 
 fn parse<T: serde::de::DeserializeOwned>(value: JsonB, what: &str) -> Result<T> {
-    serde_json::from_value(value.0).map_err(|e| Error::new(Code::InvalidData, format!("could not read a version's {what}: {e}")))
+    serde_json::from_value(value.0)
+        .map_err(|e| Error::new(Code::InvalidData, format!("could not read a version's {what}: {e}")))
 }
 
 impl Version {
@@ -35,14 +36,19 @@ impl Version {
                 })
             },
         )?
-        .ok_or_else(|| Error::new(Code::UndefinedObject, format!("version {number} of model \"{}\" does not exist", model.name)))
+        .ok_or_else(|| {
+            Error::new(Code::UndefinedObject, format!("version {number} of model \"{}\" does not exist", model.name))
+        })
     }
 
     /// The number of the next version. Until this transaction ends, other trainings of the model wait here.
     pub fn next(model: &Model) -> Result<i32> {
         let locked = run("SELECT 1 FROM persona.models WHERE model = $1 FOR UPDATE", &[model.name.as_str().into()])?;
         if locked == 0 {
-            return Err(Error::new(Code::UndefinedObject, format!("model \"{}\" was dropped while it was trained", model.name)));
+            return Err(Error::new(
+                Code::UndefinedObject,
+                format!("model \"{}\" was dropped while it was trained", model.name),
+            ));
         }
         let number = one(
             "SELECT coalesce(max(version), 0) + 1 FROM persona.versions WHERE model = $1",
@@ -119,6 +125,7 @@ impl Version {
 
 /// Seconds by phase, as an object in the order of the phases.
 fn seconds(outcome: &Outcome) -> serde_json::Map<String, serde_json::Value> {
-    let name = |phase| serde_json::to_value(phase).ok().and_then(|v| v.as_str().map(str::to_string)).unwrap_or_default();
+    let name =
+        |phase| serde_json::to_value(phase).ok().and_then(|v| v.as_str().map(str::to_string)).unwrap_or_default();
     outcome.seconds.iter().map(|(phase, seconds)| (name(phase), serde_json::json!(seconds))).collect()
 }

@@ -4,8 +4,9 @@
 //! column to one packed vector, in arrival order. [`Collector::finish`] is a counting sort: count
 //! the events of each entity, order the entities by key, give each row its place (rows of one
 //! entity keep their arrival order), and move the time column there. Where an entity's times are
-//! not in order already, its places are permuted by a stable sort, so ties keep their arrival
-//! order. Then the other columns move to the same places, one at a time.
+//! not in order already, its places are permuted by a sort. Then the other columns move to the same
+//! places, one at a time. Events of one entity at the same time are last put in an order that does
+//! not depend on storage (see [`ties`]).
 //!
 //! Rows move by scattered writes, not by gathered reads: events arrive roughly in time order, so
 //! each entity's writes are sequential and only one cache line an entity is hot.
@@ -18,6 +19,7 @@ mod collect;
 mod dictionary;
 mod fingerprint;
 mod sequence;
+mod ties;
 mod values;
 
 pub use collect::Collector;

@@ -28,6 +28,10 @@ impl From<TchError> for Failure {
     }
 }
 
+/// What libtorch says when memory is short. The last is oneDNN's, which cannot place its code then.
+const MEMORY: [&str; 5] =
+    ["can't allocate memory", "not enough memory", "bad_alloc", "out of memory", "could not create a primitive"];
+
 /// libtorch tells its errors apart by their text alone.
 fn translate(text: &str) -> Error {
     let line = first_line(text);
@@ -36,7 +40,7 @@ fn translate(text: &str) -> Error {
             .detail(sentence(line))
             .hint("Choose a smaller training.batch_events or encoder.dim, or device \"cpu\".");
     }
-    if ["can't allocate memory", "not enough memory", "bad_alloc", "out of memory"].iter().any(|t| text.contains(t)) {
+    if MEMORY.iter().any(|sign| text.contains(sign)) {
         return out_of_memory(line);
     }
     if text.contains("CUDA") || text.contains("cuDNN") || text.contains("CUBLAS") {
@@ -54,11 +58,13 @@ pub fn out_of_memory(what: &str) -> Error {
         .hint("Raise persona.engine_memory, or choose a smaller training.batch_events, encoder.dim or encoder.length.")
 }
 
-/// libtorch appends a trace of its own frames, and sometimes opens with the place of a check.
+/// libtorch appends a trace of its own frames, and may open with the place and the text of a check.
 fn first_line(text: &str) -> &str {
     let line = text.lines().next().unwrap_or(text);
-    let line = line.split_once("] . ").map_or(line, |(_, rest)| rest);
-    line.trim_start_matches("Internal torch error: ").trim()
+    match line.find("DefaultCPUAllocator") {
+        Some(start) => &line[start..],
+        None => line.trim_start_matches("Internal torch error: ").trim(),
+    }
 }
 
 fn sentence(text: &str) -> String {
@@ -74,7 +80,7 @@ mod tests {
     #[test]
     fn memory_errors_of_libtorch_name_the_setting() {
         let error = translate(
-            "Internal torch error: [enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: \
+            "Internal torch error: [enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: \
              you tried to allocate 400 bytes. Error code 12 (Cannot allocate memory)\nframe #0: c10",
         );
         assert_eq!(error.kind, ErrorKind::OutOfMemory);

@@ -26,9 +26,8 @@ pub fn nap() {
 /// Polls descriptors, at most `PATIENCE`; a signal ends the wait at once. Checks interrupts afterwards.
 pub fn poll(descriptors: &mut [libc::pollfd]) -> Result<()> {
     // SAFETY: the slice is valid for the call.
-    let ready = unsafe {
-        libc::poll(descriptors.as_mut_ptr(), descriptors.len() as libc::nfds_t, PATIENCE.as_millis() as i32)
-    };
+    let ready =
+        unsafe { libc::poll(descriptors.as_mut_ptr(), descriptors.len() as libc::nfds_t, PATIENCE.as_millis() as i32) };
     let error = std::io::Error::last_os_error();
     check();
     if ready < 0 {

@@ -136,10 +136,7 @@ unsafe fn with_bytes(datum: pg_sys::Datum, body: impl FnOnce(&[u8])) {
     unsafe {
         with_plain(datum, |plain| {
             let varlena = plain.cast_mut_ptr::<pg_sys::varlena>();
-            body(std::slice::from_raw_parts(
-                pgrx::vardata_any(varlena).cast::<u8>(),
-                pgrx::varsize_any_exhdr(varlena),
-            ))
+            body(std::slice::from_raw_parts(pgrx::vardata_any(varlena).cast::<u8>(), pgrx::varsize_any_exhdr(varlena)))
         })
     }
 }
@@ -241,16 +238,10 @@ unsafe fn execute(text: &CString, receiver: *mut pg_sys::DestReceiver) {
         let parsed = pg_sys::pg_parse_query(text.as_ptr());
         let statement = pg_sys::list_nth(parsed, 0).cast::<pg_sys::RawStmt>();
         pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
-        let rewritten = pg_sys::pg_analyze_and_rewrite_fixedparams(
-            statement,
-            text.as_ptr(),
-            ptr::null(),
-            0,
-            ptr::null_mut(),
-        );
+        let rewritten =
+            pg_sys::pg_analyze_and_rewrite_fixedparams(statement, text.as_ptr(), ptr::null(), 0, ptr::null_mut());
         let query = pg_sys::list_nth(rewritten, 0).cast::<pg_sys::Query>();
-        let plan =
-            pg_sys::pg_plan_query(query, text.as_ptr(), pg_sys::CURSOR_OPT_PARALLEL_OK as i32, ptr::null_mut());
+        let plan = pg_sys::pg_plan_query(query, text.as_ptr(), pg_sys::CURSOR_OPT_PARALLEL_OK as i32, ptr::null_mut());
         let description = pg_sys::CreateQueryDesc(
             plan,
             text.as_ptr(),
@@ -282,4 +273,3 @@ unsafe fn run(description: *mut pg_sys::QueryDesc) {
         pg_sys::ExecutorRun(description, forward, 0);
     }
 }
-

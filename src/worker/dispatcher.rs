@@ -63,7 +63,10 @@ fn record_unstarted(job: &Job) -> crate::error::Result<()> {
             sqlstate: "28000".into(),
             message: "the job's worker could not start".into(),
             detail: None,
-            hint: Some("Its owner must exist and may log in and connect to this database; the server's log has the reason.".into()),
+            hint: Some(
+                "Its owner must exist and may log in and connect to this database; the server's log has the reason."
+                    .into(),
+            ),
         },
     )
 }

@@ -3,10 +3,10 @@
 use super::{Column, Events, Keys, NULL, Values};
 
 /// Two lanes of multiply and fold, as in splitmix64 (Steele et al. 2014), with different constants.
-struct Lanes(u64, u64);
+pub(super) struct Lanes(u64, u64);
 
 impl Lanes {
-    fn add(&mut self, value: u64) {
+    pub(super) fn add(&mut self, value: u64) {
         self.0 = (self.0 ^ value).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         self.0 ^= self.0 >> 29;
         self.1 = (self.1 ^ value).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -22,8 +22,12 @@ impl Lanes {
         }
     }
 
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Lanes(0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03)
+    }
+
+    pub(super) fn fold(&self) -> u64 {
+        self.0 ^ self.1.rotate_left(32)
     }
 }
 
@@ -49,19 +53,30 @@ pub(super) fn of(events: &Events) -> String {
 }
 
 fn add_keys(lanes: &mut Lanes, keys: &Keys) {
+    (0..keys.len()).for_each(|entity| add_key(lanes, keys, entity));
+}
+
+fn add_key(lanes: &mut Lanes, keys: &Keys, entity: usize) {
     match keys {
-        Keys::Integer(keys) => keys.iter().for_each(|&key| lanes.add(key as u64)),
-        Keys::Text(keys) => keys.iter().for_each(|key| lanes.add_bytes(key.as_bytes())),
-        Keys::Uuid(keys) => keys.iter().for_each(|key| lanes.add_bytes(key)),
+        Keys::Integer(keys) => lanes.add(keys[entity] as u64),
+        Keys::Text(keys) => lanes.add_bytes(keys.get(entity).as_bytes()),
+        Keys::Uuid(keys) => lanes.add_bytes(&keys[entity]),
     }
 }
 
+/// What stands for one entity's key.
+pub(super) fn key_hash(keys: &Keys, entity: usize) -> u64 {
+    let mut lanes = Lanes::new();
+    add_key(&mut lanes, keys, entity);
+    lanes.fold()
+}
+
 /// What stands for each value instead of its code, which depends on the order of arrival.
-fn value_hashes(values: &Values) -> Vec<u64> {
+pub(super) fn value_hashes(values: &Values) -> Vec<u64> {
     let hash = |bytes: &[u8]| {
         let mut lanes = Lanes::new();
         lanes.add_bytes(bytes);
-        lanes.0 ^ lanes.1.rotate_left(32)
+        lanes.fold()
     };
     match values {
         Values::Integer(values) => values.iter().map(|value| hash(&value.to_le_bytes())).collect(),

@@ -1,6 +1,6 @@
 //! From arrival order to sequences: the places of rows, and the columns moved there.
 
-use super::{Column, Events, Keys, Report};
+use super::{Column, Events, Keys, Report, ties};
 
 /// Columns in arrival order.
 pub(super) struct Arrived {
@@ -25,7 +25,9 @@ impl Arrived {
             sort_by_time(&mut time, &mut places, &offsets);
         }
         let columns = columns.into_iter().map(|column| moved(column, &places)).collect();
-        Events { keys: keys.select(&order), offsets, time, columns, report }
+        let mut events = Events { keys: keys.select(&order), offsets, time, columns, report };
+        ties::settle(&mut events);
+        events
     }
 }
 
@@ -84,7 +86,7 @@ fn late(time: &[f64], offsets: &[usize]) -> u64 {
     late
 }
 
-/// Sorts the times of each entity, ties in arrival order, and sends the rows to their new places.
+/// Sorts the times of each entity, and sends the rows to their new places.
 fn sort_by_time(time: &mut [f64], places: &mut [u32], offsets: &[usize]) {
     let mut new_place: Vec<u32> = (0..time.len() as u32).collect();
     let mut order: Vec<(f64, u32)> = Vec::new();
