@@ -59,7 +59,7 @@ fn rebuild(
     let rows = Table::build(profile.profile)?;
     let items = Table::build(profile.items)?;
     let outcome = write(&rows, &items, clock, version, engine, reporter)?;
-    outcome.notes.iter().for_each(|note| reporter.say(note));
+    training::tell_notes(&outcome, reporter);
     let begun = Instant::now();
     reporter.progress(&Progress::of(Phase::Write, outcome.entities, outcome.entities));
     rows.index()?;

@@ -72,7 +72,7 @@ fn store(
                 Version::add_metrics(model, number, &metrics)?;
                 model.set_alias("live", number)?;
                 reporter.say(&summary(model, number, &outcome, &metrics));
-                outcome.notes.iter().for_each(|note| reporter.say(note));
+                tell_notes(&outcome, reporter);
                 return Ok(number);
             }
             _ => return Err(unexpected(&frame)),
@@ -125,6 +125,12 @@ pub fn release_snapshot(phases: &Phases, reporter: &mut Reporter) {
         reporter.say("inside a transaction block this job cannot commit: it holds its snapshot until the block ends");
     }
     phases.commit();
+}
+
+/// What a user should know about the data: rows that were set aside, fields that were left out.
+pub fn tell_notes(outcome: &Outcome, reporter: &mut Reporter) {
+    outcome.skipped.iter().for_each(|(reason, rows)| reporter.say(&format!("{rows} rows were set aside: {reason}")));
+    outcome.notes.iter().for_each(|note| reporter.say(note));
 }
 
 /// A version reads only what it was trained on.

@@ -130,7 +130,7 @@ pub struct Training {
     /// Events in a batch.
     pub batch_events: usize,
     pub learning_rate: f64,
-    /// Steps over which the learning rate grows from zero.
+    /// Steps over which the learning rate grows from zero; a tenth of all steps where that is less.
     pub warmup: usize,
     pub weight_decay: f64,
     pub seed: u64,
@@ -214,8 +214,8 @@ impl Default for Training {
             split: Split::Temporal,
             valid: 0.1,
             test: 0.1,
-            epochs: 20,
-            patience: 3,
+            epochs: 60,
+            patience: 5,
             batch_events: 4096,
             learning_rate: 1e-3,
             warmup: 100,

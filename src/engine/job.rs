@@ -170,7 +170,7 @@ fn score_job(job: &Job, bytes: &[u8], events: Events, outcome: &mut Outcome, rep
 /// Which events train, validate and test. `cutoffs`: those of a stored version.
 fn split(events: &Events, source: &SourceSchema, spec: &ModelSpec, cutoffs: Option<(f64, f64)>) -> Result<Partition> {
     let target = spec.target(source)?;
-    let known = known_targets(events, source, target);
+    let known = known_targets(events, source, target)?;
     Ok(partition(&events.offsets, &events.time, known, &spec.training, cutoffs)?)
 }
 

@@ -26,7 +26,8 @@ pub struct AdamW {
 }
 
 impl AdamW {
-    pub fn new(parameters: &Parameters, training: &Training) -> Result<Self> {
+    /// `steps`: as many as training will take at most; warming up takes no more than a tenth of them.
+    pub fn new(parameters: &Parameters, training: &Training, steps: usize) -> Result<Self> {
         let zeros = |weight: &Tensor| weight.f_detach()?.f_zeros_like();
         let moments = |weight: &Tensor| {
             Ok(Moments { weight: weight.shallow_clone(), first: zeros(weight)?, second: zeros(weight)? })
@@ -35,7 +36,7 @@ impl AdamW {
             moments: parameters.tensors().map(moments).collect::<Result<_>>()?,
             learning_rate: training.learning_rate,
             weight_decay: training.weight_decay,
-            warmup: training.warmup,
+            warmup: training.warmup.min(steps / 10),
             steps: 0,
         })
     }
@@ -107,7 +108,7 @@ mod tests {
         let mut parameters = Parameters::new(&Compute::plain());
         let w = parameters.make("w", &[2], Start::Constant(1.0)).unwrap();
         let training = Training { learning_rate: 0.1, warmup: 0, ..Training::default() };
-        let mut adam = AdamW::new(&parameters, &training).unwrap();
+        let mut adam = AdamW::new(&parameters, &training, 10).unwrap();
         let pull = Tensor::from_slice(&[2f32, -3.0]);
         w.f_mul(&pull).unwrap().f_sum(Kind::Float).unwrap().f_backward().unwrap();
         adam.step().unwrap();

@@ -69,7 +69,7 @@ pub fn train(
     let Objective::NextEvent(next) = &spec.objective;
     let objective = NextEvent::new(next, counts, &compute)?;
     let trainer = Trainer::new(spec, encoded, partition, model.length, &mut rng);
-    let optimizer = AdamW::new(&model.parameters, &spec.training)?;
+    let optimizer = AdamW::new(&model.parameters, &spec.training, trainer.steps())?;
     trainer.run(State { model, objective, optimizer, rng }, reporter)
 }
 
@@ -88,6 +88,12 @@ impl<'a> Trainer<'a> {
             valid = valid.partial_shuffle(rng, VALIDATION_CASES).0.to_vec();
         }
         Trainer { spec, encoded, windows: windows.into_iter().map(inputs).collect(), valid }
+    }
+
+    /// Steps of all epochs, if none is cut short.
+    fn steps(&self) -> usize {
+        let events: usize = self.windows.iter().map(Window::len).sum();
+        self.spec.training.epochs * events.div_ceil(self.spec.training.batch_events)
     }
 
     fn run(&self, mut state: State, reporter: &mut Reporter) -> Result<Trained> {

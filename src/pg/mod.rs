@@ -14,3 +14,6 @@ pub mod shared;
 pub mod swap;
 pub mod types;
 pub mod worker;
+
+#[cfg(any(test, feature = "pg_test"))]
+mod tests;

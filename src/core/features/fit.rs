@@ -8,16 +8,24 @@ use crate::spec::{Encoder, ModelSpec};
 
 /// Which events have a target that will get a code of its own: not NULL, and not rarer than the
 /// field's `min_count`. This is what [`crate::split::partition`] asks before events are encoded.
-pub fn known_targets(events: &Events, schema: &SourceSchema, target: usize) -> impl Fn(usize) -> bool {
-    let (codes, frequent) = match &events.columns[target] {
-        Column::Category { codes, values } => {
-            let at_least = u64::from(schema.fields[target].min_count.max(1));
-            let counts = vocabulary::count(codes, values);
-            (codes.as_slice(), counts.into_iter().map(|count| count >= at_least).collect())
-        }
-        Column::Number(_) => (&[][..], Vec::new()),
+/// An error where no model could learn from these events, whatever the split.
+pub fn known_targets<'a>(
+    events: &'a Events,
+    schema: &SourceSchema,
+    target: usize,
+) -> Result<impl Fn(usize) -> bool + use<'a>> {
+    check_events(events)?;
+    let field = &schema.fields[target];
+    let Column::Category { codes, values } = &events.columns[target] else {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("objective next_event cannot predict field \"{}\" of kind number", field.name),
+        ));
     };
-    move |event| codes.get(event).is_some_and(|&code| code != NULL && frequent[code as usize])
+    let counts = vocabulary::count(codes, values);
+    let frequent: Vec<bool> = counts.into_iter().map(|count| count >= u64::from(field.min_count.max(1))).collect();
+    check_target(field, codes, frequent.iter().filter(|&&frequent| frequent).count())?;
+    Ok(move |event: usize| codes[event] != NULL && frequent[codes[event] as usize])
 }
 
 impl Fitted {
@@ -25,7 +33,6 @@ impl Fitted {
     /// `offsets[i]..train_end[i]`.
     pub fn fit(events: &Events, schema: &SourceSchema, spec: &ModelSpec, train_end: &[usize]) -> Result<Self> {
         let target = spec.target(schema)?;
-        check_events(events)?;
         let fields = schema
             .fields
             .iter()
@@ -45,7 +52,6 @@ impl Fitted {
                 Ok(FittedField { name: field.name.clone(), state })
             })
             .collect::<Result<Vec<_>>>()?;
-        check_target(&fields[target], &events.columns[target], schema.fields[target].min_count)?;
         let gaps = match &spec.encoder {
             Encoder::Transformer(transformer) => Some(transformer.time_gaps),
             Encoder::Gru(gru) => Some(gru.time_gaps),
@@ -93,8 +99,14 @@ fn insufficient(message: impl Into<String>) -> Error {
 
 fn check_events(events: &Events) -> Result<()> {
     if events.is_empty() {
-        let hint = "Insert events, and see persona.check_source for rows that were set aside.";
-        return Err(insufficient("source has no events").hint(hint));
+        let set_aside: Vec<_> = events.report.skipped().iter().map(|(why, rows)| format!("{rows} {why}")).collect();
+        let error = insufficient("source has no events");
+        return Err(match set_aside.is_empty() {
+            true => error.hint("Insert events."),
+            false => error
+                .detail(format!("Rows were set aside: {}.", set_aside.join(", ")))
+                .hint("See persona.check_source for what is wrong with them."),
+        });
     }
     match events.offsets.windows(2).any(|pair| pair[1] - pair[0] >= 2) {
         true => Ok(()),
@@ -104,21 +116,16 @@ fn check_events(events: &Events) -> Result<()> {
     }
 }
 
-fn check_target(field: &FittedField, column: &Column, min_count: u32) -> Result<()> {
+/// `values`: how many occur in at least `min_count` events.
+fn check_target(field: &Field, codes: &[u32], values: usize) -> Result<()> {
     let name = &field.name;
-    let (FieldState::Category(vocabulary), Column::Category { codes, .. }) = (&field.state, column) else {
-        return Err(Error::new(
-            ErrorKind::Unsupported,
-            format!("objective next_event cannot predict field \"{name}\" of kind number"),
-        ));
-    };
     if codes.iter().all(|&code| code == NULL) {
         return Err(insufficient(format!("target field \"{name}\" is all NULL"))
             .hint("Predict another field, or check the source's column."));
     }
-    match vocabulary.len() {
+    match values {
         0 | 1 => Err(insufficient(format!("target field \"{name}\" has fewer than two values"))
-            .detail(format!("{} values occur in at least {min_count} events.", vocabulary.len()))
+            .detail(format!("Values that occur in at least {} events: {values}.", field.min_count))
             .hint("Predict another field, or lower the field's min_count.")),
         _ => Ok(()),
     }

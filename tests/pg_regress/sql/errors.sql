@@ -1,5 +1,6 @@
 -- Every mistake has a SQLSTATE, a message, and a detail or a hint that says what to do.
 SET client_min_messages = warning;
+CREATE EXTENSION IF NOT EXISTS persona CASCADE;
 CREATE FUNCTION attempt(sql text, OUT state text, OUT message text, OUT detail text, OUT hint text) LANGUAGE plpgsql AS $$
 BEGIN
     EXECUTE sql;

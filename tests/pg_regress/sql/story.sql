@@ -1,6 +1,7 @@
 -- The whole story on a small table with a pattern: every visitor walks around a ring of 20 items.
-\set VERBOSITY default
-CREATE EXTENSION persona CASCADE;
+SET client_min_messages = warning;
+CREATE EXTENSION IF NOT EXISTS persona CASCADE;
+RESET client_min_messages;
 CREATE TABLE walks (visitor bigint, at timestamptz, item int, paid numeric(8,2));
 INSERT INTO walks
 SELECT v, timestamptz '2024-01-01 00:00+00' + v * interval '1 minute' + n * interval '5 hours', (v * 3 + n) % 20, n % 7
@@ -15,7 +16,7 @@ SELECT * FROM persona.check_source('walks');
 SELECT persona.create_model('ring', source => 'walks', spec => '{
     "encoder": {"kind": "gru", "dim": 16, "dropout": 0},
     "objective": {"kind": "next_event", "field": "item"},
-    "training": {"epochs": 40, "patience": 40, "batch_events": 256, "learning_rate": 0.02, "warmup": 5,
+    "training": {"epochs": 80, "patience": 80, "batch_events": 256, "learning_rate": 0.02, "warmup": 5,
                  "device": "cpu", "precision": "f32"},
     "evaluation": {"seen": "keep", "k": [1, 5]}}');
 -- Every default is written out.
