@@ -26,7 +26,7 @@ CALL persona.train('ring');
 SELECT model, version, as_of, events, entities, items, device, precision, jsonb_object_keys(seconds) AS phase
 FROM persona.versions;
 SELECT split, metric, value > .9 AS good FROM persona.metrics
-WHERE epoch IS NULL AND metric IN ('hr@1', 'ndcg@5') ORDER BY split, metric;
+WHERE epoch IS NULL AND metric IN ('hr@5', 'ndcg@5') ORDER BY split, metric;
 SELECT count(DISTINCT epoch) AS epochs, bool_and(value > 0) AS positive FROM persona.metrics WHERE metric = 'loss';
 SELECT alias, version FROM persona.aliases;
 
@@ -37,7 +37,7 @@ SELECT count(DISTINCT fingerprint) AS fingerprints FROM persona.versions;
 SELECT alias, version FROM persona.aliases;
 
 -- The figures can be had again from the events as they are now.
-SELECT split, metric, value > .9 AS good FROM persona.evaluate('ring') WHERE metric IN ('hr@1', 'ndcg@5') ORDER BY split, metric;
+SELECT split, metric, value > .9 AS good FROM persona.evaluate('ring') WHERE metric IN ('hr@5', 'ndcg@5') ORDER BY split, metric;
 
 SELECT persona.create_profile('ring_profile', model => 'ring');
 \d ring_profile

@@ -43,7 +43,7 @@ END $$;
 SELECT target, p.* FROM unnest('{id8,id2,t,vc,yes,m,u,shop}'::text[]) target, profile_of(target) p;
 
 -- Keys and times of the other types, through a view.
-CREATE VIEW others AS SELECT id8 AS big, id2::int AS small, u, f8, n, d, ts, id2, t FROM "Läden & Co"."it's ""the"" 表";
+CREATE VIEW others AS SELECT id8 AS big, id2::int AS small, u, f8, n, d, ts, f4, t FROM "Läden & Co"."it's ""the"" 表";
 CREATE FUNCTION profile_by(key text, at text) RETURNS TABLE (key_type text, time_type text, entities bigint, alike bigint) LANGUAGE plpgsql AS $$
 DECLARE
     entity text;
@@ -61,7 +61,7 @@ BEGIN
           ON e.k = p.%I AND (e.n, e.first, e.last) = (p.events, p.first_event, p.last_event)', key, key, at, at, key) USING entity;
     PERFORM persona.drop_profile('keyed_profile'), persona.drop_model('keyed'), persona.drop_source('keyed');
 END $$;
-SELECT key, at, p.* FROM (VALUES ('big', 'ts'), ('small', 'd'), ('u', 'f8'), ('big', 'n'), ('small', 'id2')) k (key, at), profile_by(key, at) p;
+SELECT key, at, p.* FROM (VALUES ('big', 'ts'), ('small', 'd'), ('u', 'f8'), ('big', 'n'), ('small', 'f4')) k (key, at), profile_by(key, at) p;
 
 -- Overloads: literals find their way without casts.
 SELECT persona.create_source('u', 'others', 'u', 'ts', '{"t": "category"}');
