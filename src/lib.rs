@@ -36,10 +36,10 @@ use pgrx::prelude::*;
 
 ::pgrx::pg_module_magic!(name, version);
 
-// Tables, then functions, then views, then who may read them.
+// Tables, then functions, then views, then who may read them and what the functions are for.
 extension_sql_file!("../sql/catalog.sql", name = "catalog", bootstrap);
 extension_sql_file!("../sql/views.sql", name = "views", requires = [api::job::running_jobs]);
-extension_sql_file!("../sql/privileges.sql", name = "privileges", finalize);
+extension_sql_file!("../sql/surface.sql", name = "surface", finalize);
 
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {

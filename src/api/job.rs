@@ -45,8 +45,16 @@ fn wait(job: Option<i64>) -> Result<String, ErrorReport> {
         .hint("A job starts once its transaction has committed: COMMIT, then wait.")
         .into());
     }
+    if types::snapshot_is_fixed() {
+        return Err(Error::new(
+            Code::NotInPrerequisiteState,
+            "a transaction with a fixed snapshot never sees a job end",
+        )
+        .hint("Wait outside a transaction block, or in one of isolation level READ COMMITTED.")
+        .into());
+    }
     loop {
-        let job = types::with_latest_snapshot(|| Job::find(id))?;
+        let job = Job::find(id)?;
         if !matches!(job.state.as_str(), "queued" | "running") {
             return Ok(job.state);
         }

@@ -15,7 +15,12 @@ pub fn spawn(program: &OsStr) -> io::Result<Child> {
     let parent = std::process::id();
     let mut command = Command::new(program);
     // OpenMP's threads would spin while they wait, and take the processors from the backends.
-    command.env_clear().env("OMP_WAIT_POLICY", "passive").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .env_clear()
+        .env("OMP_WAIT_POLICY", "passive")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     // SAFETY: the closure makes only async-signal-safe calls between fork and exec.
     unsafe { command.pre_exec(move || prepare(parent)) };
     let child = command.spawn()?;

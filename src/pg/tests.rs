@@ -35,7 +35,8 @@ mod tests {
                    FROM generate_series(-1000, 1000, 7) x, generate_series(-20, 20) e \
                    UNION ALL SELECT unnest('{0,0.00,1e100,-1e-100,12.34,9999,10000,0.0001,123456789.987654321}'::numeric[])) t";
         for batch in columns(sql, &[(Datums::Numeric, DataType::Float64), (Datums::Float8, DataType::Float64)]) {
-            let (ours, cast) = (batch.column(0).as_primitive::<Float64Type>(), batch.column(1).as_primitive::<Float64Type>());
+            let (ours, cast) =
+                (batch.column(0).as_primitive::<Float64Type>(), batch.column(1).as_primitive::<Float64Type>());
             for (ours, cast) in ours.values().iter().zip(cast.values()) {
                 assert!((ours - cast).abs() <= 4.0 * f64::EPSILON * cast.abs(), "{ours} is not {cast}");
             }
@@ -56,7 +57,10 @@ mod tests {
         let rows = 3 * BATCH_ROWS as i64 + 17;
         let sql = format!("SELECT n, CASE WHEN n % 5 > 0 THEN 'v' || n END FROM generate_series(1::bigint, {rows}) n");
         let batches = columns(&sql, &[(Datums::Int8, DataType::Int64), (Datums::Text, DataType::Utf8)]);
-        assert_eq!(batches.iter().map(RecordBatch::num_rows).collect::<Vec<_>>(), [BATCH_ROWS, BATCH_ROWS, BATCH_ROWS, 17]);
+        assert_eq!(
+            batches.iter().map(RecordBatch::num_rows).collect::<Vec<_>>(),
+            [BATCH_ROWS, BATCH_ROWS, BATCH_ROWS, 17]
+        );
         let mut expected = 0;
         for batch in batches {
             for i in 0..batch.num_rows() {
@@ -111,8 +115,9 @@ mod tests {
         Spi::run("CREATE ROLE visitor").unwrap();
         Spi::run("SET ROLE visitor").unwrap();
         let visitor = current_user();
-        let (owner, path) =
-            as_catalog_owner(|| (current_user(), Spi::get_one::<String>("SELECT current_setting('search_path')").unwrap()));
+        let (owner, path) = as_catalog_owner(|| {
+            (current_user(), Spi::get_one::<String>("SELECT current_setting('search_path')").unwrap())
+        });
         assert_ne!(owner, visitor);
         assert_eq!(path.as_deref(), Some("pg_catalog, pg_temp"));
         assert_eq!(current_user(), visitor);

@@ -33,14 +33,10 @@ pub fn transaction_time() -> i64 {
     unsafe { pg_sys::GetCurrentTransactionStartTimestamp() }
 }
 
-/// Runs `body` with a snapshot of now, whatever the transaction's isolation.
-pub fn with_latest_snapshot<R>(body: impl FnOnce() -> R) -> R {
-    // SAFETY: pushed and popped as a pair; an ERROR's abort pops too.
-    unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot()) };
-    let result = body();
-    // SAFETY: as above.
-    unsafe { pg_sys::PopActiveSnapshot() };
-    result
+/// REPEATABLE READ or SERIALIZABLE: the transaction sees nothing that commits after its start.
+pub fn snapshot_is_fixed() -> bool {
+    // SAFETY: reads a process global.
+    unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
 }
 
 /// Where RUST_BACKTRACE is set, pgrx would append a backtrace to the DETAIL of every error.

@@ -1,0 +1,46 @@
+-- Who may read the catalog, and what each function is for.
+--
+-- Reading: the rows of objects whose owner one could act as. Writing: only the extension's code.
+GRANT USAGE ON SCHEMA persona TO PUBLIC;
+GRANT SELECT ON sources, models, versions, weights, metrics, aliases, profiles, jobs, progress TO PUBLIC;
+
+ALTER TABLE sources ENABLE ROW LEVEL SECURITY;
+ALTER TABLE models ENABLE ROW LEVEL SECURITY;
+ALTER TABLE versions ENABLE ROW LEVEL SECURITY;
+ALTER TABLE weights ENABLE ROW LEVEL SECURITY;
+ALTER TABLE metrics ENABLE ROW LEVEL SECURITY;
+ALTER TABLE aliases ENABLE ROW LEVEL SECURITY;
+ALTER TABLE profiles ENABLE ROW LEVEL SECURITY;
+ALTER TABLE jobs ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY owned ON sources FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
+CREATE POLICY owned ON models FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
+CREATE POLICY owned ON versions FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
+CREATE POLICY owned ON weights FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
+CREATE POLICY owned ON metrics FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
+CREATE POLICY owned ON aliases FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
+CREATE POLICY owned ON profiles FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
+CREATE POLICY owned ON jobs FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
+
+COMMENT ON FUNCTION create_source(text, regclass, text, text, jsonb) IS
+    'declares where events are (table, partitioned table or view), whose they are, when, and what their columns mean';
+COMMENT ON FUNCTION check_source(text) IS 'reads a source''s events and reports what is in them and what would make training fail';
+COMMENT ON FUNCTION drop_source(text) IS 'forgets a source that no model uses';
+COMMENT ON FUNCTION create_model(text, text, jsonb) IS 'names a specification over a source, checked against its columns';
+COMMENT ON PROCEDURE train(text) IS 'trains a new version of a model and makes it live; holds no snapshot while epochs run';
+COMMENT ON FUNCTION evaluate(text) IS 'figures of the live version on the events as they are now, with 95 % intervals';
+COMMENT ON FUNCTION set_alias(text, text, integer) IS 'lets a version answer to an alias; profiles use the alias live';
+COMMENT ON FUNCTION drop_model(text) IS 'drops a model with its versions, weights and metrics';
+COMMENT ON FUNCTION create_profile(text, text, jsonb) IS 'makes an empty profile table for a model, and the table of item vectors beside it';
+COMMENT ON PROCEDURE refresh(regclass) IS 'fills a profile from the events as they are now, beside the live rows, and swaps';
+COMMENT ON FUNCTION drop_profile(regclass) IS 'drops a profile and its table of item vectors';
+COMMENT ON FUNCTION recommend(regclass, bigint, integer, boolean) IS 'items with the largest inner products with the entity''s vector';
+COMMENT ON FUNCTION recommend(regclass, text, integer, boolean) IS 'items with the largest inner products with the entity''s vector';
+COMMENT ON FUNCTION recommend(regclass, uuid, integer, boolean) IS 'items with the largest inner products with the entity''s vector';
+COMMENT ON FUNCTION similar(regclass, bigint, integer) IS 'entities with the largest cosines with the entity''s vector';
+COMMENT ON FUNCTION similar(regclass, text, integer) IS 'entities with the largest cosines with the entity''s vector';
+COMMENT ON FUNCTION similar(regclass, uuid, integer) IS 'entities with the largest cosines with the entity''s vector';
+COMMENT ON FUNCTION submit(text, text) IS 'queues a job (train a model, refresh a profile) that starts once the transaction has committed';
+COMMENT ON FUNCTION wait(bigint) IS 'waits until a job has ended and returns its state';
+COMMENT ON FUNCTION cancel(bigint) IS 'cancels a queued or running job; false when there was none';
+COMMENT ON FUNCTION running_jobs() IS 'what running jobs of this database are doing; use the view progress';
