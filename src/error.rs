@@ -1,9 +1,7 @@
 //! The extension's one error type, and the only place that knows SQLSTATEs.
 
-use crate::catalog::jobs::Failure;
-use crate::pg::worker;
 use persona_core::ErrorKind;
-use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::pg_sys::panic::{CaughtError, ErrorReport};
 use pgrx::{PgLogLevel, PgSqlErrorCode, function_name};
 use std::fmt;
 
@@ -126,19 +124,48 @@ impl From<Error> for ErrorReport {
 }
 
 impl Error {
-    /// As a job's record keeps it.
-    pub fn failure(self) -> Failure {
-        Failure {
-            sqlstate: worker::sqlstate(self.code.sqlstate() as i32),
-            message: self.message,
-            detail: self.detail,
-            hint: self.hint,
-        }
-    }
-
     /// Leaves through Postgres' error handling, where no `Result` can be returned: callbacks of the executor.
     pub fn raise(self) -> ! {
         ErrorReport::from(self).report(PgLogLevel::ERROR);
         unreachable!("an ERROR does not return")
     }
+}
+
+/// Why a job failed, as a session would have seen it and as the job's record keeps it.
+#[derive(Clone, Debug, Default)]
+pub struct Failure {
+    pub sqlstate: String,
+    pub message: String,
+    pub detail: Option<String>,
+    pub hint: Option<String>,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure {
+            sqlstate: sqlstate(error.code.sqlstate()),
+            message: error.message,
+            detail: error.detail,
+            hint: error.hint,
+        }
+    }
+}
+
+impl From<CaughtError> for Failure {
+    fn from(caught: CaughtError) -> Self {
+        let (CaughtError::PostgresError(report)
+        | CaughtError::ErrorReport(report)
+        | CaughtError::RustPanic { ereport: report, .. }) = caught;
+        Failure {
+            sqlstate: sqlstate(report.sql_error_code()),
+            message: report.message().to_string(),
+            detail: report.detail().map(str::to_string),
+            hint: report.hint().map(str::to_string),
+        }
+    }
+}
+
+/// The five characters of a SQLSTATE, unpacked from six bits each (`MAKE_SQLSTATE`).
+pub fn sqlstate(code: PgSqlErrorCode) -> String {
+    (0..5).map(|i| (((code as i32 >> (6 * i)) & 0x3F) as u8 + b'0') as char).collect()
 }

@@ -25,7 +25,7 @@ INSERT INTO published VALUES
     ('decayed transitions', .0848, .0525), ('eSASRec', .0928, .0523),
     ('SASRec + sampled softmax (256)', .0921, .0531), ('BSARec (best found)', .1008, .0611);
 
-CREATE TEMP VIEW ours AS
+CREATE TEMP TABLE ours AS
 SELECT model, max(value) FILTER (WHERE metric = 'hr@10') AS hr, max(value) FILTER (WHERE metric = 'ndcg@10') AS ndcg
 FROM (SELECT 'persona: transitions' AS model, * FROM persona.evaluate('transitions')
       UNION ALL
@@ -34,7 +34,7 @@ WHERE split = 'test'
 GROUP BY model;
 
 \echo Amazon Beauty, leave-one-out, all items ranked, seen items removed
-SELECT model, to_char(hr, '.0000') AS "HR@10", to_char(ndcg, '.0000') AS "NDCG@10"
+SELECT model, to_char(hr, 'FM0.0000') AS "HR@10", to_char(ndcg, 'FM0.0000') AS "NDCG@10"
 FROM (SELECT model, hr, ndcg FROM published UNION ALL SELECT model, hr, ndcg FROM ours) t
 ORDER BY ndcg;
 

@@ -1,7 +1,7 @@
 use super::given;
-use crate::catalog::jobs::{Failure, Job};
+use crate::catalog::jobs::Job;
 use crate::catalog::models::Model;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Failure, Result};
 use crate::pg::identity::{acts_as, current_user};
 use crate::pg::{interrupts, shared, types};
 use crate::profile::{must_own, oid_of, open};

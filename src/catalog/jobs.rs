@@ -4,6 +4,7 @@
 //! before the work begins, so a crash is known afterwards.
 
 use super::*;
+use crate::error::Failure;
 use crate::pg::identity::current_user;
 
 #[derive(Clone, Debug)]
@@ -13,15 +14,6 @@ pub struct Job {
     pub object: String,
     pub owner: Oid,
     pub state: String,
-}
-
-/// Why a job failed, as the session would have seen it.
-#[derive(Clone, Debug, Default)]
-pub struct Failure {
-    pub sqlstate: String,
-    pub message: String,
-    pub detail: Option<String>,
-    pub hint: Option<String>,
 }
 
 const COLUMNS: &str = "job, kind, object, owner::oid, state";

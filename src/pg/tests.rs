@@ -3,7 +3,7 @@
 use super::bulk::{BulkInsert, Value};
 use super::identity::{as_catalog_owner, current_user};
 use super::scan::{BATCH_ROWS, Datums, EPOCH, scan};
-use super::worker::sqlstate;
+use crate::error::sqlstate;
 use crate::profile::oid_of;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type};
@@ -126,7 +126,7 @@ mod tests {
 
     #[pg_test]
     fn a_sqlstate_is_unpacked() {
-        assert_eq!(sqlstate(PgSqlErrorCode::ERRCODE_QUERY_CANCELED as i32), "57014");
-        assert_eq!(sqlstate(PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE as i32), "42P01");
+        assert_eq!(sqlstate(PgSqlErrorCode::ERRCODE_QUERY_CANCELED), "57014");
+        assert_eq!(sqlstate(PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE), "42P01");
     }
 }

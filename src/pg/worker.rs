@@ -4,10 +4,9 @@
 //! path, so both are done here: SIGTERM is `die`, seen at the next check for interrupts, and an error
 //! aborts the transaction and comes back as a value.
 
-use crate::catalog::jobs::Failure;
+use crate::error::Failure;
 use crate::worker::{dispatcher, job, launcher};
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
-use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{PgTryBuilder, pg_guard, pg_sys};
 use std::ffi::CString;
 use std::panic::AssertUnwindSafe;
@@ -148,7 +147,7 @@ pub unsafe extern "C-unwind" fn persona_job_main(job: pg_sys::Datum) {
 pub fn transaction<T>(body: impl FnOnce() -> crate::error::Result<T>) -> Result<T, Failure> {
     let portal = WorkerPortal::open();
     let result = PgTryBuilder::new(AssertUnwindSafe(|| {
-        let value = body().map_err(|error| error.failure())?;
+        let value = body().map_err(Failure::from)?;
         // SAFETY: ends the transaction begun by the portal, or the one that the body's last commit began.
         unsafe {
             if pg_sys::ActiveSnapshotSet() {
@@ -158,8 +157,8 @@ pub fn transaction<T>(body: impl FnOnce() -> crate::error::Result<T>) -> Result<
         }
         Ok(value)
     }))
-    .catch_others(|caught| Err(failure(caught)))
-    .catch_rust_panic(|caught| Err(failure(caught)))
+    .catch_others(|caught| Err(caught.into()))
+    .catch_rust_panic(|caught| Err(caught.into()))
     .execute();
     if result.is_err() {
         // SAFETY: ends whatever transaction is open; does nothing where none is.
@@ -199,23 +198,6 @@ impl WorkerPortal {
             pg_sys::PortalDrop(self.0, false);
         }
     }
-}
-
-fn failure(caught: CaughtError) -> Failure {
-    let (CaughtError::PostgresError(report)
-    | CaughtError::ErrorReport(report)
-    | CaughtError::RustPanic { ereport: report, .. }) = caught;
-    Failure {
-        sqlstate: sqlstate(report.sql_error_code() as i32),
-        message: report.message().to_string(),
-        detail: report.detail().map(str::to_string),
-        hint: report.hint().map(str::to_string),
-    }
-}
-
-/// The five characters of a SQLSTATE, unpacked from six bits each (`MAKE_SQLSTATE`).
-pub fn sqlstate(code: i32) -> String {
-    (0..5).map(|i| (((code >> (6 * i)) & 0x3F) as u8 + b'0') as char).collect()
 }
 
 /// The databases that can be connected to.

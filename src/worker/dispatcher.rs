@@ -2,7 +2,8 @@
 //!
 //! Two of them at once do no harm: a job belongs to the worker that claims it.
 
-use crate::catalog::jobs::{Failure, Job};
+use crate::catalog::jobs::Job;
+use crate::error::Failure;
 use crate::pg::{interrupts, shared, types, worker};
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! One background job, in three transactions: claim it, run it, record how it ended.
 
-use crate::catalog::jobs::{Failure, Job};
-use crate::error::{Code, Error, Result};
+use crate::catalog::jobs::Job;
+use crate::error::{Code, Error, Failure, Result};
 use crate::pg::procedure::Phases;
 use crate::pg::shared::{self, Slot, Text};
 use crate::pg::worker;

@@ -25,10 +25,18 @@ impl Default for Options<'_> {
     }
 }
 
+impl Options<'_> {
+    fn lines(&self) -> Vec<String> {
+        let preload = self.preload.then(|| "shared_preload_libraries=persona".to_string());
+        preload.into_iter().chain(self.settings.iter().map(|(name, value)| format!("{name}={value}"))).collect()
+    }
+}
+
 /// A running cluster. Dropping it stops the server and removes its folder.
 pub struct Cluster {
     server: Child,
     home: TempDir,
+    settings: Vec<String>,
 }
 
 /// The lines that a session was told, oldest first.
@@ -50,15 +58,30 @@ impl Cluster {
             .expect("/tmp is writable");
         server_user::give(home.path());
         init(home.path());
-        let server = launch(home.path(), options);
-        let mut cluster = Cluster { server, home };
+        let settings = options.lines();
+        let server = launch(home.path(), &settings);
+        let mut cluster = Cluster { server, home, settings };
         cluster.wait_until_ready();
         cluster
     }
 
+    /// Ends the server as an immediate shutdown does, without any farewell, and starts it again.
+    pub fn crash_and_restart(&mut self) {
+        let quit = Command::new("kill").args(["-QUIT", &self.server.id().to_string()]).status();
+        assert!(quit.expect("kill is installed").success());
+        self.server.wait().expect("the server ends");
+        self.server = launch(self.home.path(), &self.settings);
+        self.wait_until_ready();
+    }
+
     /// A cluster whose database `postgres` has the extension.
     pub fn with_persona() -> Self {
-        let cluster = Cluster::start();
+        Cluster::with_persona_and(&[])
+    }
+
+    /// The same with more settings.
+    pub fn with_persona_and(settings: &[(&str, &str)]) -> Self {
+        let cluster = Cluster::start_with(Options { settings, ..Options::default() });
         cluster.connect().batch_execute("CREATE EXTENSION persona CASCADE").expect("persona is installed");
         cluster
     }
@@ -157,17 +180,14 @@ fn init(home: &Path) {
     assert!(output.status.success(), "initdb failed: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-fn launch(home: &Path, options: Options) -> Child {
-    let log = File::create(home.join("log")).expect("the folder is writable");
+fn launch(home: &Path, settings: &[String]) -> Child {
+    let log = File::options().create(true).append(true).open(home.join("log")).expect("the folder is writable");
     let mut command = server_user::command(&bin("postgres"), Some("INT"));
     command.arg("-D").arg(home.join("data")).arg("-k").arg(home);
     command.args(["-c", "listen_addresses=", "-c", "fsync=off", "-c", "shared_buffers=64MB"]);
     command.args(["-c", "log_line_prefix=%m [%p] %q%u ", "-c", "max_worker_processes=16"]);
-    if options.preload {
-        command.args(["-c", "shared_preload_libraries=persona"]);
-    }
-    for (name, value) in options.settings {
-        command.arg("-c").arg(format!("{name}={value}"));
+    for setting in settings {
+        command.arg("-c").arg(setting);
     }
     let errors = log.try_clone().expect("a file can be opened twice");
     command.stdin(Stdio::null()).stdout(log).stderr(errors).spawn().expect("setpriv is installed")

@@ -1,6 +1,7 @@
 //! The engine processes that a cluster's backends and workers started.
 
 use crate::wait::until;
+use postgres::Client;
 use std::fs;
 use std::process::Command;
 
@@ -66,6 +67,25 @@ fn processes() -> impl Iterator<Item = (u32, Stat)> {
 pub fn await_engine(backend: i32) -> Engine {
     let backend = u32::try_from(backend).expect("process ids are positive");
     until("the engine's start", || of_backend(backend))
+}
+
+/// Waits until persona.progress shows a backend in `phase`, and gives its engine, as shown there.
+pub fn await_phase(client: &mut Client, backend: i32, phase: &str) -> Engine {
+    let sql = "SELECT engine_pid FROM persona.progress WHERE pid = $1 AND phase = $2";
+    let shown: i32 = until(&format!("the phase {phase}"), || {
+        client.query_opt(sql, &[&backend, &phase]).expect("persona.progress is readable").map(|row| row.get(0))
+    });
+    let engine = await_engine(backend);
+    assert_eq!(engine.pid, shown as u32, "persona.progress shows another engine");
+    engine
+}
+
+/// Waits until a job runs, and gives its worker's process id.
+pub fn await_worker(client: &mut Client, job: i64) -> i32 {
+    let sql = "SELECT pid FROM persona.progress WHERE job = $1 AND engine_pid IS NOT NULL";
+    until("the job's start", || {
+        client.query_opt(sql, &[&job]).expect("persona.progress is readable").map(|row| row.get(0))
+    })
 }
 
 impl Engine {

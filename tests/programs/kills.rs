@@ -1,14 +1,17 @@
-//! `kill -9` of the engine is one failed job with a clear error. No other session notices, and the
-//! cluster does not restart.
+//! `kill -9` of the engine, in any phase, is one failed job with a clear error. No other session
+//! notices, nothing is left behind, and the cluster does not restart.
 
 use persona_tests::cluster::{backend, started_at};
-use persona_tests::session::{Ended, Running, failure};
-use persona_tests::{Cluster, engine, events, until};
-use postgres::error::SqlState;
+use persona_tests::engine::{Engine, await_engine, await_phase, await_worker};
+use persona_tests::events::{Gate, until_blocked};
+use persona_tests::session::{Running, failure};
+use persona_tests::{Cluster, events, until};
 use postgres::{Client, NoTls};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
+
+const ENGINE_FAILED: &str = "38000";
 
 /// A session that goes on asking while engines are killed.
 struct Bystander {
@@ -27,7 +30,7 @@ impl Bystander {
         let thread = thread::spawn(move || {
             let mut queries = 0;
             while !stopped.load(Ordering::Relaxed) {
-                client.query_one("SELECT count(*) FROM clicks", &[]).expect("another session's query succeeds");
+                client.query_one("SELECT count(*) FROM persona.models", &[]).expect("another session's query succeeds");
                 queries += 1;
             }
             (client, queries)
@@ -44,133 +47,176 @@ impl Bystander {
     }
 }
 
-/// The killed statement failed as a statement should, and its session lives on.
-fn is_one_clear_error(ended: Ended) -> Client {
-    let Ended { mut client, result, .. } = ended;
-    let error = failure(result);
-    assert_ne!(*error.code(), SqlState::INTERNAL_ERROR, "{error:?}");
-    assert!(error.message().contains("engine"), "{error:?}");
-    assert!(error.detail().or(error.hint()).is_some(), "{error:?}");
-    client.query_one("SELECT 1", &[]).expect("the session lives");
-    client
+/// A cluster with a trained model and its profile over `gated_clicks`.
+struct Scene {
+    cluster: Cluster,
+    client: Client,
 }
 
-fn versions(client: &mut Client) -> i64 {
-    client.query_one("SELECT count(*) FROM persona.versions", &[]).expect("a view").get(0)
+impl Scene {
+    fn new() -> Self {
+        let cluster = Cluster::with_persona();
+        let mut client = cluster.connect();
+        events::create(&mut client, 100, 30);
+        events::create_gated_view(&mut client);
+        events::create_profile_over(&mut client, "gated_clicks");
+        Scene { cluster, client }
+    }
+
+    /// So many events that every phase can be met.
+    fn large() -> Self {
+        let mut scene = Scene::new();
+        events::add(&mut scene.client, 101, 20_000, 20);
+        scene
+    }
+
+    fn endless_model(&mut self) {
+        events::create_model_with(&mut self.client, "endless", "gated_clicks", 64, 10_000);
+    }
+
+    /// All that persona has stored, all tables that there are, and what seems to be running.
+    fn content(&mut self) -> String {
+        let sql =
+            "SELECT concat_ws(' ', (SELECT count(*) FROM persona.versions), (SELECT count(*) FROM persona.weights),
+                (SELECT count(*) FROM persona.metrics), (SELECT string_agg(a::text, '') FROM persona.aliases a),
+                (SELECT count(*) FROM pg_class WHERE relpersistence <> 't'), (SELECT count(*) FROM persona.progress),
+                (SELECT md5(string_agg(p::text, '' ORDER BY visitor)) FROM walk_profile p),
+                (SELECT md5(string_agg(i::text, '' ORDER BY item)) FROM walk_profile_items i))";
+        self.client.query_one(sql, &[]).expect("a summary").get(0)
+    }
+
+    /// Kills the engine of `statement` once it is where `reach` waits for. `release` lets the statement go on.
+    fn kill(
+        &mut self,
+        statement: &str,
+        reach: impl FnOnce(&mut Client, &Running) -> Engine,
+        release: impl FnOnce(),
+    ) -> Client {
+        let before = self.content();
+        let bystander = Bystander::watch(&self.cluster);
+        let running = Running::start(&self.cluster, "SET persona.engine_threads = 1", statement);
+        reach(&mut self.client, &running).kill();
+        release();
+        let ended = running.end();
+        let error = failure(ended.result);
+        assert_eq!(error.code().code(), ENGINE_FAILED, "{error:?}");
+        assert_eq!(error.message(), "the engine ended unexpectedly");
+        assert!(error.detail().is_some_and(|detail| detail.contains("signal: 9")), "{error:?}");
+        assert!(error.hint().is_some(), "{error:?}");
+        bystander.noticed_nothing();
+        assert_eq!(self.content(), before, "a failed job left something behind");
+        let mut session = ended.client;
+        session.query_one("SELECT 1", &[]).expect("the session lives");
+        session
+    }
+
+    /// The same for a background job. Gives the job's id.
+    fn kill_job(&mut self, kind: &str, object: &str, reach: impl FnOnce(&mut Client, i32) -> Engine) {
+        let before = self.content();
+        let bystander = Bystander::watch(&self.cluster);
+        let job: i64 = self.client.query_one("SELECT persona.submit($1, $2)", &[&kind, &object]).expect("a job").get(0);
+        let worker = await_worker(&mut self.client, job);
+        reach(&mut self.client, worker).kill();
+        let state: String = self.client.query_one("SELECT persona.wait($1)", &[&job]).expect("it ends").get(0);
+        assert_eq!(state, "failed");
+        let sql = "SELECT sqlstate, message, hint FROM persona.jobs WHERE job = $1";
+        let row = self.client.query_one(sql, &[&job]).expect("the job");
+        assert_eq!(row.get::<_, &str>(0), ENGINE_FAILED);
+        assert_eq!(row.get::<_, &str>(1), "the engine ended unexpectedly");
+        assert!(row.get::<_, Option<&str>>(2).is_some());
+        bystander.noticed_nothing();
+        until("the worker's end", || (self.content() == before).then_some(()));
+    }
 }
 
 #[test]
 fn an_engine_killed_during_the_scan_is_one_failed_statement() {
-    let cluster = Cluster::with_persona();
-    let mut client = cluster.connect();
-    events::create(&mut client, 200, 30);
-    events::create_slow_view(&mut client);
-    events::create_source(&mut client, "slow_clicks");
-    events::create_model(&mut client, "walk", "slow_clicks");
+    let mut scene = Scene::new();
+    for statement in [
+        "CALL persona.train('walk')",
+        "CALL persona.refresh('walk_profile')",
+        "SELECT * FROM persona.evaluate('walk')",
+        "SELECT * FROM persona.check_source('gated_clicks')",
+    ] {
+        let gate = Gate::close(&scene.cluster);
+        let at_the_gate = |client: &mut Client, running: &Running| {
+            until_blocked(client, running.backend);
+            await_engine(running.backend)
+        };
+        scene.kill(statement, at_the_gate, || gate.open());
+    }
+}
 
-    let bystander = Bystander::watch(&cluster);
-    let training = Running::start(&cluster, "", "CALL persona.train('walk')");
-    engine::await_engine(training.backend).kill();
-    is_one_clear_error(training.end());
-    bystander.noticed_nothing();
-    assert_eq!(versions(&mut client), 0, "a failed training left a version behind");
+#[test]
+fn an_engine_killed_while_it_makes_sequences_is_one_failed_statement() {
+    let mut scene = Scene::large();
+    let scanned = |_: &mut Client, running: &Running| {
+        running.until_notice("scanned");
+        await_engine(running.backend)
+    };
+    scene.kill("CALL persona.train('walk')", scanned, || ());
 }
 
 #[test]
 fn an_engine_killed_while_it_trains_is_one_failed_statement_and_the_next_one_succeeds() {
-    let cluster = Cluster::with_persona();
-    let mut client = cluster.connect();
-    events::create(&mut client, 100, 30);
-    events::create_source(&mut client, "clicks");
-    events::create_model_with(&mut client, "endless", "clicks", 64, 10_000);
-    events::create_model(&mut client, "walk", "clicks");
-
-    let bystander = Bystander::watch(&cluster);
-    let training = Running::start(&cluster, "", "CALL persona.train('endless')");
-    training.until_notice("epoch");
-    engine::await_engine(training.backend).kill();
-    let mut same_session = is_one_clear_error(training.end());
-    assert_eq!(versions(&mut client), 0, "a failed training left a version behind");
-
-    same_session.batch_execute("CALL persona.train('walk')").expect("the next training succeeds");
-    bystander.noticed_nothing();
-    assert_eq!(versions(&mut client), 1);
+    let mut scene = Scene::new();
+    scene.endless_model();
+    let in_epochs = |client: &mut Client, running: &Running| await_phase(client, running.backend, "train");
+    let mut session = scene.kill("CALL persona.train('endless')", in_epochs, || ());
+    session.batch_execute("CALL persona.train('walk')").expect("the next training succeeds");
 }
 
 #[test]
-fn an_engine_killed_during_a_refresh_leaves_the_profile_as_it_was() {
-    let cluster = Cluster::with_persona();
-    let mut client = cluster.connect();
-    events::create(&mut client, 200, 30);
-    events::create_slow_view(&mut client);
-    events::create_source(&mut client, "slow_clicks");
-    events::create_model(&mut client, "walk", "slow_clicks");
-    client.batch_execute("CALL persona.train('walk')").expect("training succeeds");
-    client.batch_execute("SELECT persona.create_profile('walk_profile', model => 'walk')").expect("a profile");
-    client.batch_execute("CALL persona.refresh('walk_profile')").expect("the refresh succeeds");
-    let content = "SELECT md5(string_agg(p::text, '|' ORDER BY visitor)) FROM walk_profile p";
-    let before: String = client.query_one(content, &[]).expect("the profile").get(0);
-    let tables = "SELECT count(*) FROM pg_class WHERE relkind = 'r'";
-    let tables_before: i64 = client.query_one(tables, &[]).expect("the catalog").get(0);
+fn an_engine_killed_while_it_evaluates_is_one_failed_statement() {
+    let mut scene = Scene::large();
+    let evaluating = |client: &mut Client, running: &Running| await_phase(client, running.backend, "evaluate");
+    scene.kill("SELECT * FROM persona.evaluate('walk')", evaluating, || ());
+}
 
-    let bystander = Bystander::watch(&cluster);
-    let refresh = Running::start(&cluster, "", "CALL persona.refresh('walk_profile')");
-    engine::await_engine(refresh.backend).kill();
-    is_one_clear_error(refresh.end());
-    bystander.noticed_nothing();
+#[test]
+fn an_engine_killed_while_it_scores_leaves_the_profile_as_it_was() {
+    let mut scene = Scene::large();
+    let scoring = |client: &mut Client, running: &Running| await_phase(client, running.backend, "score");
+    scene.kill("CALL persona.refresh('walk_profile')", scoring, || ());
+}
 
-    assert_eq!(client.query_one(content, &[]).expect("the profile").get::<_, String>(0), before);
-    assert_eq!(client.query_one(tables, &[]).expect("the catalog").get::<_, i64>(0), tables_before);
+#[test]
+fn an_engine_killed_while_it_writes_leaves_no_part_of_a_version() {
+    let mut scene = Scene::new();
+    // Several chunks of weights; the second does not fit into the pipe while the first waits for the lock.
+    events::create_model_with(&mut scene.client, "wide", "gated_clicks", 512, 1);
+    let mut holder = scene.cluster.connect();
+    holder.batch_execute("BEGIN; SELECT FROM persona.models WHERE model = 'wide' FOR UPDATE").expect("a lock");
+    let writing = |client: &mut Client, running: &Running| {
+        running.until_notice("epoch 1/1");
+        until_blocked(client, running.backend);
+        await_engine(running.backend)
+    };
+    scene.kill("CALL persona.train('wide')", writing, || holder.batch_execute("COMMIT").expect("the lock's end"));
 }
 
 #[test]
 fn an_engine_killed_under_a_background_job_is_a_failed_job() {
-    let cluster = Cluster::with_persona();
-    let mut client = cluster.connect();
-    events::create(&mut client, 100, 30);
-    events::create_source(&mut client, "clicks");
-    events::create_model_with(&mut client, "endless", "clicks", 64, 10_000);
-
-    let bystander = Bystander::watch(&cluster);
-    let job: i64 = client.query_one("SELECT persona.submit('train', 'endless')", &[]).expect("a job").get(0);
-    until("the job's training", || {
-        let row = client
-            .query_opt("SELECT 1 FROM persona.progress WHERE job = $1 AND phase = 'train'", &[&job])
-            .expect("persona.progress is readable");
-        row.map(|_| ())
-    });
-    let engines = engine::of_cluster(cluster.postmaster());
-    assert_eq!(engines.len(), 1, "one job has one engine");
-    engines[0].kill();
-
-    let state = until("the job's end", || {
-        let row = client.query_one("SELECT state, error FROM persona.jobs WHERE job = $1", &[&job]).expect("the job");
-        let state: String = row.get(0);
-        (state != "running").then(|| (state, row.get::<_, Option<String>>(1)))
-    });
-    assert_eq!(state.0, "failed");
-    assert!(state.1.as_deref().is_some_and(|error| error.contains("engine")), "{state:?}");
-    bystander.noticed_nothing();
+    let mut scene = Scene::large();
+    scene.endless_model();
+    scene.kill_job("train", "endless", |_, worker| await_engine(worker));
+    scene.kill_job("train", "endless", |client, worker| await_phase(client, worker, "train"));
+    scene.kill_job("refresh", "walk_profile", |client, worker| await_phase(client, worker, "score"));
 }
 
 #[test]
 fn an_engine_ends_when_its_backend_is_killed() {
-    let cluster = Cluster::with_persona();
-    let mut client = cluster.connect();
-    events::create(&mut client, 100, 30);
-    events::create_source(&mut client, "clicks");
-    events::create_model_with(&mut client, "endless", "clicks", 64, 10_000);
-
-    let training = Running::start(&cluster, "", "CALL persona.train('endless')");
-    training.until_notice("epoch");
-    let engine = engine::await_engine(training.backend);
+    let mut scene = Scene::new();
+    scene.endless_model();
+    let training = Running::start(&scene.cluster, "", "CALL persona.train('endless')");
+    let engine = await_phase(&mut scene.client, training.backend, "train");
     let killed = std::process::Command::new("kill").args(["-9", &training.backend.to_string()]).status();
     assert!(killed.expect("kill is installed").success());
     until("the engine's end", || (!engine.is_alive()).then_some(()));
     assert!(training.end().result.is_err());
     // Postgres restarts the cluster after a backend's kill -9; that is not ours to prevent.
     until("the cluster's return", || {
-        let host = cluster.home().to_str().expect("an ASCII path");
+        let host = scene.cluster.home().to_str().expect("an ASCII path");
         Client::connect(&format!("host={host} user=postgres dbname=postgres"), NoTls).ok()
     });
 }
