@@ -170,6 +170,8 @@ pub struct Evaluation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Seen {
+    /// Kept where more than a tenth of the validation targets were seen before, as in shops; else removed.
+    Auto,
     /// Items of the entity's history are left out, and cases whose target is one of them too.
     Remove,
     Keep,
@@ -229,7 +231,7 @@ impl Default for Training {
 
 impl Default for Evaluation {
     fn default() -> Self {
-        Evaluation { seen: Seen::Remove, k: vec![10, 5, 20] }
+        Evaluation { seen: Seen::Auto, k: vec![10, 5, 20] }
     }
 }
 

@@ -141,6 +141,12 @@ impl Partition {
     }
 }
 
+/// The share of cases whose target is in their own history. `codes`: the target field, by event.
+pub fn repeat_share(cases: &[Case], offsets: &[usize], codes: &[u32]) -> f64 {
+    let repeats = |case: &&Case| codes[offsets[case.entity]..case.end].contains(&codes[case.target]);
+    cases.iter().filter(repeats).count() as f64 / cases.len().max(1) as f64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,5 +219,14 @@ mod tests {
         assert_eq!(error.message, "no entity has two events to train on");
         let error = partition(&[0, 2, 4], &[1.0; 4], |_| true, &one_out, None).unwrap_err();
         assert!(error.message.starts_with("no entity has an event to validate on"));
+    }
+
+    #[test]
+    fn repeats_are_targets_that_the_history_has() {
+        let case = |entity, end, target| Case { entity, end, target };
+        let cases = [case(0, 2, 2), case(0, 3, 3), case(1, 5, 5), case(1, 6, 6)];
+        // Entity 0: 2 3 2 4; entity 1: 7 7 8. The targets 2, 4, 7, 8.
+        assert_eq!(repeat_share(&cases, &[0, 4, 7], &[2, 3, 2, 4, 7, 7, 8]), 0.5);
+        assert_eq!(repeat_share(&[], &[0], &[]), 0.0);
     }
 }

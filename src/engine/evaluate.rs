@@ -65,7 +65,7 @@ impl Protocol<'_> {
         let codes = encoded.target_codes();
         let target = codes[case.target];
         let repeated = || codes[encoded.offsets[case.entity]..case.end].contains(&target);
-        target >= FIRST && (self.evaluation.seen == Seen::Keep || !repeated())
+        target >= FIRST && (self.evaluation.seen != Seen::Remove || !repeated())
     }
 
     /// Ranks on as many threads as torch uses; the result does not depend on how many.
@@ -95,7 +95,7 @@ impl Protocol<'_> {
         let codes = encoded.target_codes();
         let seen = match self.evaluation.seen {
             Seen::Remove => distinct(&codes[encoded.offsets[case.entity]..case.end]),
-            Seen::Keep => Vec::new(),
+            Seen::Auto | Seen::Keep => Vec::new(),
         };
         let most = self.evaluation.k.iter().copied().max().unwrap_or(0);
         let top = if self.coverage { top_k(scores, most, &seen) } else { Vec::new() };

@@ -13,8 +13,8 @@ use persona_core::events::{Collector, Events};
 use persona_core::features::{Encoded, Fitted, known_targets};
 use persona_core::protocol::{ARTIFACT_CHUNK, Job, Kind, Outcome, Phase, Progress, Task, VERSION, cut};
 use persona_core::source::SourceSchema;
-use persona_core::spec::{self, ModelSpec};
-use persona_core::split::{Partition, partition};
+use persona_core::spec::{self, ModelSpec, Seen};
+use persona_core::split::{Partition, partition, repeat_share};
 use persona_core::transitions::Transitions;
 use persona_core::{Error, ErrorKind, check};
 
@@ -111,6 +111,7 @@ fn train_job(job: &Job, events: Events, outcome: &mut Outcome, reporter: &mut Re
     outcome.notes = fitted.notes();
     let encoded = fitted.encode(events)?;
     outcome.items = encoded.items() as u64;
+    let spec = &settle_seen(spec, &encoded, &partition, outcome);
     let mut artifact = Artifact::new();
     artifact.put_json(SPEC, spec)?;
     artifact.put_json(SOURCE, &job.source)?;
@@ -138,6 +139,25 @@ fn train_job(job: &Job, events: Events, outcome: &mut Outcome, reporter: &mut Re
         reporter.frame(frame)?;
     }
     Ok(())
+}
+
+/// Most repeats among the validation targets with which seen items are still left out.
+const FEW_REPEATS: f64 = 0.1;
+
+/// Decides what `evaluation.seen` is where the specification leaves it to the data.
+fn settle_seen(spec: &ModelSpec, encoded: &Encoded, partition: &Partition, outcome: &mut Outcome) -> ModelSpec {
+    let mut spec = spec.clone();
+    if spec.evaluation.seen == Seen::Auto {
+        let share = repeat_share(&partition.valid, &encoded.offsets, encoded.target_codes());
+        spec.evaluation.seen = if share > FEW_REPEATS { Seen::Keep } else { Seen::Remove };
+        if share > FEW_REPEATS {
+            let percent = 100.0 * share;
+            outcome
+                .notes
+                .push(format!("Seen items are ranked too: {percent:.0} % of the validation targets had been seen."));
+        }
+    }
+    spec
 }
 
 fn evaluate_job(job: &Job, bytes: &[u8], events: Events, outcome: &mut Outcome, reporter: &mut Reporter) -> Result<()> {

@@ -69,15 +69,13 @@ pub fn await_engine(backend: i32) -> Engine {
     until("the engine's start", || of_backend(backend))
 }
 
-/// Waits until persona.progress shows a backend in `phase`, and gives its engine, as shown there.
-pub fn await_phase(client: &mut Client, backend: i32, phase: &str) -> Engine {
+/// The engine of a backend that persona.progress shows in `phase`.
+pub fn in_phase(client: &mut Client, backend: i32, phase: &str) -> Option<Engine> {
     let sql = "SELECT engine_pid FROM persona.progress WHERE pid = $1 AND phase = $2";
-    let shown: i32 = until(&format!("the phase {phase}"), || {
-        client.query_opt(sql, &[&backend, &phase]).expect("persona.progress is readable").map(|row| row.get(0))
-    });
-    let engine = await_engine(backend);
+    let shown: i32 = client.query_opt(sql, &[&backend, &phase]).expect("persona.progress is readable")?.get(0);
+    let engine = of_backend(u32::try_from(backend).ok()?)?;
     assert_eq!(engine.pid, shown as u32, "persona.progress shows another engine");
-    engine
+    Some(engine)
 }
 
 /// Waits until a job runs, and gives its worker's process id.

@@ -103,13 +103,31 @@ pub fn create_model_with(client: &mut Client, name: &str, source: &str, dim: usi
 /// The events, a trained model `walk` and its profile `walk_profile`, fresh.
 pub fn create_profile(client: &mut Client) {
     create(client, 100, 30);
-    create_profile_over(client, "clicks");
+    create_source(client, "clicks");
+    create_model(client, "walk", "clicks");
+    fill_profile(client);
 }
 
-/// The same over a view of the events.
-pub fn create_profile_over(client: &mut Client, relation: &str) {
-    create_source(client, relation);
-    create_model(client, "walk", relation);
+/// The same over `gated_clicks`.
+pub fn create_gated_profile(client: &mut Client) {
+    create(client, 100, 30);
+    create_gated_view(client);
+    create_source(client, "gated_clicks");
+    create_model(client, "walk", "gated_clicks");
+    fill_profile(client);
+}
+
+/// The same with a wide model and, since it was trained, so many events that every phase takes a while.
+pub fn create_large_profile(client: &mut Client) {
+    create(client, 100, 30);
+    create_gated_view(client);
+    create_source(client, "gated_clicks");
+    create_model_with(client, "walk", "gated_clicks", 256, 1);
+    fill_profile(client);
+    add(client, 101, 20_000, 20);
+}
+
+fn fill_profile(client: &mut Client) {
     client.batch_execute("CALL persona.train('walk')").expect("training succeeds");
     client.batch_execute("SELECT persona.create_profile('walk_profile', model => 'walk')").expect("a profile");
     client.batch_execute("CALL persona.refresh('walk_profile')").expect("the refresh succeeds");

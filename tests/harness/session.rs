@@ -1,6 +1,7 @@
 //! A statement that runs in a thread of its own, so that a test can watch and disturb it.
 
 use crate::cluster::{Cluster, Notices, backend};
+use crate::engine::{self, Engine};
 use crate::wait::until;
 use postgres::error::DbError;
 use postgres::{Client, Error};
@@ -47,6 +48,14 @@ impl Running {
             );
             self.notices.lock().expect("no panic").iter().any(|line| line.contains(text)).then_some(())
         });
+    }
+
+    /// Waits until persona.progress shows the statement in `phase`, and gives its engine.
+    pub fn until_phase(&self, client: &mut Client, phase: &str) -> Engine {
+        until(&format!("the phase {phase}"), || {
+            assert!(!self.thread.is_finished(), "the statement ended before the phase {phase}: {:?}", self.notices);
+            engine::in_phase(client, self.backend, phase)
+        })
     }
 
     pub fn is_finished(&self) -> bool {

@@ -2,7 +2,7 @@
 //! notices, nothing is left behind, and the cluster does not restart.
 
 use persona_tests::cluster::{backend, started_at};
-use persona_tests::engine::{Engine, await_engine, await_phase, await_worker};
+use persona_tests::engine::{Engine, await_engine, await_worker, in_phase};
 use persona_tests::events::{Gate, until_blocked};
 use persona_tests::session::{Running, failure};
 use persona_tests::{Cluster, events, until};
@@ -54,20 +54,19 @@ struct Scene {
 }
 
 impl Scene {
-    fn new() -> Self {
+    fn new(create: fn(&mut Client)) -> Self {
         let cluster = Cluster::with_persona();
         let mut client = cluster.connect();
-        events::create(&mut client, 100, 30);
-        events::create_gated_view(&mut client);
-        events::create_profile_over(&mut client, "gated_clicks");
+        create(&mut client);
         Scene { cluster, client }
     }
 
-    /// So many events that every phase can be met.
+    fn small() -> Self {
+        Scene::new(events::create_gated_profile)
+    }
+
     fn large() -> Self {
-        let mut scene = Scene::new();
-        events::add(&mut scene.client, 101, 20_000, 20);
-        scene
+        Scene::new(events::create_large_profile)
     }
 
     fn endless_model(&mut self) {
@@ -131,7 +130,7 @@ impl Scene {
 
 #[test]
 fn an_engine_killed_during_the_scan_is_one_failed_statement() {
-    let mut scene = Scene::new();
+    let mut scene = Scene::small();
     for statement in [
         "CALL persona.train('walk')",
         "CALL persona.refresh('walk_profile')",
@@ -159,9 +158,9 @@ fn an_engine_killed_while_it_makes_sequences_is_one_failed_statement() {
 
 #[test]
 fn an_engine_killed_while_it_trains_is_one_failed_statement_and_the_next_one_succeeds() {
-    let mut scene = Scene::new();
+    let mut scene = Scene::small();
     scene.endless_model();
-    let in_epochs = |client: &mut Client, running: &Running| await_phase(client, running.backend, "train");
+    let in_epochs = |client: &mut Client, running: &Running| running.until_phase(client, "train");
     let mut session = scene.kill("CALL persona.train('endless')", in_epochs, || ());
     session.batch_execute("CALL persona.train('walk')").expect("the next training succeeds");
 }
@@ -169,20 +168,20 @@ fn an_engine_killed_while_it_trains_is_one_failed_statement_and_the_next_one_suc
 #[test]
 fn an_engine_killed_while_it_evaluates_is_one_failed_statement() {
     let mut scene = Scene::large();
-    let evaluating = |client: &mut Client, running: &Running| await_phase(client, running.backend, "evaluate");
+    let evaluating = |client: &mut Client, running: &Running| running.until_phase(client, "evaluate");
     scene.kill("SELECT * FROM persona.evaluate('walk')", evaluating, || ());
 }
 
 #[test]
 fn an_engine_killed_while_it_scores_leaves_the_profile_as_it_was() {
     let mut scene = Scene::large();
-    let scoring = |client: &mut Client, running: &Running| await_phase(client, running.backend, "score");
+    let scoring = |client: &mut Client, running: &Running| running.until_phase(client, "score");
     scene.kill("CALL persona.refresh('walk_profile')", scoring, || ());
 }
 
 #[test]
 fn an_engine_killed_while_it_writes_leaves_no_part_of_a_version() {
-    let mut scene = Scene::new();
+    let mut scene = Scene::small();
     // Several chunks of weights; the second does not fit into the pipe while the first waits for the lock.
     events::create_model_with(&mut scene.client, "wide", "gated_clicks", 512, 1);
     let mut holder = scene.cluster.connect();
@@ -200,16 +199,17 @@ fn an_engine_killed_under_a_background_job_is_a_failed_job() {
     let mut scene = Scene::large();
     scene.endless_model();
     scene.kill_job("train", "endless", |_, worker| await_engine(worker));
-    scene.kill_job("train", "endless", |client, worker| await_phase(client, worker, "train"));
-    scene.kill_job("refresh", "walk_profile", |client, worker| await_phase(client, worker, "score"));
+    for (kind, object, phase) in [("train", "endless", "train"), ("refresh", "walk_profile", "score")] {
+        scene.kill_job(kind, object, |client, worker| until(phase, || in_phase(client, worker, phase)));
+    }
 }
 
 #[test]
 fn an_engine_ends_when_its_backend_is_killed() {
-    let mut scene = Scene::new();
+    let mut scene = Scene::small();
     scene.endless_model();
     let training = Running::start(&scene.cluster, "", "CALL persona.train('endless')");
-    let engine = await_phase(&mut scene.client, training.backend, "train");
+    let engine = training.until_phase(&mut scene.client, "train");
     let killed = std::process::Command::new("kill").args(["-9", &training.backend.to_string()]).status();
     assert!(killed.expect("kill is installed").success());
     until("the engine's end", || (!engine.is_alive()).then_some(()));

@@ -42,7 +42,7 @@ fn an_objective_is_enough() {
     let spec = parse(&json!({"objective": {"kind": "next_event", "field": "item"}})).unwrap();
     assert_eq!(spec.encoder, Encoder::Transformer(Transformer::default()));
     assert_eq!(spec.training, Training::default());
-    assert_eq!(spec.evaluation, Evaluation { seen: Seen::Remove, k: vec![10, 5, 20] });
+    assert_eq!(spec.evaluation, Evaluation { seen: Seen::Auto, k: vec![10, 5, 20] });
     let Objective::NextEvent(next) = &spec.objective;
     assert_eq!((next.softmax, next.negatives), (Softmax::Auto, 1024));
     assert_eq!((spec.target(&source()).unwrap(), spec.dim()), (1, Some(64)));
