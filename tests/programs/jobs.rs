@@ -203,7 +203,9 @@ fn a_failed_job_keeps_its_error() {
 #[test]
 fn a_role_that_may_not_log_in_submits_no_jobs() {
     let (_cluster, mut client) = cluster_with_models(&[]);
-    client.batch_execute("CREATE ROLE group_role; GRANT pg_read_all_data TO group_role; SET ROLE group_role").expect("a role");
+    client
+        .batch_execute("CREATE ROLE group_role; GRANT pg_read_all_data TO group_role; SET ROLE group_role")
+        .expect("a role");
     events_of_group(&mut client);
     let error = failure(client.query_one("SELECT persona.submit('train', 'groups')", &[]));
     assert_eq!(error.code().code(), "42501", "{error:?}");

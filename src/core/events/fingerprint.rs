@@ -3,10 +3,10 @@
 use super::{Column, Events, Keys, NULL, Values};
 
 /// Two lanes of multiply and fold, as in splitmix64 (Steele et al. 2014), with different constants.
-pub(super) struct Lanes(u64, u64);
+struct Lanes(u64, u64);
 
 impl Lanes {
-    pub(super) fn add(&mut self, value: u64) {
+    fn add(&mut self, value: u64) {
         self.0 = (self.0 ^ value).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         self.0 ^= self.0 >> 29;
         self.1 = (self.1 ^ value).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -22,11 +22,11 @@ impl Lanes {
         }
     }
 
-    pub(super) fn new() -> Self {
+    fn new() -> Self {
         Lanes(0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03)
     }
 
-    pub(super) fn fold(&self) -> u64 {
+    fn fold(&self) -> u64 {
         self.0 ^ self.1.rotate_left(32)
     }
 }
