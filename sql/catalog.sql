@@ -1,5 +1,8 @@
 -- The catalog: what persona knows, as ordinary tables. The extension's own code writes them, after
 -- checking who asks; everybody reads the rows of objects whose owner they could act as.
+--
+-- No foreign keys: a parallel pg_restore loads an extension's tables in any order. The code locks what
+-- a new row points to, and drops what points to an old one.
 
 CREATE TABLE sources (
     source      text PRIMARY KEY,
@@ -17,7 +20,7 @@ COMMENT ON COLUMN sources.fields IS 'per field, in order: name, kind (category o
 CREATE TABLE models (
     model       text PRIMARY KEY,
     owner       regrole NOT NULL,
-    source      text NOT NULL REFERENCES sources,
+    source      text NOT NULL,
     spec        jsonb NOT NULL,
     created_at  timestamptz NOT NULL DEFAULT now()
 );
@@ -26,7 +29,7 @@ COMMENT ON TABLE models IS 'named specifications; what training makes of them ar
 COMMENT ON COLUMN models.spec IS 'the specification with every default written out';
 
 CREATE TABLE versions (
-    model       text NOT NULL REFERENCES models ON DELETE CASCADE,
+    model       text NOT NULL,
     version     integer NOT NULL,
     owner       regrole NOT NULL,
     spec        jsonb NOT NULL,
@@ -59,9 +62,7 @@ CREATE TABLE weights (
     chunk       integer NOT NULL,
     owner       regrole NOT NULL,
     bytes       bytea NOT NULL,
-    PRIMARY KEY (model, version, chunk),
-    -- Deferred: weights are stored as they arrive, the version's own row when all is known.
-    FOREIGN KEY (model, version) REFERENCES versions ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED
+    PRIMARY KEY (model, version, chunk)
 );
 ALTER TABLE weights ALTER COLUMN bytes SET STORAGE EXTERNAL;
 SELECT pg_catalog.pg_extension_config_dump('weights', '');
@@ -77,8 +78,7 @@ CREATE TABLE metrics (
     value       double precision NOT NULL,
     low         double precision,
     high        double precision,
-    UNIQUE NULLS NOT DISTINCT (model, version, epoch, split, metric),
-    FOREIGN KEY (model, version) REFERENCES versions ON DELETE CASCADE
+    UNIQUE NULLS NOT DISTINCT (model, version, epoch, split, metric)
 );
 SELECT pg_catalog.pg_extension_config_dump('metrics', '');
 COMMENT ON TABLE metrics IS 'figures of every epoch, and of the version as a whole where epoch is null';
@@ -90,8 +90,7 @@ CREATE TABLE aliases (
     alias       text NOT NULL,
     version     integer NOT NULL,
     owner       regrole NOT NULL,
-    PRIMARY KEY (model, alias),
-    FOREIGN KEY (model, version) REFERENCES versions ON DELETE CASCADE
+    PRIMARY KEY (model, alias)
 );
 SELECT pg_catalog.pg_extension_config_dump('aliases', '');
 COMMENT ON TABLE aliases IS 'which version answers to a name; live is the one that profiles use';
@@ -99,7 +98,7 @@ COMMENT ON TABLE aliases IS 'which version answers to a name; live is the one th
 CREATE TABLE profiles (
     profile      regclass PRIMARY KEY,
     items        regclass NOT NULL,
-    model        text NOT NULL REFERENCES models,
+    model        text NOT NULL,
     owner        regrole NOT NULL,
     options      jsonb NOT NULL,
     version      integer,

@@ -6,6 +6,7 @@ use crate::catalog::sources::Source;
 use crate::error::{Code, Error, Result};
 use crate::events::EventQuery;
 use crate::pg::identity::acts_as;
+use crate::pg::local_settings::LocalSettings;
 use crate::relation::{Column, Relation};
 use persona_core::source::{Clock, FieldKind, ValueType};
 use persona_core::spec::ModelSpec;
@@ -66,6 +67,8 @@ const OWN: [&str; 6] = ["embedding", "events", "first_event", "last_event", "mod
 /// Makes the table `name` (qualified or not) for profiles of `model`'s source, empty, and its companion.
 pub fn create(name: &str, model: &str, options: &serde_json::Value) -> Result<()> {
     let options = Options::parse(options)?;
+    let (schema, table) = qualify(name)?;
+    let _path = LocalSettings::safe_path();
     let model = Model::find(model)?;
     let source = Source::of_model(&model)?;
     let query = EventQuery::of(&source)?;
@@ -81,7 +84,6 @@ pub fn create(name: &str, model: &str, options: &serde_json::Value) -> Result<()
         .hint("Make a view that renames it, and a source over the view."));
     }
     let target = &query.schema.fields[spec.target(&query.schema)?];
-    let (schema, table) = qualify(name)?;
     let items = format!("{table}_items");
     let shape = Shape {
         profile: quote_qualified_identifier(&schema, &table),
@@ -235,10 +237,12 @@ pub fn open(profile: Oid) -> Result<(Profile, Relation)> {
 pub fn drop_profile(profile: Oid) -> Result<()> {
     let (profile, relation) = open(profile)?;
     must_own(&relation)?;
-    profile.forget()?;
     let items = Relation::open(profile.items, "item table").ok().map(|items| items.sql_name());
-    let tables: Vec<_> = std::iter::once(relation.sql_name()).chain(items).collect();
-    Ok(Spi::run(&format!("DROP TABLE {}", tables.join(", ")))?)
+    // The tables first, as a refresh locks them before it writes the catalog.
+    for table in std::iter::once(relation.sql_name()).chain(items) {
+        Spi::run(&format!("DROP TABLE {table}"))?;
+    }
+    profile.forget()
 }
 
 pub fn must_own(relation: &Relation) -> Result<()> {

@@ -31,6 +31,7 @@ pub type Ranked = Vec<(String, f32)>;
 
 /// The items whose vectors have the largest inner products with the entity's.
 pub fn recommend(profile: Oid, entity: &Entity, k: i32, exclude_seen: bool) -> Result<Ranked> {
+    let _path = LocalSettings::safe_path();
     let question = Question::new(profile, entity, k)?;
     let items = Relation::open(question.profile.items, "item table of the profile")?;
     let vector = &question.vector;
@@ -46,6 +47,7 @@ pub fn recommend(profile: Oid, entity: &Entity, k: i32, exclude_seen: bool) -> R
 
 /// The entities whose vectors have the largest cosine with the entity's, without itself.
 pub fn similar(profile: Oid, entity: &Entity, k: i32) -> Result<Ranked> {
+    let _path = LocalSettings::safe_path();
     let question = Question::new(profile, entity, k)?;
     let vector = &question.vector;
     let sql = format!(

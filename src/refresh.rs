@@ -11,6 +11,7 @@ use crate::catalog::versions::Version;
 use crate::error::{Code, Error, Result};
 use crate::events::EventQuery;
 use crate::pg::bulk::{BulkInsert, Value};
+use crate::pg::identity::as_table_owner;
 use crate::pg::procedure::Phases;
 use crate::pg::{scan, swap, types};
 use crate::profile::{must_own, oid_of, open};
@@ -44,7 +45,7 @@ pub fn refresh_profile(table: Oid, phases: &Phases, reporter: &mut Reporter) -> 
     training::send_artifact(&model, &version, &mut engine)?;
     training::scan(&query, &mut engine, reporter)?;
     training::release_snapshot(phases, reporter);
-    rebuild(&profile, query.schema.clock, &version, &mut engine, reporter)?;
+    as_table_owner(relation.owner, || rebuild(&profile, query.schema.clock, &version, &mut engine, reporter))?;
     phases.commit();
     analyze(&profile)
 }
@@ -228,7 +229,7 @@ impl Table {
     /// Each live index with a built one of the same definition.
     fn index_pairs(&self) -> Result<Vec<(Oid, Oid)>> {
         const INDEXES: &str = "SELECT indexrelid, pg_catalog.regexp_replace(pg_catalog.pg_get_indexdef(indexrelid), '^.* USING ', '') \
-                 || indisunique || indisprimary AS definition, \
+                 || indisunique::text || indisprimary::text AS definition, \
                  row_number() OVER (PARTITION BY pg_catalog.regexp_replace(pg_catalog.pg_get_indexdef(indexrelid), '^.* USING ', ''), \
                      indisunique, indisprimary ORDER BY indexrelid) AS n \
              FROM pg_catalog.pg_index WHERE indrelid = ";

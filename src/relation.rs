@@ -1,6 +1,7 @@
 //! Tables and views as SQL sees them: names, columns, types.
 
 use crate::error::{Code, Error, Result};
+use crate::pg::local_settings::LocalSettings;
 use pgrx::pg_sys::Oid;
 use pgrx::spi::{Spi, quote_qualified_identifier};
 
@@ -29,7 +30,9 @@ pub struct Relation {
 
 impl Relation {
     /// `role` says what the relation is to the caller, for the error: "event table of source \"x\"".
+    /// Types outside `pg_catalog` come qualified, so the names hold for any search path.
     pub fn open(oid: Oid, role: &str) -> Result<Relation> {
+        let _path = LocalSettings::safe_path();
         let found = Spi::connect_mut(|client| -> Result<_> {
             let table = client.update(
                 "SELECT n.nspname::text, c.relname::text, c.relkind::text, c.relowner \
@@ -57,6 +60,17 @@ impl Relation {
     /// Quoted and qualified, ready for SQL.
     pub fn sql_name(&self) -> String {
         quote_qualified_identifier(&self.schema, &self.name)
+    }
+
+    /// Whether the current user may SELECT these columns.
+    pub fn may_read<'a>(&self, names: impl Iterator<Item = &'a str>) -> Result<()> {
+        let sql = "SELECT pg_catalog.bool_and(pg_catalog.has_column_privilege($1, name, 'SELECT')) FROM pg_catalog.unnest($2) name";
+        let names: Vec<&str> = names.collect();
+        match Spi::get_one_with_args::<bool>(sql, &[self.oid.into(), names.into()])? {
+            Some(true) => Ok(()),
+            _ => Err(Error::new(Code::InsufficientPrivilege, format!("permission denied for relation {}", self.name))
+                .hint("Ask its owner to GRANT SELECT on the columns that the source names.")),
+        }
     }
 
     pub fn column(&self, name: &str) -> Result<&Column> {

@@ -65,20 +65,14 @@ fn wait(job: Option<i64>) -> Result<String, ErrorReport> {
 /// Cancels a job that is queued or running. Returns whether there was anything to cancel.
 #[pg_extern(volatile, parallel_unsafe)]
 fn cancel(job: Option<i64>) -> Result<bool, ErrorReport> {
-    let job = Job::find(given(job, "job")?)?;
-    Ok(match job.state.as_str() {
-        "queued" => {
-            let failure = Failure {
-                sqlstate: "57014".into(),
-                message: "canceled before it started".into(),
-                ..Failure::default()
-            };
-            Job::canceled(job.id, "queued", &failure)?;
-            true
-        }
-        "running" => shared::cancel_job(types::database(), job.id),
-        _ => false,
-    })
+    let id = given(job, "job")?;
+    let failure =
+        Failure { sqlstate: "57014".into(), message: "canceled before it started".into(), ..Failure::default() };
+    if Job::find(id)?.state == "queued" && Job::canceled(id, "queued", &failure)? {
+        return Ok(true);
+    }
+    // It may have begun in between.
+    Ok(Job::find(id)?.state == "running" && shared::cancel_job(types::database(), id))
 }
 
 /// What running jobs of this database are doing; of one's own, or all for who may see all.

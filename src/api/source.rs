@@ -32,6 +32,8 @@ fn create_source(
     };
     distinct(entity, at, &declared)?;
     EventQuery::over(&relation, entity, at, &declared)?;
+    let names = [entity, at].into_iter().chain(declared.iter().map(|field| field.name.as_str()));
+    relation.may_read(names)?;
     Ok(Source::create(name, events.0, entity, at, &declared)?)
 }
 

@@ -6,6 +6,7 @@
 use super::*;
 use crate::error::Failure;
 use crate::pg::identity::current_user;
+use crate::pg::types;
 
 #[derive(Clone, Debug)]
 pub struct Job {
@@ -49,9 +50,9 @@ impl Job {
 
     /// Whether the job was submitted by the transaction that asks.
     pub fn is_uncommitted(id: i64) -> Result<bool> {
-        let sql =
-            "SELECT 1 FROM persona.jobs WHERE job = $1 AND xmin::text = pg_catalog.pg_current_xact_id()::xid::text";
-        Ok(one(sql, &[id.into()], |_| Ok(()))?.is_some())
+        let sql = "SELECT xmin::text::bigint FROM persona.jobs WHERE job = $1";
+        let xmin = one(sql, &[id.into()], |row| present(row.get::<i64>(1)?, "xmin"))?;
+        Ok(xmin.is_some_and(|xmin| types::is_current_transaction(xmin as u32)))
     }
 
     pub fn queued() -> Result<Vec<Job>> {
@@ -74,23 +75,23 @@ impl Job {
     }
 
     pub fn succeed(id: i64) -> Result<()> {
-        finish(id, "succeeded", "running", &Failure::default())
+        finish(id, "succeeded", "running", &Failure::default()).map(drop)
     }
 
     pub fn fail(id: i64, failure: &Failure) -> Result<()> {
-        finish(id, "failed", "running", failure)
+        finish(id, "failed", "running", failure).map(drop)
     }
 
-    /// `from` is the state that it must be in.
-    pub fn canceled(id: i64, from: &str, failure: &Failure) -> Result<()> {
+    /// `from` is the state that it must be in; false when it no longer is.
+    pub fn canceled(id: i64, from: &str, failure: &Failure) -> Result<bool> {
         finish(id, "canceled", from, failure)
     }
 }
 
-fn finish(id: i64, state: &str, from: &str, failure: &Failure) -> Result<()> {
+fn finish(id: i64, state: &str, from: &str, failure: &Failure) -> Result<bool> {
     let sqlstate = Some(failure.sqlstate.as_str()).filter(|text| !text.is_empty());
     let message = Some(failure.message.as_str()).filter(|text| !text.is_empty());
-    run(
+    let touched = run(
         "UPDATE persona.jobs SET state = $2, finished_at = pg_catalog.clock_timestamp(), \
              sqlstate = $4, message = $5, detail = $6, hint = $7 \
          WHERE job = $1 AND state = $3",
@@ -104,5 +105,5 @@ fn finish(id: i64, state: &str, from: &str, failure: &Failure) -> Result<()> {
             failure.hint.clone().into(),
         ],
     )?;
-    Ok(())
+    Ok(touched > 0)
 }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::pg::identity::current_user;
 use pgrx::JsonB;
+use pgrx::datum::TimestampWithTimeZone;
 
 #[derive(Clone, Debug)]
 pub struct Model {
@@ -10,9 +11,11 @@ pub struct Model {
     pub owner: Oid,
     pub source: String,
     pub spec: serde_json::Value,
+    /// With the owner, tells this model from a later one of the same name.
+    pub created_at: TimestampWithTimeZone,
 }
 
-const COLUMNS: &str = "model, owner::oid, source, spec";
+const COLUMNS: &str = "model, owner::oid, source, spec, created_at";
 
 fn read(row: &SpiHeapTupleData) -> Result<Model> {
     Ok(Model {
@@ -20,6 +23,7 @@ fn read(row: &SpiHeapTupleData) -> Result<Model> {
         owner: present(row.get(2)?, "owner")?,
         source: present(row.get(3)?, "source")?,
         spec: present(row.get::<JsonB>(4)?, "spec")?.0,
+        created_at: present(row.get(5)?, "created_at")?,
     })
 }
 
@@ -41,6 +45,9 @@ impl Model {
         valid_name("model", name)?;
         let exists = one("SELECT 1 FROM persona.models WHERE model = $1", &[name.into()], |_| Ok(()))?.is_some();
         not_duplicate("model", name, exists)?;
+        if run("SELECT 1 FROM persona.sources WHERE source = $1 FOR KEY SHARE", &[source.into()])? == 0 {
+            return Err(unknown("source", source, Vec::new()));
+        }
         run(
             "INSERT INTO persona.models (model, owner, source, spec) VALUES ($1, $2, $3, $4)",
             &[name.into(), current_user().into(), source.into(), JsonB(spec).into()],
@@ -60,7 +67,10 @@ impl Model {
                 .detail(format!("Profiles: {}.", profiles.join(", ")))
                 .hint("Drop them first with persona.drop_profile."));
         }
-        run("DELETE FROM persona.models WHERE model = $1", &[name.into()])?;
+        // The model's row first: a training that is storing its version holds it locked.
+        for table in ["models", "aliases", "metrics", "weights", "versions"] {
+            run(&format!("DELETE FROM persona.{table} WHERE model = $1"), &[name.into()])?;
+        }
         Ok(())
     }
 
@@ -81,7 +91,20 @@ impl Model {
         })
     }
 
+    /// Keeps the model from being dropped until this transaction ends; an error if it has been already.
+    /// `strength` is a row lock's, such as `KEY SHARE`.
+    pub fn lock(&self, strength: &str) -> Result<()> {
+        let sql =
+            format!("SELECT 1 FROM persona.models WHERE model = $1 AND owner = $2 AND created_at = $3 FOR {strength}");
+        match run(&sql, &[self.name.as_str().into(), self.owner.into(), self.created_at.into()])? {
+            0 => Err(Error::new(Code::UndefinedObject, format!("model \"{}\" was dropped meanwhile", self.name))
+                .hint("Create the model again and train it.")),
+            _ => Ok(()),
+        }
+    }
+
     pub fn set_alias(&self, alias: &str, version: i32) -> Result<()> {
+        self.lock("KEY SHARE")?;
         let known = one(
             "SELECT 1 FROM persona.versions WHERE model = $1 AND version = $2",
             &[self.name.as_str().into(), version.into()],

@@ -35,6 +35,7 @@ impl Profile {
     }
 
     pub fn create(profile: Oid, items: Oid, model: &Model, options: serde_json::Value) -> Result<()> {
+        model.lock("KEY SHARE")?;
         run(
             "INSERT INTO persona.profiles (profile, items, model, owner, options) VALUES ($1, $2, $3, $4, $5)",
             &[profile.into(), items.into(), model.name.as_str().into(), current_user().into(), JsonB(options).into()],

@@ -43,13 +43,7 @@ impl Version {
 
     /// The number of the next version. Until this transaction ends, other trainings of the model wait here.
     pub fn next(model: &Model) -> Result<i32> {
-        let locked = run("SELECT 1 FROM persona.models WHERE model = $1 FOR UPDATE", &[model.name.as_str().into()])?;
-        if locked == 0 {
-            return Err(Error::new(
-                Code::UndefinedObject,
-                format!("model \"{}\" was dropped while it was trained", model.name),
-            ));
-        }
+        model.lock("UPDATE")?;
         let number = one(
             "SELECT coalesce(max(version), 0) + 1 FROM persona.versions WHERE model = $1",
             &[model.name.as_str().into()],

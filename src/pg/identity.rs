@@ -19,16 +19,27 @@ impl Drop for Switched {
 /// Runs `body` as the owner of the extension, with only `pg_catalog` on the search path, so that
 /// nobody's operators or functions run with the owner's rights. `body` must not commit.
 pub fn as_catalog_owner<R>(body: impl FnOnce() -> R) -> R {
+    // SAFETY: catalog look-ups in a transaction.
+    as_user(unsafe { catalog_owner() }, 0, body)
+}
+
+/// Runs `body` as the owner of a table, restricted as maintenance commands are: what the owner's
+/// index expressions do, they do with the owner's rights and not with the caller's. `body` must not commit.
+pub fn as_table_owner<R>(owner: pg_sys::Oid, body: impl FnOnce() -> R) -> R {
+    as_user(owner, pg_sys::SECURITY_RESTRICTED_OPERATION, body)
+}
+
+fn as_user<R>(user: pg_sys::Oid, restriction: u32, body: impl FnOnce() -> R) -> R {
     let mut saved = Switched { user: pg_sys::InvalidOid, context: 0 };
     // SAFETY: called in a transaction; the pointers are to locals; the guard restores on any way out,
     // and an abort restores by itself.
     let _switched = unsafe {
         pg_sys::GetUserIdAndSecContext(&mut saved.user, &mut saved.context);
-        let owner = catalog_owner();
-        pg_sys::SetUserIdAndSecContext(owner, saved.context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32);
+        let flags = (pg_sys::SECURITY_LOCAL_USERID_CHANGE | restriction) as i32;
+        pg_sys::SetUserIdAndSecContext(user, saved.context | flags);
         saved
     };
-    let _path = LocalSettings::set(&[(c"search_path", c"pg_catalog, pg_temp")]);
+    let _path = LocalSettings::safe_path();
     body()
 }
 

@@ -9,6 +9,11 @@ pub struct LocalSettings {
 }
 
 impl LocalSettings {
+    /// Only `pg_catalog` is searched: no operator or function of a user's can take the place of one of ours.
+    pub fn safe_path() -> Self {
+        LocalSettings::set(&[(c"search_path", c"pg_catalog, pg_temp")])
+    }
+
     /// Must not outlive the transaction it was made in.
     pub fn set(settings: &[(&CStr, &CStr)]) -> Self {
         // SAFETY: inside a transaction; names and values are C strings that outlive the calls.

@@ -15,8 +15,12 @@ use pgrx::{pg_guard, pg_sys};
 use std::ffi::CString;
 use std::ptr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 pub const BATCH_ROWS: usize = 1 << 16;
+
+/// A slow query's rows are passed on after this time, so that progress shows and a dead engine is noticed.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Microseconds from 1970-01-01 to 2000-01-01, Postgres' epoch.
 pub const EPOCH: i64 = 946_684_800_000_000;
@@ -166,6 +170,7 @@ struct Receiver<'a> {
     datums: &'a [Datums],
     builders: Vec<Builder>,
     rows: usize,
+    flushed: Instant,
     sink: Sink<'a>,
 }
 
@@ -175,6 +180,7 @@ impl Receiver<'_> {
             return Ok(());
         }
         self.rows = 0;
+        self.flushed = Instant::now();
         let columns = self.builders.iter_mut().map(Builder::finish).collect();
         let batch = RecordBatch::try_new(self.schema.clone(), columns).map_err(persona_core::Error::from)?;
         (self.sink)(batch)
@@ -199,7 +205,8 @@ unsafe extern "C-unwind" fn receive(slot: *mut pg_sys::TupleTableSlot, this: *mu
             }
         }
         this.rows += 1;
-        if this.rows == BATCH_ROWS {
+        let slow = this.rows % 256 == 0 && this.flushed.elapsed() > PATIENCE;
+        if this.rows == BATCH_ROWS || slow {
             this.flush().unwrap_or_else(|error| error.raise());
         }
     }
@@ -224,7 +231,7 @@ pub fn scan(sql: &str, schema: SchemaRef, datums: &[Datums], sink: Sink) -> Resu
         rDestroy: Some(ignore),
         mydest: pg_sys::CommandDest::DestNone,
     };
-    let mut receiver = Receiver { base, schema, datums, builders, rows: 0, sink };
+    let mut receiver = Receiver { base, schema, datums, builders, rows: 0, flushed: Instant::now(), sink };
     // Every scan in the same order, so that ties in time fall the same way each time.
     let _settings = LocalSettings::set(&[(c"synchronize_seqscans", c"off")]);
     // SAFETY: the sequence of calls is the one of SPI and COPY TO; the receiver outlives them.

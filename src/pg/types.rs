@@ -44,3 +44,9 @@ pub fn keep_backtraces_out_of_errors() {
     // SAFETY: a Postgres process has one thread.
     unsafe { std::env::set_var("RUST_LIB_BACKTRACE", "0") };
 }
+
+/// Whether a row with this `xmin` was written by the running transaction, subtransactions included.
+pub fn is_current_transaction(xid: u32) -> bool {
+    // SAFETY: looks at this backend's own state.
+    unsafe { pg_sys::TransactionIdIsCurrentTransactionId(pg_sys::TransactionId::from(xid)) }
+}

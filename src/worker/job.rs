@@ -4,7 +4,7 @@ use crate::catalog::jobs::Job;
 use crate::error::{Code, Error, Failure, Result};
 use crate::pg::procedure::Phases;
 use crate::pg::shared::{self, Slot, Text};
-use crate::pg::worker;
+use crate::pg::{interrupts, worker};
 use crate::worker::progress::Reporter;
 use crate::{refresh, training};
 
@@ -45,15 +45,13 @@ impl JobKind {
 /// The worker's whole life. The slot in shared memory is taken before the claim and freed after the
 /// record, so that a job that is running and has no slot is known to have crashed.
 pub fn run(database: u32, owner: u32, id: i64) {
-    let slot = shared::take_slot(Slot { database, owner, job: id, ..Slot::default() });
+    let slot = take_slot(Slot { database, owner, job: id, ..Slot::default() });
     let Ok(Some(job)) = worker::transaction(|| Job::claim(id)) else { return };
     worker::show_activity(&format!("persona: {} {}", job.kind, job.object));
-    if let Some(slot) = slot {
-        shared::update_slot(slot, |slot| {
-            slot.kind = Text::of(&job.kind);
-            slot.object = Text::of(&job.object);
-        });
-    }
+    shared::update_slot(slot, |slot| {
+        slot.kind = Text::of(&job.kind);
+        slot.object = Text::of(&job.object);
+    });
     let mut reporter = Reporter::background(slot, &job.kind, &job.object);
     let outcome = worker::transaction(|| {
         let kind = JobKind::parse(&job.kind)?;
@@ -65,12 +63,22 @@ pub fn run(database: u32, owner: u32, id: i64) {
     record(id, outcome);
 }
 
+/// A slot is free again when a job ends, so this waits for one.
+fn take_slot(slot: Slot) -> usize {
+    loop {
+        if let Some(taken) = shared::take_slot(slot) {
+            return taken;
+        }
+        interrupts::nap();
+    }
+}
+
 const CANCELED: &str = "57014";
 
 fn record(id: i64, outcome: std::result::Result<(), Failure>) {
     let recorded = worker::transaction(|| match &outcome {
         Ok(()) => Job::succeed(id),
-        Err(failure) if failure.sqlstate == CANCELED => Job::canceled(id, "running", failure),
+        Err(failure) if failure.sqlstate == CANCELED => Job::canceled(id, "running", failure).map(drop),
         Err(failure) => Job::fail(id, failure),
     });
     if let Err(failure) = &outcome {

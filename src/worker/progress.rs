@@ -13,6 +13,7 @@ pub struct Reporter {
     title: String,
     begun: Instant,
     published: Instant,
+    phase: Phase,
 }
 
 /// Shared memory is written at most this often.
@@ -32,13 +33,20 @@ impl Reporter {
     }
 
     /// For a worker, which has a slot already.
-    pub fn background(slot: Option<usize>, kind: &str, object: &str) -> Self {
-        Reporter::new(false, slot, kind, object)
+    pub fn background(slot: usize, kind: &str, object: &str) -> Self {
+        Reporter::new(false, Some(slot), kind, object)
     }
 
     fn new(foreground: bool, slot: Option<usize>, kind: &str, object: &str) -> Self {
         let now = Instant::now();
-        Reporter { foreground, slot, title: format!("persona: {kind} {object}"), begun: now, published: now }
+        Reporter {
+            foreground,
+            slot,
+            title: format!("persona: {kind} {object}"),
+            begun: now,
+            published: now,
+            phase: Phase::Scan,
+        }
     }
 
     /// A line for the user.
@@ -54,7 +62,10 @@ impl Reporter {
 
     /// The engine that works for this job.
     pub fn watch(&mut self, engine_pid: u32) {
-        self.change(|slot| slot.engine_pid = engine_pid);
+        self.change(|slot| {
+            slot.engine_pid = engine_pid;
+            slot.phase = Text::of(phase_name(Phase::Scan));
+        });
         self.begun = Instant::now();
     }
 
@@ -76,9 +87,10 @@ impl Reporter {
     }
 
     fn publish(&mut self, progress: &Progress) {
-        if self.published.elapsed() < PUBLISH_EVERY {
+        if self.published.elapsed() < PUBLISH_EVERY && progress.phase == self.phase {
             return;
         }
+        self.phase = progress.phase;
         self.published = Instant::now();
         self.change(|slot| {
             slot.phase = Text::of(phase_name(progress.phase));

@@ -1,7 +1,7 @@
 //! A cluster in a folder of its own, with a socket and no port, that ends with its value.
 
 use crate::server_user;
-use crate::wait::{DEADLINE, until, within};
+use crate::wait::{DEADLINE, within};
 use postgres::{Client, Config, NoTls};
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -202,14 +202,4 @@ pub fn started_at(client: &mut Client) -> String {
 /// The session's backend process id.
 pub fn backend(client: &mut Client) -> i32 {
     client.query_one("SELECT pg_backend_pid()", &[]).expect("the session lives").get(0)
-}
-
-/// Waits until no persona job is running in the session's database.
-pub fn until_idle(client: &mut Client) {
-    until("the last job's end", || {
-        let row = client
-            .query_one("SELECT count(*) FROM persona.jobs WHERE state IN ('queued', 'running')", &[])
-            .expect("persona.jobs is readable");
-        (row.get::<_, i64>(0) == 0).then_some(())
-    });
 }
