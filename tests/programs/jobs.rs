@@ -116,8 +116,9 @@ fn a_running_job_shows_its_progress() {
     let (_cluster, mut client) = cluster_with_models(&[]);
     let job = submit(&mut client, "endless");
     let (worker, engine) = until_training(&mut client, job);
-    let sql = "SELECT pid, engine_pid, kind, object, epochs FROM persona.progress WHERE job = $1";
-    let row = client.query_one(sql, &[&job]).expect("its progress");
+    let sql =
+        "SELECT pid, engine_pid, kind, object, epochs FROM persona.progress WHERE job = $1 AND epochs IS NOT NULL";
+    let row = until("an epoch", || client.query_opt(sql, &[&job]).expect("the view"));
     assert_eq!((row.get::<_, i32>(0), row.get::<_, i32>(1)), (worker, engine.pid as i32));
     assert_eq!((row.get::<_, &str>(2), row.get::<_, &str>(3), row.get::<_, i32>(4)), ("train", "endless", 10_000));
     let seen = "pg_stat_activity WHERE backend_type LIKE 'persona%' AND query LIKE '%endless%'";
