@@ -64,8 +64,9 @@ step "the engine and the extension for Postgres $PG"
 
 runner lint "$root/scripts/lint.sh"
 runner core cargo test --release -p persona_core
-# The tests lie elsewhere than the installed engine, whose libtorch is beside it.
-runner engine env LD_LIBRARY_PATH="$LIBTORCH/lib" cargo test --release -p persona_engine
+# The tests lie elsewhere than the installed engine, whose libtorch is beside it. One at a time:
+# torch has one random generator for the whole process, and tests seed it.
+runner engine env LD_LIBRARY_PATH="$LIBTORCH/lib" cargo test --release -p persona_engine -- --test-threads=1
 runner "pgrx-$PG" pgrx_tests
 runner "regress-$PG" "$root/tests/regress.sh"
 # One cluster at a time: some of the programs measure time.
