@@ -62,11 +62,16 @@ SELECT entity::int % 20 AS same_place FROM persona.similar('ring_profile', 1, k 
 SELECT count(*) FROM persona.similar('ring_profile', 1, k => 100);
 
 -- Both answers are index scans over vectors.
+CREATE FUNCTION indexes_of(query text) RETURNS SETOF text LANGUAGE plpgsql AS $$
+DECLARE
+    plan json;
+BEGIN
+    EXECUTE 'EXPLAIN (FORMAT json) ' || query INTO plan;
+    RETURN QUERY SELECT DISTINCT x #>> '{}' FROM jsonb_path_query(plan::jsonb, '$.**."Index Name"') x ORDER BY 1;
+END $$;
 SET enable_seqscan = off;
-EXPLAIN (COSTS off) SELECT visitor FROM ring_profile
-ORDER BY embedding <=> (SELECT embedding FROM ring_profile WHERE visitor = 1) LIMIT 10;
-EXPLAIN (COSTS off) SELECT item FROM ring_profile_items
-ORDER BY embedding <#> (SELECT embedding FROM ring_profile WHERE visitor = 1) LIMIT 10;
+SELECT indexes_of('SELECT visitor FROM ring_profile ORDER BY embedding <=> (SELECT embedding FROM ring_profile WHERE visitor = 1) LIMIT 10');
+SELECT indexes_of('SELECT item FROM ring_profile_items ORDER BY embedding <#> (SELECT embedding FROM ring_profile WHERE visitor = 1) LIMIT 10');
 RESET enable_seqscan;
 
 -- A second refresh replaces the rows; view, grants and comments stay.
