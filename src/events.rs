@@ -60,7 +60,7 @@ impl EventQuery {
 
     /// Sends all events to the engine, then the end mark. `tell` is called after each batch with the
     /// number of rows so far.
-    pub fn send(&self, engine: &mut Engine, mut tell: impl FnMut(&mut Engine, u64) -> Result<()>) -> Result<u64> {
+    pub fn send(&self, engine: &mut Engine, mut tell: impl FnMut(u64)) -> Result<u64> {
         let arrow = self.schema.arrow();
         let mut writer = ColumnWriter::new(Kind::Events, &arrow)?;
         let mut rows = 0;
@@ -69,7 +69,9 @@ impl EventQuery {
             for frame in writer.write(&batch)? {
                 engine.send(&frame)?;
             }
-            tell(engine, rows)
+            engine.forget_progress();
+            tell(rows);
+            Ok(())
         })?;
         engine.send(&Frame::new(Kind::End, Vec::new()))?;
         Ok(rows)

@@ -110,11 +110,7 @@ pub fn send_artifact(model: &Model, version: &Version, engine: &mut Engine) -> R
 /// Scans the source into the engine, reporting the rate.
 pub fn scan(query: &EventQuery, engine: &mut Engine, reporter: &mut Reporter) -> Result<()> {
     reporter.watch(engine.pid());
-    let rows = query.send(engine, |engine, rows| {
-        engine.heard()?;
-        reporter.scanned(rows);
-        Ok(())
-    })?;
+    let rows = query.send(engine, |rows| reporter.scanned(rows))?;
     reporter.scan_ended(rows);
     Ok(())
 }

@@ -103,6 +103,7 @@ impl Model {
         }
     }
 
+    /// Lets a version answer to an alias.
     pub fn set_alias(&self, alias: &str, version: i32) -> Result<()> {
         self.lock("KEY SHARE")?;
         let known = one(

@@ -78,12 +78,9 @@ impl Engine {
         }
     }
 
-    /// What the engine has said so far, without waiting.
-    pub fn heard(&mut self) -> Result<Vec<Progress>> {
-        let (said, rest): (VecDeque<_>, VecDeque<_>) =
-            self.inbox.drain(..).partition(|frame| frame.kind == Kind::Progress);
-        self.inbox = rest;
-        said.iter().map(|frame| frame.parse().map_err(Error::from)).collect()
+    /// Drops what the engine has said of its progress: while we scan, we know better.
+    pub fn forget_progress(&mut self) {
+        self.inbox.retain(|frame| frame.kind != Kind::Progress);
     }
 
     fn write(&mut self, mut bytes: &[u8]) -> Result<()> {

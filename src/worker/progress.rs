@@ -16,7 +16,7 @@ pub struct Reporter {
     phase: Phase,
 }
 
-/// Shared memory is written at most this often.
+/// Shared memory is written at most this often, but for a new phase or a line worth telling.
 const PUBLISH_EVERY: Duration = Duration::from_millis(50);
 
 impl Reporter {
@@ -80,14 +80,14 @@ impl Reporter {
 
     pub fn progress(&mut self, progress: &Progress) {
         if let Some(message) = &progress.message {
-            self.published = Instant::now() - PUBLISH_EVERY;
             self.say(message);
         }
         self.publish(progress);
     }
 
     fn publish(&mut self, progress: &Progress) {
-        if self.published.elapsed() < PUBLISH_EVERY && progress.phase == self.phase {
+        let news = progress.message.is_some() || progress.phase != self.phase;
+        if !news && self.published.elapsed() < PUBLISH_EVERY {
             return;
         }
         self.phase = progress.phase;
