@@ -1,47 +1,38 @@
 //! The next-event objective: cross-entropy over all items, or over a sample of them.
 //!
 //! The logits of a batch (events x items) would be the largest tensor of all by far. They are
-//! never held together: positions go through in tiles, and each tile gives its part of the loss
-//! and of both gradients before the next begins. So nothing here is recorded by autograd; the
-//! states' gradient enters the graph as that of the scalar `sum(states * gradient)`, and the
-//! item table's is added to what the input embeddings left there.
+//! never held together, so nothing here is recorded by autograd: the states' gradient enters the
+//! graph as that of the scalar `sum(states * gradient)`, and the item table's is added to what the
+//! input embeddings left there.
 //!
-//! Products have factors in the chosen precision; what is summed over tiles is f32.
+//! - [`tiles`]     by libtorch, on every device: a tile of positions gives its part of the loss and
+//!   of both gradients before the next begins
+//! - [`one_pass`]  by the processor's own code where it multiplies bf16
+//! - [`negatives`] the sample
 
+mod negatives;
+mod one_pass;
+mod tiles;
+
+use crate::cpu::cross_entropy;
 use crate::device::Compute;
 use crate::error::Result;
-use crate::inputs::{Targets, integers, rows};
+use crate::inputs::Targets;
 use crate::models::Model;
 use crate::optimizer::accumulate;
+use negatives::Negatives;
+use one_pass::OnePass;
 use persona_core::features::FIRST;
 use persona_core::spec::{self, FULL_SOFTMAX_ITEMS, Softmax};
-use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
-
-/// Numbers in a tile of logits: 256 positions of 12,000 items are 6 MB in bf16, about a cache.
-const TILE: i64 = 3 << 20;
-
-/// The same on a GPU, which wants larger products.
-const GPU_TILE: i64 = 64 << 20;
-
-/// Probabilities are kept above this before their logarithm is taken.
-const TINY: f64 = 1e-30;
-
-/// Sums over positions, to be divided by their number.
-struct Gradient {
-    /// Scalar, f32, on the device
-    loss: Tensor,
-    /// [positions, dim], f32
-    states: Tensor,
-    /// [items, dim], f32
-    items: Tensor,
-}
 
 /// The objective with what it needs to sample.
 pub struct NextEvent {
     sample: Option<Negatives>,
     kind: Kind,
+    /// Whether the processor's own code does it all in one pass.
+    fused: bool,
 }
 
 impl NextEvent {
@@ -53,233 +44,62 @@ impl NextEvent {
             Softmax::Sampled => true,
         };
         let sample = if sampled { Some(Negatives::new(counts, spec.negatives, compute.device)?) } else { None };
-        Ok(NextEvent { sample, kind: compute.kind() })
+        let fused = compute.half && compute.device == Device::Cpu && cross_entropy::is_available();
+        Ok(NextEvent { sample, kind: compute.kind(), fused })
     }
 
     /// Leaves the gradients of the mean loss in the model's weights; returns the loss's sum (scalar, on the device).
     pub fn backward(&self, model: &Model, states: &Tensor, targets: &Targets, rng: &mut ChaCha8Rng) -> Result<Tensor> {
         let states = targets.select(states)?;
+        let share = (targets.count as f64).recip();
+        match self.fused {
+            true => self.in_one_pass(model, &states, targets, share, rng),
+            false => self.in_tiles(model, &states, targets, share, rng),
+        }
+    }
+
+    fn in_tiles(
+        &self,
+        model: &Model,
+        states: &Tensor,
+        targets: &Targets,
+        share: f64,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<Tensor> {
         let items = model.items()?;
         let gradient = {
             let _guard = tch::no_grad_guard();
             match &self.sample {
-                None => full(&states.f_detach()?, &items, &targets.items, self.kind)?,
+                None => tiles::full(&states.f_detach()?, &items, &targets.items, self.kind)?,
                 Some(sample) => {
                     let negatives = sample.draw(rng)?;
-                    sampled(&states.f_detach()?, &items, &targets.items, &negatives, sample, self.kind)?
+                    tiles::sampled(&states.f_detach()?, &items, &targets.items, &negatives, sample, self.kind)?
                 }
             }
         };
-        let share = (targets.count as f64).recip();
         states.f_mul(&gradient.states)?.f_sum(Kind::Float)?.f_mul_scalar(share)?.f_backward()?;
         accumulate(model.table(), i64::from(FIRST), &gradient.items.f_mul_scalar(share)?)?;
         Ok(gradient.loss)
     }
-}
 
-/// Cross-entropy over all items: `-ln softmax(states items^T)[target]`.
-/// `states` [positions, dim] and `items` [items, dim] in f32, `targets` [positions] in i64.
-fn full(states: &Tensor, items: &Tensor, targets: &Tensor, kind: Kind) -> Result<Gradient> {
-    let (positions, count) = (states.size()[0], items.size()[0]);
-    let factors = (states.f_to_dtype(kind, false, false)?, items.f_to_dtype(kind, false, false)?);
-    let transposed = factors.1.f_tr()?;
-    let mut loss = Tensor::f_zeros([], (Kind::Float, states.device()))?;
-    let mut item_gradient = items.f_zeros_like()?;
-    let mut state_gradients = Vec::new();
-    for (from, rows) in tiles(positions, count, states.device()) {
-        let tile = factors.0.f_narrow(0, from, rows)?;
-        let probability = tile.f_mm(&transposed)?.f_softmax(-1, None)?; // [rows, items]
-        let target = targets.f_narrow(0, from, rows)?.f_unsqueeze(1)?;
-        let hit = probability.f_gather(1, &target, false)?.f_to_dtype(Kind::Float, false, false)?;
-        loss = loss.f_sub(&hit.f_clamp_min(TINY)?.f_log()?.f_sum(Kind::Float)?)?;
-        state_gradients.push(probability.f_mm(&factors.1)?.f_to_dtype(Kind::Float, false, false)?);
-        let _ = item_gradient.f_add_(&probability.f_tr()?.f_mm(&tile)?)?;
-    }
-    let mut gradient = Gradient { loss, states: Tensor::f_cat(&state_gradients, 0)?, items: item_gradient };
-    subtract_targets(&mut gradient, states, items, targets)?;
-    Ok(gradient)
-}
-
-/// The part of the gradient that comes from the targets' own logits, exactly: `d loss / d logit = p - [target]`.
-fn subtract_targets(gradient: &mut Gradient, states: &Tensor, items: &Tensor, targets: &Tensor) -> Result<()> {
-    let _ = gradient.states.f_sub_(&rows(items, targets)?)?;
-    let pulled = Tensor::f_embedding_dense_backward(states, targets, items.size()[0], -1, false)?;
-    let _ = gradient.items.f_sub_(&pulled)?;
-    Ok(())
-}
-
-/// First position and number of positions of each tile.
-fn tiles(positions: i64, items: i64, device: Device) -> impl Iterator<Item = (i64, i64)> {
-    let size = if device.is_cuda() { GPU_TILE } else { TILE };
-    let rows = (size / items.max(1)).max(16);
-    (0..positions).step_by(rows as usize).map(move |from| (from, rows.min(positions - from)))
-}
-
-/// Negatives shared by a batch, half of them drawn evenly over items, half by `count^0.75`
-/// (Mikolov et al. 2013; the mixture after Yang et al. 2020, "Mixed Negative Sampling").
-struct Negatives {
-    /// Running sum of `count^0.75`.
-    cumulative: Vec<f64>,
-    number: usize,
-    /// ln of how often each item is expected among the negatives, for the logQ correction. [items], f32
-    log_expected: Tensor,
-}
-
-impl Negatives {
-    fn new(counts: &[u64], number: usize, device: Device) -> Result<Self> {
-        let weight = |&count: &u64| (count as f64).powf(0.75);
-        let total: f64 = counts.iter().map(weight).sum::<f64>().max(f64::MIN_POSITIVE);
-        let cumulative = counts
-            .iter()
-            .scan(0.0, |sum, count| {
-                Some({
-                    *sum += weight(count);
-                    *sum
-                })
-            })
-            .collect();
-        let expected = |count| number as f64 * 0.5 * (1.0 / counts.len() as f64 + weight(count) / total);
-        let log_expected: Vec<f32> = counts.iter().map(|count| expected(count).ln() as f32).collect();
-        Ok(Negatives { cumulative, number, log_expected: Tensor::f_from_slice(&log_expected)?.f_to_device(device)? })
-    }
-
-    /// [number], i64
-    fn draw(&self, rng: &mut ChaCha8Rng) -> Result<Tensor> {
-        let items = self.cumulative.len();
-        let total = self.cumulative.last().copied().unwrap_or(0.0);
-        let mut drawn = Vec::with_capacity(self.number);
-        for i in 0..self.number {
-            let item = if i % 2 == 0 {
-                rng.random_range(0..items)
-            } else {
-                let point = rng.random::<f64>() * total;
-                self.cumulative.partition_point(|&sum| sum <= point).min(items - 1)
-            };
-            drawn.push(item as i64);
-        }
-        integers(&drawn, self.log_expected.device())
-    }
-}
-
-/// Cross-entropy over the target and the negatives, each logit less ln of its item's expected
-/// number (Bengio & Senécal 2008); negatives that are a position's own target do not count there.
-fn sampled(
-    states: &Tensor,
-    items: &Tensor,
-    targets: &Tensor,
-    negatives: &Tensor,
-    sample: &Negatives,
-    kind: Kind,
-) -> Result<Gradient> {
-    let drawn = rows(items, negatives)?; // [number, dim]
-    let own = rows(items, targets)?; // [positions, dim]
-    let log_expected = |of: &Tensor| sample.log_expected.f_index_select(0, of);
-    let factors = (states.f_to_dtype(kind, false, false)?, drawn.f_to_dtype(kind, false, false)?);
-    let (log_drawn, log_own) = (log_expected(negatives)?, log_expected(targets)?);
-    let mut loss = Tensor::f_zeros([], (Kind::Float, states.device()))?;
-    let mut drawn_gradient = drawn.f_zeros_like()?;
-    let (mut state_gradients, mut pulls) = (Vec::new(), Vec::new());
-    for (from, count) in tiles(states.size()[0], negatives.size()[0], states.device()) {
-        let part = |whole: &Tensor| whole.f_narrow(0, from, count);
-        let (tile, own) = (part(&factors.0)?, part(&own)?);
-        let collision = part(targets)?.f_unsqueeze(1)?.f_eq_tensor(negatives)?;
-        let others = tile.f_mm(&factors.1.f_tr()?)?.f_to_dtype(Kind::Float, false, false)?;
-        let others = others.f_sub(&log_drawn)?.f_masked_fill(&collision, f64::NEG_INFINITY)?;
-        let hit = part(states)?.f_mul(&own)?.f_sum_dim_intlist(1i64, true, Kind::Float)?;
-        let hit = hit.f_sub(&part(&log_own)?.f_unsqueeze(1)?)?;
-        let probability = Tensor::f_cat(&[hit, others], 1)?.f_softmax(-1, None)?; // [count, 1 + number]
-        let hit = probability.f_narrow(1, 0, 1)?;
-        let others = probability.f_narrow(1, 1, negatives.size()[0])?.f_to_dtype(kind, false, false)?;
-        loss = loss.f_sub(&hit.f_clamp_min(TINY)?.f_log()?.f_sum(Kind::Float)?)?;
-        let pull = hit.f_sub_scalar(1.0)?; // d loss / d target's logit
-        state_gradients
-            .push(others.f_mm(&factors.1)?.f_to_dtype(Kind::Float, false, false)?.f_add(&pull.f_mul(&own)?)?);
-        let _ = drawn_gradient.f_add_(&others.f_tr()?.f_mm(&tile)?)?;
-        pulls.push(pull);
-    }
-    let pulls = Tensor::f_cat(&pulls, 0)?.f_mul(states)?;
-    let rows_of = Tensor::f_cat(&[negatives, targets], 0)?;
-    let row_gradients = Tensor::f_cat(&[drawn_gradient, pulls], 0)?;
-    let items = Tensor::f_embedding_dense_backward(&row_gradients, &rows_of, items.size()[0], -1, false)?;
-    Ok(Gradient { loss, states: Tensor::f_cat(&state_gradients, 0)?, items })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::parameters::floats;
-    use rand::SeedableRng;
-
-    const CPU: (Kind, Device) = (Kind::Float, Device::Cpu);
-
-    /// Positions that need several tiles: TILE / 60,000 items is 52 rows.
-    fn example() -> (Tensor, Tensor, Tensor) {
-        tch::manual_seed(7);
-        let states = Tensor::f_randn([300, 8], CPU).unwrap();
-        let items = Tensor::f_randn([60_000, 8], CPU).unwrap();
-        let targets = Tensor::f_randint(60_000, [300], (Kind::Int64, Device::Cpu)).unwrap();
-        (states, items, targets)
-    }
-
-    /// Loss and gradients by autograd over the whole logits matrix.
-    fn plain(states: &Tensor, items: &Tensor, targets: &Tensor) -> (f64, Tensor, Tensor) {
-        let (states, items) = (states.copy().set_requires_grad(true), items.copy().set_requires_grad(true));
-        let loss = states.mm(&items.tr()).log_softmax(-1, Kind::Float).gather(1, &targets.unsqueeze(1), false).neg();
-        let loss = loss.sum(Kind::Float);
-        loss.backward();
-        (loss.double_value(&[]), states.grad(), items.grad())
-    }
-
-    /// The largest difference relative to the largest number.
-    fn difference(a: &Tensor, b: &Tensor) -> f64 {
-        ((a - b).abs().max() / b.abs().max()).double_value(&[])
-    }
-
-    #[test]
-    fn tiles_give_the_loss_and_gradient_of_the_plain_softmax() {
-        let (states, items, targets) = example();
-        let (loss, state_gradient, item_gradient) = plain(&states, &items, &targets);
-        let tiled = full(&states, &items, &targets, Kind::Float).unwrap();
-        assert!((tiled.loss.double_value(&[]) / loss - 1.0).abs() < 1e-5);
-        assert!(difference(&tiled.states, &state_gradient) < 1e-4);
-        assert!(difference(&tiled.items, &item_gradient) < 1e-4);
-    }
-
-    #[test]
-    fn bf16_products_stay_near() {
-        let (states, items, targets) = example();
-        let (loss, state_gradient, item_gradient) = plain(&states, &items, &targets);
-        let tiled = full(&states, &items, &targets, Kind::BFloat16).unwrap();
-        assert!((tiled.loss.double_value(&[]) / loss - 1.0).abs() < 1e-3);
-        assert!(difference(&tiled.states, &state_gradient) < 0.02);
-        assert!(difference(&tiled.items, &item_gradient) < 0.02);
-    }
-
-    /// With every item drawn once and expected once, the sampled loss is the full one.
-    #[test]
-    fn a_sample_of_everything_is_the_full_softmax() {
-        let (states, items, _) = example();
-        let items = items.narrow(0, 0, 40);
-        let targets = Tensor::f_randint(40, [300], (Kind::Int64, Device::Cpu)).unwrap();
-        let mut sample = Negatives::new(&[1; 40], 40, Device::Cpu).unwrap();
-        sample.log_expected = Tensor::zeros([40], CPU);
-        let negatives = Tensor::arange(40, (Kind::Int64, Device::Cpu));
-        let drawn = sampled(&states, &items, &targets, &negatives, &sample, Kind::Float).unwrap();
-        let whole = full(&states, &items, &targets, Kind::Float).unwrap();
-        assert!((drawn.loss.double_value(&[]) / whole.loss.double_value(&[]) - 1.0).abs() < 1e-5);
-        assert!(difference(&drawn.states, &whole.states) < 1e-5);
-        assert!(difference(&drawn.items, &whole.items) < 1e-5);
-    }
-
-    #[test]
-    fn negatives_come_as_often_as_expected() {
-        let counts = [1, 16, 0, 81];
-        let sample = Negatives::new(&counts, 40_000, Device::Cpu).unwrap();
-        let drawn = Vec::<i64>::try_from(sample.draw(&mut ChaCha8Rng::seed_from_u64(1)).unwrap()).unwrap();
-        for (item, log_expected) in floats(&sample.log_expected).unwrap().into_iter().enumerate() {
-            let times = drawn.iter().filter(|&&x| x == item as i64).count() as f64;
-            let expected = f64::from(log_expected).exp();
-            assert!((times - expected).abs() < 5.0 * expected.sqrt(), "item {item}: {times} for {expected}");
-        }
+    fn in_one_pass(
+        &self,
+        model: &Model,
+        states: &Tensor,
+        targets: &Targets,
+        share: f64,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<Tensor> {
+        let solved = {
+            let _guard = tch::no_grad_guard();
+            let (items, detached) = (model.items()?, states.f_detach()?.f_contiguous()?);
+            match &self.sample {
+                None => OnePass::full(detached, &items, &targets.items, share)?,
+                Some(sample) => OnePass::sampled(detached, &items, &targets.items, sample, share, rng)?,
+            }
+        };
+        states.f_mul(&solved.states)?.f_sum(Kind::Float)?.f_backward()?;
+        solved.accumulate(model.table(), FIRST as usize)?;
+        Ok(Tensor::from(solved.loss))
     }
 }

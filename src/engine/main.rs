@@ -7,6 +7,7 @@
 //! - [`job`]         one job from its first frame to its last
 //! - [`report`]      progress, figures and times
 //! - [`device`]      threads, memory, device and precision
+//! - [`cpu`]         what is computed without libtorch, on its tensors' memory
 //! - [`inputs`]      windows of events -> tensors -> the vectors that an encoder reads
 //! - [`models`]      the families, a file each
 //! - [`parameters`]  named weights, to and from an artifact
@@ -17,6 +18,7 @@
 //! - [`score`]       profile and item vectors
 //! - [`error`]       core's error, and libtorch's in its words
 
+mod cpu;
 mod device;
 mod error;
 mod evaluate;

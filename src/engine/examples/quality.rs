@@ -24,7 +24,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let source = source();
     let events = read(file, &source)?;
     let mut spec: serde_json::Value = serde_json::from_str(spec)?;
-    spec["objective"] = serde_json::json!({"kind": "next_event", "field": "item_id"});
+    spec["objective"]["kind"] = "next_event".into();
+    spec["objective"]["field"] = "item_id".into();
     let spec = ModelSpec::parse(&spec, &source).map_err(|e| format!("{e}: {:?} {:?}", e.detail, e.hint))?;
     let job = driver::job(Task::Train, &source, Some(&spec), threads);
     let answer = driver::run(Path::new(engine), &job, &[], &events, |progress| {

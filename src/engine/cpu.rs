@@ -1,0 +1,52 @@
+//! What the engine computes by itself where libtorch's CPU operators are far from the machine's
+//! limits, on the tensors' own memory.
+//!
+//! - [`cross_entropy`] loss and gradients of a softmax in one pass
+//! - [`adamw`]         a step of the optimizer in one pass
+
+pub mod adamw;
+#[cfg(target_arch = "x86_64")]
+pub mod cross_entropy;
+
+/// On other processors libtorch does it.
+#[cfg(not(target_arch = "x86_64"))]
+pub mod cross_entropy {
+    pub fn is_available() -> bool {
+        false
+    }
+}
+
+use crate::error::Result;
+use persona_core::{Error, ErrorKind};
+use tch::{Device, Kind, Tensor};
+
+/// A CPU tensor's numbers where they are, row-major.
+pub fn floats(tensor: &Tensor) -> Result<&[f32]> {
+    plain(tensor, Kind::Float)?;
+    // SAFETY: contiguous f32 in this process's memory, which lives as long as the tensor.
+    Ok(unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast(), tensor.numel()) })
+}
+
+/// The same to write to. Tensors share memory: the caller sees to it that nobody else reads this one meanwhile.
+pub fn floats_mut(tensor: &mut Tensor) -> Result<&mut [f32]> {
+    plain(tensor, Kind::Float)?;
+    // SAFETY: as above, and the borrow is exclusive.
+    Ok(unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast(), tensor.numel()) })
+}
+
+/// The same of whole numbers.
+pub fn integers(tensor: &Tensor) -> Result<&[i64]> {
+    plain(tensor, Kind::Int64)?;
+    // SAFETY: contiguous i64 in this process's memory, which lives as long as the tensor.
+    Ok(unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast(), tensor.numel()) })
+}
+
+fn plain(tensor: &Tensor, kind: Kind) -> Result<()> {
+    let fits = tensor.device() == Device::Cpu && tensor.kind() == kind && tensor.is_contiguous();
+    match fits && tensor.numel() > 0 {
+        true => Ok(()),
+        false => {
+            Err(Error::new(ErrorKind::Engine, format!("not a plain {kind:?} tensor on the CPU: {tensor:?}")).into())
+        }
+    }
+}
