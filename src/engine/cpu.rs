@@ -2,19 +2,16 @@
 //! limits, on the tensors' own memory.
 //!
 //! - [`cross_entropy`] loss and gradients of a softmax in one pass
+//! - [`transformer`]   a causal transformer and its gradient, chunk by chunk in cache
 //! - [`adamw`]         a step of the optimizer in one pass
+//! - [`matrix`]        products of bf16 pairs
+//! - [`simd`]          vectors of 16 numbers
 
 pub mod adamw;
-#[cfg(target_arch = "x86_64")]
 pub mod cross_entropy;
-
-/// On other processors libtorch does it.
-#[cfg(not(target_arch = "x86_64"))]
-pub mod cross_entropy {
-    pub fn is_available() -> bool {
-        false
-    }
-}
+mod matrix;
+pub mod simd;
+pub mod transformer;
 
 use crate::error::Result;
 use persona_core::{Error, ErrorKind};

@@ -134,6 +134,8 @@ pub struct Batch {
 pub struct Targets {
     /// Tokens whose next event has a known item; absent where all have one. i64
     pub tokens: Option<Tensor>,
+    /// Tokens of the batch.
+    all: i64,
     /// The items' indices, from 0. i64
     pub items: Tensor,
     pub count: usize,
@@ -184,7 +186,7 @@ impl Targets {
             all += 1;
         }
         let some = if tokens.len() as i64 == all { None } else { Some(integers(&tokens, device)?) };
-        Ok(Targets { tokens: some, count: items.len(), items: integers(&items, device)? })
+        Ok(Targets { tokens: some, all, count: items.len(), items: integers(&items, device)? })
     }
 
     /// The rows of `hidden` [tokens, d] that have a target: [count, d]
@@ -192,6 +194,17 @@ impl Targets {
         match &self.tokens {
             None => Ok(hidden.shallow_clone()),
             Some(tokens) => rows(hidden, tokens),
+        }
+    }
+
+    /// The other way: [count, d] -> [tokens, d], zero where there is no target.
+    pub fn spread(&self, selected: &Tensor) -> Result<Tensor> {
+        match &self.tokens {
+            None => Ok(selected.shallow_clone()),
+            Some(tokens) => {
+                let zeros = Tensor::f_zeros([self.all, selected.size()[1]], (selected.kind(), selected.device()))?;
+                Ok(zeros.f_index_copy(0, tokens, selected)?)
+            }
         }
     }
 }

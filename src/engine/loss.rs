@@ -14,11 +14,11 @@ mod negatives;
 mod one_pass;
 mod tiles;
 
-use crate::cpu::cross_entropy;
+use crate::cpu::simd;
 use crate::device::Compute;
 use crate::error::Result;
 use crate::inputs::Targets;
-use crate::models::Model;
+use crate::models::{Model, Pass};
 use crate::optimizer::accumulate;
 use negatives::Negatives;
 use one_pass::OnePass;
@@ -26,6 +26,7 @@ use persona_core::features::FIRST;
 use persona_core::spec::{self, FULL_SOFTMAX_ITEMS, Softmax};
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
+use tiles::Gradient;
 
 /// The objective with what it needs to sample.
 pub struct NextEvent {
@@ -44,62 +45,55 @@ impl NextEvent {
             Softmax::Sampled => true,
         };
         let sample = if sampled { Some(Negatives::new(counts, spec.negatives, compute.device)?) } else { None };
-        let fused = compute.half && compute.device == Device::Cpu && cross_entropy::is_available();
+        let fused = compute.half && compute.device == Device::Cpu && simd::is_available();
         Ok(NextEvent { sample, kind: compute.kind(), fused })
     }
 
     /// Leaves the gradients of the mean loss in the model's weights; returns the loss's sum (scalar, on the device).
-    pub fn backward(&self, model: &Model, states: &Tensor, targets: &Targets, rng: &mut ChaCha8Rng) -> Result<Tensor> {
-        let states = targets.select(states)?;
+    pub fn backward(&self, model: &Model, pass: Pass, targets: &Targets, rng: &mut ChaCha8Rng) -> Result<Tensor> {
         let share = (targets.count as f64).recip();
+        let states = targets.select(&pass.states.f_detach()?)?.f_contiguous()?;
         match self.fused {
-            true => self.in_one_pass(model, &states, targets, share, rng),
-            false => self.in_tiles(model, &states, targets, share, rng),
+            true => {
+                let solved = self.in_one_pass(model, states, targets, share, rng)?;
+                model.backward(pass, &targets.spread(&solved.states)?)?;
+                solved.accumulate(model.table(), FIRST as usize)?;
+                Ok(Tensor::from(solved.loss))
+            }
+            false => {
+                let solved = self.in_tiles(model, &states, targets, rng)?;
+                model.backward(pass, &targets.spread(&solved.states.f_mul_scalar(share)?)?)?;
+                accumulate(model.table(), i64::from(FIRST), &solved.items.f_mul_scalar(share)?)?;
+                Ok(solved.loss)
+            }
         }
     }
 
-    fn in_tiles(
-        &self,
-        model: &Model,
-        states: &Tensor,
-        targets: &Targets,
-        share: f64,
-        rng: &mut ChaCha8Rng,
-    ) -> Result<Tensor> {
+    fn in_tiles(&self, model: &Model, states: &Tensor, targets: &Targets, rng: &mut ChaCha8Rng) -> Result<Gradient> {
+        let _guard = tch::no_grad_guard();
         let items = model.items()?;
-        let gradient = {
-            let _guard = tch::no_grad_guard();
-            match &self.sample {
-                None => tiles::full(&states.f_detach()?, &items, &targets.items, self.kind)?,
-                Some(sample) => {
-                    let negatives = sample.draw(rng)?;
-                    tiles::sampled(&states.f_detach()?, &items, &targets.items, &negatives, sample, self.kind)?
-                }
+        match &self.sample {
+            None => tiles::full(states, &items, &targets.items, self.kind),
+            Some(sample) => {
+                let negatives = sample.draw(rng)?;
+                tiles::sampled(states, &items, &targets.items, &negatives, sample, self.kind)
             }
-        };
-        states.f_mul(&gradient.states)?.f_sum(Kind::Float)?.f_mul_scalar(share)?.f_backward()?;
-        accumulate(model.table(), i64::from(FIRST), &gradient.items.f_mul_scalar(share)?)?;
-        Ok(gradient.loss)
+        }
     }
 
     fn in_one_pass(
         &self,
         model: &Model,
-        states: &Tensor,
+        states: Tensor,
         targets: &Targets,
         share: f64,
         rng: &mut ChaCha8Rng,
-    ) -> Result<Tensor> {
-        let solved = {
-            let _guard = tch::no_grad_guard();
-            let (items, detached) = (model.items()?, states.f_detach()?.f_contiguous()?);
-            match &self.sample {
-                None => OnePass::full(detached, &items, &targets.items, share)?,
-                Some(sample) => OnePass::sampled(detached, &items, &targets.items, sample, share, rng)?,
-            }
-        };
-        states.f_mul(&solved.states)?.f_sum(Kind::Float)?.f_backward()?;
-        solved.accumulate(model.table(), FIRST as usize)?;
-        Ok(Tensor::from(solved.loss))
+    ) -> Result<OnePass> {
+        let _guard = tch::no_grad_guard();
+        let items = model.items()?;
+        match &self.sample {
+            None => OnePass::full(states, &items, &targets.items, share),
+            Some(sample) => OnePass::sampled(states, &items, &targets.items, sample, share, rng),
+        }
     }
 }

@@ -66,6 +66,7 @@ pub fn train(
     let mut rng = ChaCha8Rng::seed_from_u64(spec.training.seed);
     tch::manual_seed(spec.training.seed as i64);
     let model = Model::new(&spec.encoder, &Shape::of(encoded), compute)?;
+    model.parameters.make_gradients()?;
     let Objective::NextEvent(next) = &spec.objective;
     let objective = NextEvent::new(next, counts, &compute)?;
     let trainer = Trainer::new(spec, encoded, partition, model.length, &mut rng);
@@ -155,8 +156,8 @@ impl<'a> Trainer<'a> {
         if targets.count == 0 {
             return Ok(None);
         }
-        let states = state.model.states(&Batch::new(self.encoded, &windows, device)?, true)?;
-        let loss = state.objective.backward(&state.model, &states, &targets, &mut state.rng)?;
+        let pass = state.model.forward(&Batch::new(self.encoded, &windows, device)?)?;
+        let loss = state.objective.backward(&state.model, pass, &targets, &mut state.rng)?;
         state.optimizer.step()?;
         Ok(Some((loss, targets.count)))
     }

@@ -41,7 +41,6 @@ pub fn step(
 }
 
 fn update(step: Step, weight: &mut [f32], gradient: &mut [f32], first: &mut [f32], second: &mut [f32]) {
-    #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx512f") {
         // SAFETY: the processor has the instructions.
         return unsafe { wide(step, weight, gradient, first, second) };
@@ -50,7 +49,6 @@ fn update(step: Step, weight: &mut [f32], gradient: &mut [f32], first: &mut [f32
 }
 
 /// The same with vectors of 16.
-#[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
 fn wide(step: Step, weight: &mut [f32], gradient: &mut [f32], first: &mut [f32], second: &mut [f32]) {
     plain(step, weight, gradient, first, second);

@@ -12,8 +12,8 @@ use gru::Gru;
 use persona_core::features::FIRST;
 use persona_core::spec;
 use persona_core::{Error, ErrorKind};
-use tch::Tensor;
-use transformer::Transformer;
+use tch::{Kind, Tensor};
+use transformer::{Tape, Transformer};
 
 const EPSILON: f64 = 1e-5;
 
@@ -28,6 +28,24 @@ struct Common {
     dim: i64,
     length: usize,
     dropout: f64,
+}
+
+/// States of a training batch with the way back from their gradient to the weights'.
+pub struct Pass {
+    /// [tokens, dim]
+    pub states: Tensor,
+    back: Back,
+}
+
+enum Back {
+    /// The states hold libtorch's graph.
+    Autograd,
+    ByHand(Box<Tape>),
+}
+
+/// Enters a gradient formed elsewhere into the graph of `of`.
+fn backward(of: &Tensor, gradient: &Tensor) -> Result<()> {
+    Ok(of.f_mul(gradient)?.f_sum(Kind::Float)?.f_backward()?)
 }
 
 pub struct Model {
@@ -58,21 +76,63 @@ impl Model {
         Ok(Model { parameters, compute, dim: dim as usize, length, embedding, encoder, norm, dropout })
     }
 
-    /// The state after each event: [tokens, dim]. `train` switches dropout on.
-    pub fn states(&self, batch: &Batch, train: bool) -> Result<Tensor> {
+    /// The state after each event: [tokens, dim]
+    pub fn states(&self, batch: &Batch) -> Result<Tensor> {
+        let x = self.inputs(batch)?;
+        match self.by_hand() {
+            Some(transformer) => transformer.infer_by_hand(&x, &batch.layout, &self.norm),
+            None => self.by_autograd(&x, batch, false),
+        }
+    }
+
+    /// The state after each window's last event: [windows, dim]
+    pub fn profiles(&self, batch: &Batch) -> Result<Tensor> {
+        batch.layout.last(&self.states(batch)?)
+    }
+
+    /// The states in training, with dropout.
+    pub fn forward(&self, batch: &Batch) -> Result<Pass> {
+        let x = self.inputs(batch)?;
+        match self.by_hand() {
+            Some(transformer) => {
+                let (states, tape) = transformer.forward_by_hand(x, &batch.layout, &self.norm)?;
+                Ok(Pass { states, back: Back::ByHand(Box::new(tape)) })
+            }
+            None => Ok(Pass { states: self.by_autograd(&x, batch, true)?, back: Back::Autograd }),
+        }
+    }
+
+    /// Adds to the weights' gradients what the states' gradient [tokens, dim] gives.
+    pub fn backward(&self, pass: Pass, gradient: &Tensor) -> Result<()> {
+        match (pass.back, &self.encoder) {
+            (Back::ByHand(tape), Encoder::Transformer(transformer)) => {
+                transformer.backward_by_hand(*tape, gradient, &self.norm)
+            }
+            _ => backward(&pass.states, gradient),
+        }
+    }
+
+    /// What the encoder reads, before dropout.
+    fn inputs(&self, batch: &Batch) -> Result<Tensor> {
         let x = self.embedding.forward(batch, &self.compute)?;
-        let x = match &self.encoder {
-            Encoder::Transformer(t) => t.add_positions(&x, &batch.layout)?,
-            Encoder::Gru(_) => x,
-        };
+        match &self.encoder {
+            Encoder::Transformer(t) => t.add_positions(&x, &batch.layout),
+            Encoder::Gru(_) => Ok(x),
+        }
+    }
+
+    fn by_autograd(&self, x: &Tensor, batch: &Batch, train: bool) -> Result<Tensor> {
         let x = x.f_dropout(self.dropout, train)?;
         let x = self.encoder.forward(&x, &batch.layout, &self.compute, train)?;
         self.norm.forward(&x)
     }
 
-    /// The state after each window's last event: [windows, dim]
-    pub fn profiles(&self, batch: &Batch) -> Result<Tensor> {
-        batch.layout.last(&self.states(batch, false)?)
+    /// The encoder, where the processor's own code computes it.
+    fn by_hand(&self) -> Option<&Transformer> {
+        match &self.encoder {
+            Encoder::Transformer(transformer) if transformer.goes_by_hand(&self.compute) => Some(transformer),
+            _ => None,
+        }
     }
 
     /// The target's embeddings with those of the special codes: [FIRST + items, dim]
@@ -191,7 +251,7 @@ mod tests {
     fn states(model: &Model, windows: &[(usize, usize)]) -> Vec<f32> {
         let windows: Vec<Window> = windows.iter().map(|&(start, end)| Window { start, end }).collect();
         let batch = Batch::new(&encoded(), &windows, Device::Cpu).unwrap();
-        floats(&model.states(&batch, false).unwrap()).unwrap()
+        floats(&model.states(&batch).unwrap()).unwrap()
     }
 
     fn near(a: &[f32], b: &[f32]) -> bool {
@@ -225,6 +285,145 @@ mod tests {
             first.parameters.write(&mut artifact).unwrap();
             second.parameters.read(&Artifact::from_bytes(&artifact.to_bytes().unwrap()).unwrap()).unwrap();
             assert_eq!(states(&first, &[(0, 4)]), states(&second, &[(0, 4)]));
+        }
+    }
+
+    /// A transformer whose windows are shorter and longer than an attention's block and than a chunk.
+    mod by_hand {
+        use super::*;
+
+        const LENGTHS: [usize; 7] = [1, 2, 17, 100, 5, 300, 49];
+
+        fn spec(dropout: f64) -> spec::Encoder {
+            spec::Encoder::Transformer(spec::Transformer {
+                dim: 32,
+                heads: 2,
+                layers: 2,
+                length: 300,
+                dropout,
+                ..Default::default()
+            })
+        }
+
+        fn encoded() -> Encoded {
+            let n: usize = LENGTHS.iter().sum();
+            let codes = (0..n as u32).map(|i| i * i % 50).collect();
+            Encoded {
+                keys: Keys::Integer((0..LENGTHS.len() as i64).collect()),
+                offsets: [0]
+                    .into_iter()
+                    .chain(LENGTHS.iter().scan(0, |sum, n| {
+                        Some({
+                            *sum += n;
+                            *sum
+                        })
+                    }))
+                    .collect(),
+                time: (0..n).map(|i| i as f64).collect(),
+                inputs: vec![Input::Category { name: "item".into(), codes, size: 52 }],
+                target: 0,
+            }
+        }
+
+        fn batch(encoded: &Encoded) -> Batch {
+            let windows: Vec<Window> = encoded.offsets.windows(2).map(|w| Window { start: w[0], end: w[1] }).collect();
+            Batch::new(encoded, &windows, Device::Cpu).unwrap()
+        }
+
+        /// The same weights for both; large enough that every part matters.
+        fn model(dropout: f64, half: bool) -> Model {
+            tch::manual_seed(11);
+            let encoded = encoded();
+            let compute = Compute { half, ..Compute::plain() };
+            let model = Model::new(&spec(dropout), &Shape::of(&encoded), compute).unwrap();
+            let _guard = tch::no_grad_guard();
+            for weight in model.parameters.tensors() {
+                let noise = Tensor::f_randn_like(weight).unwrap().f_mul_scalar(0.15).unwrap();
+                weight.shallow_clone().f_add_(&noise).unwrap();
+            }
+            drop(_guard);
+            model.parameters.make_gradients().unwrap();
+            model
+        }
+
+        fn available() -> bool {
+            let available = crate::cpu::simd::is_available();
+            if !available {
+                println!("not run: this processor lacks AVX512-BF16");
+            }
+            available
+        }
+
+        fn difference(a: &Tensor, b: &Tensor) -> f64 {
+            ((a - b).square().mean(Kind::Float).sqrt() / b.square().mean(Kind::Float).sqrt()).double_value(&[])
+        }
+
+        #[test]
+        fn states_and_gradients_are_those_of_autograd() {
+            if !available() {
+                return;
+            }
+            let encoded = encoded();
+            let (fast, plain) = (model(0.0, true), model(0.0, false));
+            assert!(fast.by_hand().is_some() && plain.by_hand().is_none());
+            let (a, b) = (fast.forward(&batch(&encoded)).unwrap(), plain.forward(&batch(&encoded)).unwrap());
+            assert!(difference(&a.states, &b.states) < 0.01, "{}", difference(&a.states, &b.states));
+            let inferred = fast.states(&batch(&encoded)).unwrap();
+            assert_eq!(floats(&inferred).unwrap(), floats(&a.states).unwrap());
+            let gradient = Tensor::randn(a.states.size(), (Kind::Float, Device::Cpu));
+            fast.backward(a, &gradient).unwrap();
+            plain.backward(b, &gradient).unwrap();
+            for (a, b) in fast.parameters.tensors().zip(plain.parameters.tensors()) {
+                let difference = difference(&a.grad(), &b.grad());
+                assert!(difference < 0.02, "{difference} for a weight of {:?}", a.size());
+            }
+        }
+
+        /// With one decision about what is dropped, the loss changes along the gradient as the gradient says.
+        #[test]
+        fn dropout_is_the_same_on_the_way_back() {
+            if !available() {
+                return;
+            }
+            let (encoded, model) = (encoded(), model(0.5, true));
+            let weights: Vec<_> = model.parameters.tensors().map(Tensor::shallow_clone).collect();
+            let gradient = Tensor::randn([LENGTHS.iter().sum::<usize>() as i64, 32], (Kind::Float, Device::Cpu));
+            let pass = || {
+                tch::manual_seed(5);
+                model.forward(&batch(&encoded)).unwrap()
+            };
+            let loss = || (pass().states * &gradient).sum(Kind::Double).double_value(&[]);
+            model.backward(pass(), &gradient).unwrap();
+            let steepness: f64 = weights.iter().map(|w| w.grad().square().sum(Kind::Double).double_value(&[])).sum();
+            let step = 0.2 / steepness.sqrt();
+            let shift = |by: f64| {
+                let _guard = tch::no_grad_guard();
+                weights.iter().for_each(|w| drop(w.shallow_clone().f_add_(&(w.grad() * by)).unwrap()));
+            };
+            shift(step);
+            let above = loss();
+            shift(-2.0 * step);
+            let below = loss();
+            let (slope, expected) = ((above - below) / (2.0 * step), steepness);
+            assert!((slope / expected - 1.0).abs() < 0.05, "{slope} for {expected}");
+            tch::manual_seed(6);
+            let other = model.forward(&batch(&encoded)).unwrap();
+            assert!(difference(&other.states, &pass().states) > 0.1);
+        }
+
+        #[test]
+        fn the_same_seed_and_threads_give_the_same_gradients() {
+            if !available() {
+                return;
+            }
+            let run = || {
+                let (encoded, model) = (encoded(), model(0.3, true));
+                let pass = model.forward(&batch(&encoded)).unwrap();
+                let gradient = pass.states.copy();
+                model.backward(pass, &gradient).unwrap();
+                model.parameters.tensors().flat_map(|w| floats(&w.grad()).unwrap()).collect::<Vec<f32>>()
+            };
+            assert_eq!(run(), run());
         }
     }
 }

@@ -4,8 +4,10 @@
 //! Everything but attention works on packed tokens. Windows are padded on the right, so a causal
 //! mask alone keeps real tokens from seeing padding.
 
-use super::{Linear, Norm};
-use crate::device::Compute;
+use super::{Linear, Norm, backward};
+use crate::cpu::transformer::{self as by_hand, Weights};
+use crate::cpu::{self, simd};
+use crate::device::{self, Compute};
 use crate::error::Result;
 use crate::inputs::{Layout, rows};
 use crate::parameters::{DEVIATION, Parameters, Start};
@@ -16,6 +18,16 @@ pub struct Transformer {
     /// [length, dim], by distance from the window's end; absent with rotary positions.
     positions: Option<Tensor>,
     blocks: Vec<Block>,
+    heads: usize,
+    dropout: f64,
+}
+
+/// A training batch on the processor's own code: its input, which ends libtorch's graph, and what
+/// the way back needs.
+pub struct Tape {
+    input: Tensor,
+    lengths: Vec<usize>,
+    kept: by_hand::Tape,
 }
 
 struct Block {
@@ -39,7 +51,51 @@ impl Transformer {
             Positions::Rotary => None,
         };
         let blocks = (0..spec.layers).map(|i| Block::new(parameters, &format!("block.{i}"), spec));
-        Ok(Transformer { positions, blocks: blocks.collect::<Result<_>>()? })
+        Ok(Transformer { positions, blocks: blocks.collect::<Result<_>>()?, heads: spec.heads, dropout: spec.dropout })
+    }
+
+    /// Whether [`crate::cpu::transformer`] computes it: with bf16 products on a processor that has them.
+    pub fn goes_by_hand(&self, compute: &Compute) -> bool {
+        let dim = self.positions.as_ref().map(|table| table.size()[1] as usize);
+        let fits = dim.is_some_and(|dim| by_hand::fits(dim, self.heads));
+        compute.half && compute.device == Device::Cpu && simd::is_available() && fits
+    }
+
+    /// [tokens, dim] -> [tokens, dim], normalised.
+    pub fn infer_by_hand(&self, x: &Tensor, layout: &Layout, norm: &Norm) -> Result<Tensor> {
+        let mut states = x.f_detach()?.f_to_dtype(Kind::Float, false, true)?;
+        self.encoder(norm)?.infer(cpu::floats_mut(&mut states)?, &layout.lengths);
+        Ok(states)
+    }
+
+    /// The same with dropout, and the way back.
+    pub fn forward_by_hand(&self, x: Tensor, layout: &Layout, norm: &Norm) -> Result<(Tensor, Tape)> {
+        let mut states = x.f_detach()?.f_to_dtype(Kind::Float, false, true)?;
+        // From torch's generator, so that a seed decides this too.
+        let seed = Tensor::f_randint(i64::MAX, [1], (Kind::Int64, Device::Cpu))?.f_int64_value(&[0])? as u64;
+        let kept = self.encoder(norm)?.forward(cpu::floats_mut(&mut states)?, &layout.lengths, seed);
+        Ok((states, Tape { input: x, lengths: layout.lengths.clone(), kept }))
+    }
+
+    pub fn backward_by_hand(&self, tape: Tape, gradient: &Tensor, norm: &Norm) -> Result<()> {
+        let gradients = self.encoder(norm)?.backward(tape.kept, &tape.lengths, cpu::floats(gradient)?);
+        for (weight, gradient) in self.weights(norm).into_iter().zip(&gradients.weights) {
+            let mut whole = weight.f_grad()?;
+            cpu::floats_mut(&mut whole)?.iter_mut().zip(gradient).for_each(|(sum, &x)| *sum += x);
+        }
+        backward(&tape.input, &Tensor::f_from_slice(&gradients.input)?.f_view_as(&tape.input)?)
+    }
+
+    fn encoder<'a>(&'a self, norm: &'a Norm) -> Result<by_hand::Encoder<'a>> {
+        let blocks: Vec<_> = self.blocks.iter().map(Block::weights).collect::<Result<_>>()?;
+        let norm = weights(&norm.weight, &norm.bias)?;
+        Ok(by_hand::Encoder::new(&blocks, norm, self.heads, self.dropout as f32, device::threads()))
+    }
+
+    /// All weights in the order of [`by_hand::Gradients`].
+    fn weights<'a>(&'a self, norm: &'a Norm) -> Vec<&'a Tensor> {
+        let blocks = self.blocks.iter().flat_map(|block| block.tensors());
+        blocks.chain([(&norm.weight, &norm.bias)]).flat_map(|(weight, bias)| [weight, bias]).collect()
     }
 
     /// Positions count from the end, so that the newest event always has the same one.
@@ -76,6 +132,24 @@ impl Block {
         })
     }
 
+    /// Weight and bias of each part, in the order in which they are used.
+    fn tensors(&self) -> [(&Tensor, &Tensor); 6] {
+        [
+            (&self.attention_norm.weight, &self.attention_norm.bias),
+            (&self.qkv.weight, &self.qkv.bias),
+            (&self.output.weight, &self.output.bias),
+            (&self.feed_forward_norm.weight, &self.feed_forward_norm.bias),
+            (&self.expand.weight, &self.expand.bias),
+            (&self.contract.weight, &self.contract.bias),
+        ]
+    }
+
+    fn weights(&self) -> Result<[Weights<'_>; 6]> {
+        let [a, b, c, d, e, f] = self.tensors();
+        let of = |(weight, bias)| weights(weight, bias);
+        Ok([of(a)?, of(b)?, of(c)?, of(d)?, of(e)?, of(f)?])
+    }
+
     fn forward(&self, x: &Tensor, layout: &Layout, compute: &Compute, train: bool) -> Result<Tensor> {
         let qkv = self.qkv.forward(&self.attention_norm.forward(x)?, compute)?;
         let attended = self.attention(&qkv, layout, train)?;
@@ -99,6 +173,10 @@ impl Block {
         let mixed = Tensor::f_scaled_dot_product_attention(&q, &k, &v, None::<&Tensor>, dropout, true, None, false)?;
         layout.pack(&mixed.f_transpose(1, 2)?.f_reshape([windows, width, dim])?)
     }
+}
+
+fn weights<'a>(weight: &'a Tensor, bias: &'a Tensor) -> Result<Weights<'a>> {
+    Ok(Weights { weight: cpu::floats(weight)?, bias: cpu::floats(bias)? })
 }
 
 /// Rotary positions (Su et al. 2021, "RoFormer"): the pair of dimensions (i, i + n/2) of position p

@@ -1,0 +1,312 @@
+//! One pre-norm transformer block over a chunk of windows, and its way back.
+
+use super::attention::{Head, Kept as KeptAttention, Scratch as AttentionScratch};
+use super::elementwise::{Dropout, Moments, add, add_row, add_rows_to, gelu, multiply, norm, norm_backward};
+use crate::cpu::matrix::{Left, Product, pairs, rows, transposed};
+
+/// A layer's weight [out, in] and bias [out], and the weight in the two forms that products read.
+pub struct Layer<'a> {
+    bias: &'a [f32],
+    inputs: usize,
+    outputs: usize,
+    /// Of the transpose: [in / 2, out]
+    forward: Vec<u32>,
+    /// [out / 2, in]
+    backward: Vec<u32>,
+}
+
+/// The gradient of a layer or of a normalisation.
+#[derive(Clone)]
+pub struct Gradient {
+    pub weight: Vec<f32>,
+    pub bias: Vec<f32>,
+}
+
+impl Gradient {
+    pub fn zeros(weight: usize, bias: usize) -> Self {
+        Gradient { weight: vec![0.0; weight], bias: vec![0.0; bias] }
+    }
+}
+
+impl<'a> Layer<'a> {
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    pub fn new(weight: &[f32], bias: &'a [f32]) -> Self {
+        let (inputs, outputs) = (weight.len() / bias.len(), bias.len());
+        let (mut by_row, mut forward, mut backward) = (Vec::new(), Vec::new(), Vec::new());
+        rows(weight, &mut by_row);
+        transposed(&by_row, inputs / 2, outputs, &mut forward);
+        pairs(weight, inputs, 0, inputs, &mut backward);
+        Layer { bias, inputs, outputs, forward, backward }
+    }
+
+    /// `x W^T + b`; `x` in pairs of columns.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512bf16")]
+    fn forward(&self, x: &[u32], out: &mut Vec<f32>) {
+        let (n, half) = (x.len() / (self.inputs / 2), self.inputs / 2);
+        out.resize(n * self.outputs, 0.0);
+        let Layer { outputs, .. } = *self;
+        let product = Product { rows: n, columns: outputs, inner: half, width: outputs, stride: outputs, add: false };
+        product.run(Left::rows(x, half), &self.forward, out);
+        add_row(out, self.bias);
+    }
+
+    /// The gradient of `x` from that of the result, and the weight's, added. `x` in pairs of rows.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512bf16")]
+    fn backward(&self, x: &[u32], out: &[f32], gradient: &mut Gradient, scratch: &mut Scratch, to: &mut Vec<f32>) {
+        let Layer { inputs, outputs, .. } = *self;
+        let n = out.len() / outputs;
+        add_rows_to(out, &mut gradient.bias);
+        pairs(out, outputs, 0, outputs, &mut scratch.pairs);
+        let product =
+            Product { rows: outputs, columns: inputs, inner: n.div_ceil(2), width: inputs, stride: inputs, add: true };
+        product.run(Left::transposed_pairs(&scratch.pairs, outputs), x, &mut gradient.weight);
+        rows(out, &mut scratch.rows);
+        to.resize(n * inputs, 0.0);
+        let product =
+            Product { rows: n, columns: inputs, inner: outputs / 2, width: inputs, stride: inputs, add: false };
+        product.run(Left::rows(&scratch.rows, outputs / 2), &self.backward, to);
+    }
+}
+
+/// Weight and bias of a normalisation.
+#[derive(Clone, Copy)]
+pub struct Norm<'a> {
+    pub weight: &'a [f32],
+    pub bias: &'a [f32],
+}
+
+pub struct Block<'a> {
+    pub attention_norm: Norm<'a>,
+    pub qkv: Layer<'a>,
+    pub output: Layer<'a>,
+    pub feed_forward_norm: Norm<'a>,
+    pub expand: Layer<'a>,
+    pub contract: Layer<'a>,
+    pub heads: usize,
+}
+
+/// Parts of a block in the order of their gradients.
+const ATTENTION_NORM: usize = 0;
+const QKV: usize = 1;
+const OUTPUT: usize = 2;
+const FEED_FORWARD_NORM: usize = 3;
+const EXPAND: usize = 4;
+const CONTRACT: usize = 5;
+
+/// What is needed for the way back.
+pub struct Kept {
+    x: Vec<f32>,
+    moments: Moments,
+    /// The normalised input in pairs of rows; so are the other inputs of layers.
+    normal: Vec<u32>,
+    qkv: Vec<f32>,
+    attention: Vec<KeptAttention>,
+    mixed: Vec<f32>,
+    middle: Vec<f32>,
+    middle_moments: Moments,
+    middle_normal: Vec<u32>,
+    /// GELU's result and its slope.
+    wide: Vec<u32>,
+    slope: Vec<f32>,
+}
+
+/// Room that is used again and again.
+#[derive(Default)]
+pub struct Scratch {
+    attention: AttentionScratch,
+    numbers: Vec<f32>,
+    more: Vec<f32>,
+    rows: Vec<u32>,
+    pairs: Vec<u32>,
+}
+
+/// A chunk: whole windows, and where its tokens and scores stand among the batch's, for dropout.
+pub struct Chunk<'a> {
+    pub lengths: &'a [usize],
+    pub first_token: usize,
+    pub first_score: usize,
+}
+
+impl Chunk<'_> {
+    /// First token and first score of each window with its length, from the chunk's begin.
+    fn windows(&self) -> impl Iterator<Item = (usize, usize, usize)> {
+        let mut at = (0, self.first_score);
+        self.lengths.iter().map(move |&n| {
+            let start = at;
+            at = (at.0 + n, at.1 + scores(n));
+            (start.0, start.1, n)
+        })
+    }
+}
+
+/// Scores of a window, with their padding.
+pub fn scores(n: usize) -> usize {
+    n * n.next_multiple_of(16)
+}
+
+/// Decides each of a block's three kinds of dropout.
+#[derive(Clone, Copy)]
+pub struct Dropouts {
+    pub share: f32,
+    pub seed: u64,
+    pub block: usize,
+}
+
+impl Dropouts {
+    fn of(&self, kind: usize) -> Dropout {
+        match self.share > 0.0 {
+            true => Dropout::new(self.share, self.seed, (1 + 1000 * self.block + kind) as u32),
+            false => Dropout::none(),
+        }
+    }
+
+    fn output(&self) -> Dropout {
+        self.of(0)
+    }
+
+    fn feed_forward(&self) -> Dropout {
+        self.of(1)
+    }
+
+    fn attention(&self, head: usize) -> Dropout {
+        self.of(2 + head)
+    }
+}
+
+impl Block<'_> {
+    fn dim(&self) -> usize {
+        self.attention_norm.weight.len()
+    }
+
+    /// Room for the block's gradients.
+    pub fn gradients(&self) -> Vec<Gradient> {
+        let layer = |layer: &Layer| Gradient::zeros(layer.inputs * layer.outputs, layer.outputs);
+        let norm = || Gradient::zeros(self.dim(), self.dim());
+        vec![norm(), layer(&self.qkv), layer(&self.output), norm(), layer(&self.expand), layer(&self.contract)]
+    }
+
+    fn head(&self, head: usize) -> Head {
+        let width = self.dim() / self.heads;
+        Head { dim: self.dim(), width, first: head * width }
+    }
+
+    /// [tokens, dim] in place.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512bf16")]
+    pub fn forward(
+        &self,
+        x: &mut Vec<f32>,
+        chunk: &Chunk,
+        dropouts: Dropouts,
+        scratch: &mut Scratch,
+        keep: bool,
+    ) -> Option<Kept> {
+        let dim = self.dim();
+        let input = if keep { x.clone() } else { Vec::new() };
+        let moments = norm(x, self.attention_norm.weight, self.attention_norm.bias, &mut scratch.numbers);
+        let mut normal = Vec::new();
+        if keep {
+            pairs(&scratch.numbers, dim, 0, dim, &mut normal);
+        }
+        rows(&scratch.numbers, &mut scratch.rows);
+        let mut qkv = Vec::new();
+        self.qkv.forward(&scratch.rows, &mut qkv);
+        let mut mixed = vec![0.0; x.len()];
+        let mut attention = Vec::new();
+        for (at, score, n) in chunk.windows() {
+            let (qkv, mixed) = (&qkv[3 * dim * at..3 * dim * (at + n)], &mut mixed[dim * at..dim * (at + n)]);
+            for head in 0..self.heads {
+                let dropout = dropouts.attention(head);
+                let kept = self.head(head).forward(qkv, mixed, dropout, score, &mut scratch.attention, keep);
+                attention.push(kept);
+            }
+        }
+        rows(&mixed, &mut scratch.rows);
+        self.output.forward(&scratch.rows, &mut scratch.numbers);
+        dropouts.output().apply(dim * chunk.first_token, &mut scratch.numbers);
+        add(x, &scratch.numbers);
+        let middle = if keep { x.clone() } else { Vec::new() };
+        let middle_moments = norm(x, self.feed_forward_norm.weight, self.feed_forward_norm.bias, &mut scratch.numbers);
+        let mut middle_normal = Vec::new();
+        if keep {
+            pairs(&scratch.numbers, dim, 0, dim, &mut middle_normal);
+        }
+        rows(&scratch.numbers, &mut scratch.rows);
+        self.expand.forward(&scratch.rows, &mut scratch.more);
+        let mut slope = Vec::new();
+        gelu(&mut scratch.more, &mut slope);
+        let mut wide = Vec::new();
+        if keep {
+            pairs(&scratch.more, self.expand.outputs, 0, self.expand.outputs, &mut wide);
+        }
+        rows(&scratch.more, &mut scratch.rows);
+        self.contract.forward(&scratch.rows, &mut scratch.numbers);
+        dropouts.feed_forward().apply(dim * chunk.first_token, &mut scratch.numbers);
+        add(x, &scratch.numbers);
+        keep.then_some(Kept {
+            x: input,
+            moments,
+            normal,
+            qkv,
+            attention,
+            mixed,
+            middle,
+            middle_moments,
+            middle_normal,
+            wide,
+            slope,
+        })
+    }
+
+    /// From the gradient of the result to that of the input, in place.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512bf16")]
+    pub fn backward(
+        &self,
+        kept: &Kept,
+        gradient: &mut [f32],
+        chunk: &Chunk,
+        dropouts: Dropouts,
+        gradients: &mut [Gradient],
+        scratch: &mut Scratch,
+    ) {
+        let dim = self.dim();
+        let (mut branch, mut narrow) = (gradient.to_vec(), std::mem::take(&mut scratch.numbers));
+        let mut wide = std::mem::take(&mut scratch.more);
+        dropouts.feed_forward().apply(dim * chunk.first_token, &mut branch);
+        self.contract.backward(&kept.wide, &branch, &mut gradients[CONTRACT], scratch, &mut wide);
+        multiply(&mut wide, &kept.slope);
+        self.expand.backward(&kept.middle_normal, &wide, &mut gradients[EXPAND], scratch, &mut narrow);
+        let of_norm = &mut gradients[FEED_FORWARD_NORM];
+        let into = (&mut of_norm.weight[..], &mut of_norm.bias[..]);
+        norm_backward(&kept.middle, &kept.middle_moments, self.feed_forward_norm.weight, &narrow, gradient, into);
+
+        branch.copy_from_slice(gradient);
+        dropouts.output().apply(dim * chunk.first_token, &mut branch);
+        pairs(&kept.mixed, dim, 0, dim, &mut scratch.rows);
+        let mixed = std::mem::take(&mut scratch.rows);
+        self.output.backward(&mixed, &branch, &mut gradients[OUTPUT], scratch, &mut narrow);
+        wide.resize(3 * gradient.len(), 0.0);
+        let mut attention = kept.attention.iter();
+        for (at, score, n) in chunk.windows() {
+            let (three, one) = (3 * dim * at..3 * dim * (at + n), dim * at..dim * (at + n));
+            for head in 0..self.heads {
+                let Some(kept_attention) = attention.next() else { break };
+                self.head(head).backward(
+                    kept_attention,
+                    &kept.qkv[three.clone()],
+                    &kept.mixed[one.clone()],
+                    &narrow[one.clone()],
+                    &mut wide[three.clone()],
+                    dropouts.attention(head),
+                    score,
+                    &mut scratch.attention,
+                );
+            }
+        }
+        let mut into_norm = branch;
+        self.qkv.backward(&kept.normal, &wide, &mut gradients[QKV], scratch, &mut into_norm);
+        let of_norm = &mut gradients[ATTENTION_NORM];
+        let into = (&mut of_norm.weight[..], &mut of_norm.bias[..]);
+        norm_backward(&kept.x, &kept.moments, self.attention_norm.weight, &into_norm, gradient, into);
+        (scratch.numbers, scratch.more, scratch.rows) = (narrow, wide, mixed);
+    }
+}
