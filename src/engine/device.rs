@@ -77,6 +77,18 @@ impl Compute {
     }
 }
 
+/// Brings a tensor from this process's memory to the device. To a GPU by way of pinned memory, so
+/// that the copy runs beside what the GPU computes; libtorch keeps that memory until it is done.
+pub fn upload(tensor: Tensor, device: Device) -> Result<Tensor> {
+    match device {
+        Device::Cuda(_) => {
+            let (kind, pinned) = (tensor.kind(), tensor.f_pin_memory(device)?);
+            Ok(pinned.f_to_device_(device, kind, true, false)?)
+        }
+        _ => Ok(tensor),
+    }
+}
+
 /// The release of libtorch that tch 0.26 is written for and that the engine links.
 pub const LIBTORCH: &str = "2.13.0";
 

@@ -1,9 +1,9 @@
 //! Ranking metrics: every case's target among all items, by the scores of a model.
 
+use crate::cpu;
 use crate::error::Result;
 use crate::inputs::Batch;
 use crate::models::Model;
-use crate::parameters::floats;
 use crate::report::{INTERVAL, Reporter};
 use persona_core::batch::{buckets, history_window};
 use persona_core::features::{Encoded, FIRST};
@@ -12,7 +12,7 @@ use persona_core::protocol::{Metric, Phase, Progress};
 use persona_core::spec::{Evaluation, Seen};
 use persona_core::split::Case;
 use persona_core::transitions::Transitions;
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 /// Scores held at a time: 8 MB, about a cache.
 const SCORES: usize = 2 << 20;
@@ -50,8 +50,15 @@ impl Protocol<'_> {
         let mut done = 0;
         for batch in scorer.batches(encoded, &cases) {
             let batch: Vec<Case> = batch.into_iter().map(|i| cases[i]).collect();
-            let scores = scorer.scores(encoded, &batch)?;
-            self.rank_all(&mut ranking, encoded, &batch, &scores);
+            match scorer {
+                Scorer::Model { model, .. } => {
+                    let scores = model_scores(model, encoded, &batch)?;
+                    self.rank_all(&mut ranking, encoded, &batch, cpu::floats(&scores)?);
+                }
+                Scorer::Transitions(transitions) => {
+                    self.rank_all(&mut ranking, encoded, &batch, &counted_scores(transitions, encoded, &batch));
+                }
+            }
             done += batch.len();
             if reporter.due(INTERVAL) {
                 reporter.tell(Progress::of(Phase::Evaluate, done as u64, cases.len() as u64))?;
@@ -124,28 +131,23 @@ impl Scorer<'_> {
         };
         groups.iter().flat_map(|group| group.chunks(most).map(<[usize]>::to_vec)).collect()
     }
-
-    /// [cases, items], row-major
-    fn scores(&self, encoded: &Encoded, cases: &[Case]) -> Result<Vec<f32>> {
-        match self {
-            Scorer::Model { model, .. } => model_scores(model, encoded, cases),
-            Scorer::Transitions(transitions) => {
-                let mut scores = vec![0.0; cases.len() * encoded.items()];
-                for (case, out) in cases.iter().zip(scores.chunks_exact_mut(encoded.items())) {
-                    transitions.scores(&encoded.target_codes()[encoded.offsets[case.entity]..case.end], out);
-                }
-                Ok(scores)
-            }
-        }
-    }
 }
 
-/// Inner products of profiles and items, always in f32: rounding would make ties.
-fn model_scores(model: &Model, encoded: &Encoded, cases: &[Case]) -> Result<Vec<f32>> {
+/// [cases, items], row-major
+fn counted_scores(transitions: &Transitions, encoded: &Encoded, cases: &[Case]) -> Vec<f32> {
+    let mut scores = vec![0.0; cases.len() * encoded.items()];
+    for (case, out) in cases.iter().zip(scores.chunks_exact_mut(encoded.items())) {
+        transitions.scores(&encoded.target_codes()[encoded.offsets[case.entity]..case.end], out);
+    }
+    scores
+}
+
+/// Inner products of profiles and items, always in f32: rounding would make ties. [cases, items], on the CPU
+fn model_scores(model: &Model, encoded: &Encoded, cases: &[Case]) -> Result<Tensor> {
     let _guard = tch::no_grad_guard();
     let history = |case: &Case| history_window(encoded.offsets[case.entity], case.end, model.length);
     let windows: Vec<_> = cases.iter().map(history).collect();
     let batch = Batch::new(encoded, &windows, model.compute.device)?;
     let profiles: Tensor = model.profiles(&batch)?;
-    floats(&profiles.f_mm(&model.items()?.f_tr()?)?)
+    Ok(profiles.f_mm(&model.items()?.f_tr()?)?.f_to_device(Device::Cpu)?.f_contiguous()?)
 }

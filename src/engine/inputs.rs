@@ -3,7 +3,7 @@
 //! Tokens are packed: one row per event, window after window, no padding. Only what needs a
 //! rectangle (attention) makes one, by way of the [`Layout`].
 
-use crate::device::Compute;
+use crate::device::{Compute, upload};
 use crate::error::Result;
 use crate::parameters::{DEVIATION, Parameters, Start};
 use persona_core::batch::Window;
@@ -118,7 +118,7 @@ pub fn rows(table: &Tensor, index: &Tensor) -> Result<Tensor> {
 }
 
 pub fn integers(values: &[i64], device: Device) -> Result<Tensor> {
-    Ok(Tensor::f_from_slice(values)?.f_to_device(device)?)
+    upload(Tensor::f_from_slice(values)?, device)
 }
 
 /// Events as an encoder reads them.
@@ -171,7 +171,7 @@ fn numbers(columns: &[&[f32]], windows: &[Window], device: Device) -> Result<Ten
         flat.extend(columns.iter().map(|values| if values[event].is_nan() { 0.0 } else { values[event] }));
         flat.extend(columns.iter().map(|values| f32::from(values[event].is_nan())));
     }
-    Ok(Tensor::f_from_slice(&flat)?.f_view([-1, 2 * columns.len() as i64])?.f_to_device(device)?)
+    upload(Tensor::f_from_slice(&flat)?.f_view([-1, 2 * columns.len() as i64])?, device)
 }
 
 impl Targets {

@@ -25,9 +25,14 @@ impl<'a> Reporter<'a> {
 
     /// Begins a phase, and says so.
     pub fn enter(&mut self, phase: Phase) -> Result<()> {
+        self.count_as(phase);
+        self.tell(Progress::of(phase, 0, 0))
+    }
+
+    /// From here on time counts as that of another phase, which is not worth telling.
+    pub fn count_as(&mut self, phase: Phase) {
         self.leave();
         self.phase = Some((phase, Instant::now()));
-        self.tell(Progress::of(phase, 0, 0))
     }
 
     /// Ends the phase, so that its time counts.

@@ -103,7 +103,9 @@ impl<'a> Trainer<'a> {
         let mut best: Option<Best> = None;
         for epoch in 1..=training.epochs {
             let loss = self.epoch(&mut state, epoch, started, reporter)?;
+            reporter.count_as(Phase::Evaluate);
             let metrics = self.validate(&state.model, epoch, loss, reporter)?;
+            reporter.count_as(Phase::Train);
             let (name, value) = self.criterion(&metrics);
             let left = started.elapsed().as_secs_f64() / epoch as f64 * (training.epochs - epoch) as f64;
             reporter.metrics(&metrics)?;

@@ -95,30 +95,49 @@ impl<'a> Encoder<'a> {
         self.norm.weight.len()
     }
 
-    /// The states of windows of `lengths`, in place of their embeddings. [tokens, dim]
-    pub fn infer(&self, x: &mut [f32], lengths: &[usize]) {
-        self.run(x, lengths, None);
+    /// The states after each window's last event alone: [tokens, dim] -> [windows, dim]
+    pub fn infer_last(&self, x: &mut [f32], lengths: &[usize]) -> Vec<f32> {
+        let work = self.shares(places(lengths), x);
+        let run = |(places, x): (Vec<Place>, &mut [f32])| -> Vec<f32> {
+            let (mut scratch, mut states) = (Scratch::default(), Vec::new());
+            let first = places.first().map_or(0, |place| place.tokens.start);
+            for place in places {
+                let x = &x[(place.tokens.start - first) * self.dim()..(place.tokens.end - first) * self.dim()];
+                // SAFETY: `new` has asserted that the processor has the instructions.
+                states.extend(unsafe { self.chunk_last(x, &place.chunk(lengths), &mut scratch) });
+            }
+            states
+        };
+        spread(work, run).concat()
     }
 
-    /// The same with dropout, and what the way back needs.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512bf16")]
+    fn chunk_last(&self, x: &[f32], chunk: &Chunk, scratch: &mut Scratch) -> Vec<f32> {
+        let mut x = x.to_vec();
+        let Some((last, before)) = self.blocks.split_last() else { return Vec::new() };
+        for (i, block) in before.iter().enumerate() {
+            block.forward(&mut x, chunk, self.dropouts(None, i), scratch, false);
+        }
+        let mut states = Vec::new();
+        norm(&last.last(&x, chunk, scratch), self.norm.weight, self.norm.bias, &mut states);
+        states
+    }
+
+    /// The states of windows of `lengths` with dropout, in place of their embeddings [tokens, dim], and
+    /// what the way back needs.
     pub fn forward(&self, x: &mut [f32], lengths: &[usize], seed: u64) -> Tape {
-        Tape { seed, chunks: self.run(x, lengths, Some(seed)) }
-    }
-
-    fn run(&self, x: &mut [f32], lengths: &[usize], seed: Option<u64>) -> Vec<KeptChunk> {
         let work = self.shares(places(lengths), x);
         let run = |(places, x): (Vec<Place>, &mut [f32])| -> Vec<KeptChunk> {
             let mut scratch = Scratch::default();
             let first = places.first().map_or(0, |place| place.tokens.start);
             let chunk = |place: Place| {
-                let tokens = place.tokens.start - first..place.tokens.end - first;
-                let x = &mut x[tokens.start * self.dim()..tokens.end * self.dim()];
+                let x = &mut x[(place.tokens.start - first) * self.dim()..(place.tokens.end - first) * self.dim()];
                 // SAFETY: `new` has asserted that the processor has the instructions.
                 unsafe { self.chunk(x, lengths, place, seed, &mut scratch) }
             };
-            places.into_iter().filter_map(chunk).collect()
+            places.into_iter().map(chunk).collect()
         };
-        spread(work, run).into_iter().flatten().collect()
+        Tape { seed, chunks: spread(work, run).into_iter().flatten().collect() }
     }
 
     /// Chunks in as many runs as there are threads, each with its part of a matrix [tokens, dim].
@@ -143,28 +162,18 @@ impl<'a> Encoder<'a> {
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512bf16")]
-    fn chunk(
-        &self,
-        out: &mut [f32],
-        lengths: &[usize],
-        place: Place,
-        seed: Option<u64>,
-        scratch: &mut Scratch,
-    ) -> Option<KeptChunk> {
+    fn chunk(&self, out: &mut [f32], lengths: &[usize], place: Place, seed: u64, scratch: &mut Scratch) -> KeptChunk {
         let chunk = place.chunk(lengths);
-        let keep = seed.is_some();
         let mut x = out.to_vec();
-        if let Some(seed) = seed {
-            self.input_dropout(seed).apply(self.dim() * chunk.first_token, &mut x);
-        }
+        self.input_dropout(seed).apply(self.dim() * chunk.first_token, &mut x);
         let mut blocks = Vec::new();
         for (i, block) in self.blocks.iter().enumerate() {
-            blocks.extend(block.forward(&mut x, &chunk, self.dropouts(seed, i), scratch, keep));
+            blocks.extend(block.forward(&mut x, &chunk, self.dropouts(Some(seed), i), scratch, true));
         }
         let mut states = Vec::new();
         let moments = norm(&x, self.norm.weight, self.norm.bias, &mut states);
         out.copy_from_slice(&states);
-        keep.then_some(KeptChunk { place, blocks, last: x, moments })
+        KeptChunk { place, blocks, last: x, moments }
     }
 
     fn input_dropout(&self, seed: u64) -> Dropout {

@@ -61,14 +61,14 @@ impl Transformer {
         compute.half && compute.device == Device::Cpu && simd::is_available() && fits
     }
 
-    /// [tokens, dim] -> [tokens, dim], normalised.
-    pub fn infer_by_hand(&self, x: &Tensor, layout: &Layout, norm: &Norm) -> Result<Tensor> {
-        let mut states = x.f_detach()?.f_to_dtype(Kind::Float, false, true)?;
-        self.encoder(norm)?.infer(cpu::floats_mut(&mut states)?, &layout.lengths);
-        Ok(states)
+    /// The states after each window's last event alone: [windows, dim]
+    pub fn infer_last_by_hand(&self, x: &Tensor, layout: &Layout, norm: &Norm) -> Result<Tensor> {
+        let mut x = x.f_detach()?.f_to_dtype(Kind::Float, false, true)?;
+        let states = self.encoder(norm)?.infer_last(cpu::floats_mut(&mut x)?, &layout.lengths);
+        Ok(Tensor::f_from_slice(&states)?.f_view([layout.lengths.len() as i64, x.size()[1]])?)
     }
 
-    /// The same with dropout, and the way back.
+    /// All states with dropout, and the way back.
     pub fn forward_by_hand(&self, x: Tensor, layout: &Layout, norm: &Norm) -> Result<(Tensor, Tape)> {
         let mut states = x.f_detach()?.f_to_dtype(Kind::Float, false, true)?;
         // From torch's generator, so that a seed decides this too.

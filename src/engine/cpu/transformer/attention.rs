@@ -123,6 +123,29 @@ impl Head {
         kept
     }
 
+    /// The mix for the last query [dim] alone, in f32; `keys_values` [n, 2 dim].
+    #[target_feature(enable = "avx512f,avx512dq")]
+    pub fn last(&self, query: &[f32], keys_values: &[f32], out: &mut [f32], scores: &mut Vec<f32>) {
+        let (n, columns) = (keys_values.len() / (2 * self.dim), self.first..self.first + self.width);
+        scores.clear();
+        scores.extend(keys_values.chunks_exact(2 * self.dim).map(|row| {
+            let mut sum = _mm512_setzero_ps();
+            for at in columns.clone().step_by(LANES) {
+                sum = _mm512_fmadd_ps(load(&query[at..]), load(&row[at..]), sum);
+            }
+            _mm512_reduce_add_ps(sum) * self.scale()
+        }));
+        scores.resize(n.next_multiple_of(LANES), 0.0);
+        softmax(scores, n);
+        for at in columns.step_by(LANES) {
+            let mut sum = _mm512_setzero_ps();
+            for (row, &p) in keys_values.chunks_exact(2 * self.dim).zip(&*scores) {
+                sum = _mm512_fmadd_ps(_mm512_set1_ps(p), load(&row[self.dim + at..]), sum);
+            }
+            store(sum, &mut out[at..]);
+        }
+    }
+
     /// From the gradient of `out` [n, dim] to that of queries, keys and values [n, 3 dim].
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512bf16")]
     #[allow(clippy::too_many_arguments)]

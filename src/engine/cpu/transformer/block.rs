@@ -42,12 +42,17 @@ impl<'a> Layer<'a> {
     /// `x W^T + b`; `x` in pairs of columns.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512bf16")]
     fn forward(&self, x: &[u32], out: &mut Vec<f32>) {
+        self.forward_part(x, 0, self.outputs, out);
+    }
+
+    /// The results `first..first + columns` alone.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512bf16")]
+    fn forward_part(&self, x: &[u32], first: usize, columns: usize, out: &mut Vec<f32>) {
         let (n, half) = (x.len() / (self.inputs / 2), self.inputs / 2);
-        out.resize(n * self.outputs, 0.0);
-        let Layer { outputs, .. } = *self;
-        let product = Product { rows: n, columns: outputs, inner: half, width: outputs, stride: outputs, add: false };
-        product.run(Left::rows(x, half), &self.forward, out);
-        add_row(out, self.bias);
+        out.resize(n * columns, 0.0);
+        let product = Product { rows: n, columns, inner: half, width: self.outputs, stride: columns, add: false };
+        product.run(Left::rows(x, half), &self.forward[first..], out);
+        add_row(out, &self.bias[first..first + columns]);
     }
 
     /// The gradient of `x` from that of the result, and the weight's, added. `x` in pairs of rows.
@@ -116,6 +121,7 @@ pub struct Scratch {
     attention: AttentionScratch,
     numbers: Vec<f32>,
     more: Vec<f32>,
+    scores: Vec<f32>,
     rows: Vec<u32>,
     pairs: Vec<u32>,
 }
@@ -220,28 +226,10 @@ impl Block<'_> {
                 attention.push(kept);
             }
         }
-        rows(&mixed, &mut scratch.rows);
-        self.output.forward(&scratch.rows, &mut scratch.numbers);
-        dropouts.output().apply(dim * chunk.first_token, &mut scratch.numbers);
-        add(x, &scratch.numbers);
+        self.add_attended(x, &mixed, dropouts.output(), dim * chunk.first_token, scratch);
         let middle = if keep { x.clone() } else { Vec::new() };
-        let middle_moments = norm(x, self.feed_forward_norm.weight, self.feed_forward_norm.bias, &mut scratch.numbers);
-        let mut middle_normal = Vec::new();
-        if keep {
-            pairs(&scratch.numbers, dim, 0, dim, &mut middle_normal);
-        }
-        rows(&scratch.numbers, &mut scratch.rows);
-        self.expand.forward(&scratch.rows, &mut scratch.more);
-        let mut slope = Vec::new();
-        gelu(&mut scratch.more, &mut slope);
-        let mut wide = Vec::new();
-        if keep {
-            pairs(&scratch.more, self.expand.outputs, 0, self.expand.outputs, &mut wide);
-        }
-        rows(&scratch.more, &mut scratch.rows);
-        self.contract.forward(&scratch.rows, &mut scratch.numbers);
-        dropouts.feed_forward().apply(dim * chunk.first_token, &mut scratch.numbers);
-        add(x, &scratch.numbers);
+        let (middle_moments, middle_normal, wide, slope) =
+            self.feed_forward(x, dropouts.feed_forward(), dim * chunk.first_token, scratch, keep);
         keep.then_some(Kept {
             x: input,
             moments,
@@ -255,6 +243,70 @@ impl Block<'_> {
             wide,
             slope,
         })
+    }
+
+    /// Adds the attention's branch. `first`: the index of the first number, for dropout.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512bf16")]
+    fn add_attended(&self, x: &mut [f32], mixed: &[f32], dropout: Dropout, first: usize, scratch: &mut Scratch) {
+        rows(mixed, &mut scratch.rows);
+        self.output.forward(&scratch.rows, &mut scratch.numbers);
+        dropout.apply(first, &mut scratch.numbers);
+        add(x, &scratch.numbers);
+    }
+
+    /// Adds the feed-forward's branch; what [`Kept`] holds of it.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512bf16")]
+    fn feed_forward(
+        &self,
+        x: &mut [f32],
+        dropout: Dropout,
+        first: usize,
+        scratch: &mut Scratch,
+        keep: bool,
+    ) -> (Moments, Vec<u32>, Vec<u32>, Vec<f32>) {
+        let dim = self.dim();
+        let moments = norm(x, self.feed_forward_norm.weight, self.feed_forward_norm.bias, &mut scratch.numbers);
+        let (mut normal, mut wide, mut slope) = (Vec::new(), Vec::new(), Vec::new());
+        if keep {
+            pairs(&scratch.numbers, dim, 0, dim, &mut normal);
+        }
+        rows(&scratch.numbers, &mut scratch.rows);
+        self.expand.forward(&scratch.rows, &mut scratch.more);
+        gelu(&mut scratch.more, &mut slope);
+        if keep {
+            pairs(&scratch.more, self.expand.outputs, 0, self.expand.outputs, &mut wide);
+        }
+        rows(&scratch.more, &mut scratch.rows);
+        self.contract.forward(&scratch.rows, &mut scratch.numbers);
+        dropout.apply(first, &mut scratch.numbers);
+        add(x, &scratch.numbers);
+        (moments, normal, wide, slope)
+    }
+
+    /// The result for each window's last token alone: [tokens, dim] -> [windows, dim]. Of the other
+    /// tokens only keys and values matter.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512bf16")]
+    pub fn last(&self, x: &[f32], chunk: &Chunk, scratch: &mut Scratch) -> Vec<f32> {
+        let dim = self.dim();
+        let ends = || chunk.windows().map(|(at, _, n)| dim * (at + n - 1)..dim * (at + n));
+        norm(x, self.attention_norm.weight, self.attention_norm.bias, &mut scratch.numbers);
+        let newest: Vec<f32> = ends().flat_map(|end| &scratch.numbers[end]).copied().collect();
+        rows(&scratch.numbers, &mut scratch.rows);
+        self.qkv.forward_part(&scratch.rows, dim, 2 * dim, &mut scratch.more);
+        rows(&newest, &mut scratch.rows);
+        self.qkv.forward_part(&scratch.rows, 0, dim, &mut scratch.numbers);
+        let mut mixed = vec![0.0; newest.len()];
+        let queries = scratch.numbers.chunks_exact(dim).zip(mixed.chunks_exact_mut(dim));
+        for ((at, _, n), (query, mixed)) in chunk.windows().zip(queries) {
+            let keys_values = &scratch.more[2 * dim * at..2 * dim * (at + n)];
+            for head in 0..self.heads {
+                self.head(head).last(query, keys_values, mixed, &mut scratch.scores);
+            }
+        }
+        let mut x: Vec<f32> = ends().flat_map(|end| &x[end]).copied().collect();
+        self.add_attended(&mut x, &mixed, Dropout::none(), 0, scratch);
+        self.feed_forward(&mut x, Dropout::none(), 0, scratch, false);
+        x
     }
 
     /// From the gradient of the result to that of the input, in place.
