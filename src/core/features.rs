@@ -92,6 +92,8 @@ pub struct Encoded {
 pub enum Input {
     /// `size` is the number of codes, with [`MISSING`] and [`UNKNOWN`].
     Category { name: String, codes: Vec<u32>, size: usize },
+    /// The same of a time feature, which has few codes: a byte an event instead of four.
+    Clock { name: String, codes: Vec<u8>, size: usize },
     /// Scaled; NaN is NULL.
     Number { name: String, values: Vec<f32> },
 }
@@ -99,7 +101,7 @@ pub enum Input {
 impl Input {
     pub fn name(&self) -> &str {
         match self {
-            Input::Category { name, .. } | Input::Number { name, .. } => name,
+            Input::Category { name, .. } | Input::Clock { name, .. } | Input::Number { name, .. } => name,
         }
     }
 }
@@ -141,7 +143,7 @@ impl Encoded {
     fn target_input(&self) -> (&[u32], usize) {
         match &self.inputs[self.target] {
             Input::Category { codes, size, .. } => (codes, *size),
-            Input::Number { name, .. } => unreachable!("the target {name} is a category"),
+            other => unreachable!("the target {} is a category", other.name()),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Tokens are packed: one row per event, window after window, no padding. Only what needs a
 //! rectangle (attention) makes one, by way of the [`Layout`].
 
+use crate::cpu;
 use crate::device::{Compute, upload};
 use crate::error::Result;
 use crate::parameters::{DEVIATION, Parameters, Start};
@@ -31,6 +32,7 @@ impl Shape {
                     }
                     shape.categories.push((name.clone(), *size));
                 }
+                Input::Clock { name, size, .. } => shape.categories.push((name.clone(), *size)),
                 Input::Number { .. } => shape.numbers += 1,
             }
         }
@@ -117,6 +119,17 @@ pub fn rows(table: &Tensor, index: &Tensor) -> Result<Tensor> {
     Ok(Tensor::f_embedding(table, index, -1, false, false)?)
 }
 
+/// Adds the gradient of [`rows`] to that of `table`, on the CPU and without a table of zeros.
+pub fn add_rows(table: &Tensor, index: &Tensor, gradient: &Tensor) -> Result<()> {
+    let mut whole = table.f_grad()?;
+    let dim = whole.size()[1] as usize;
+    let whole = cpu::floats_mut(&mut whole)?;
+    for (&row, gradient) in cpu::integers(index)?.iter().zip(cpu::floats(gradient)?.chunks_exact(dim)) {
+        whole[row as usize * dim..][..dim].iter_mut().zip(gradient).for_each(|(sum, &x)| *sum += x);
+    }
+    Ok(())
+}
+
 pub fn integers(values: &[i64], device: Device) -> Result<Tensor> {
     upload(Tensor::f_from_slice(values)?, device)
 }
@@ -149,6 +162,10 @@ impl Batch {
         for input in &encoded.inputs {
             match input {
                 Input::Category { codes, .. } => {
+                    let codes: Vec<i64> = events(windows).map(|event| i64::from(codes[event])).collect();
+                    categories.push(integers(&codes, device)?);
+                }
+                Input::Clock { codes, .. } => {
                     let codes: Vec<i64> = events(windows).map(|event| i64::from(codes[event])).collect();
                     categories.push(integers(&codes, device)?);
                 }
@@ -242,6 +259,18 @@ impl Embedding {
             sum = sum.f_add(&compute.linear(numbers, weight, None)?)?;
         }
         Ok(sum)
+    }
+
+    /// Adds to the gradients of all weights what the sum's gradient [tokens, dim] gives, on the CPU.
+    pub fn accumulate(&self, batch: &Batch, gradient: &Tensor) -> Result<()> {
+        let _guard = tch::no_grad_guard();
+        for (table, codes) in self.tables.iter().zip(&batch.categories) {
+            add_rows(table, codes, gradient)?;
+        }
+        if let (Some(weight), Some(numbers)) = (&self.numbers, &batch.numbers) {
+            let _ = weight.f_grad()?.f_add_(&gradient.f_tr()?.f_mm(numbers)?)?;
+        }
+        Ok(())
     }
 
     /// The target's table with its special codes: [FIRST + items, dim]

@@ -158,7 +158,7 @@ impl<'a> Trainer<'a> {
         if targets.count == 0 {
             return Ok(None);
         }
-        let pass = state.model.forward(&Batch::new(self.encoded, &windows, device)?)?;
+        let pass = state.model.forward(Batch::new(self.encoded, &windows, device)?)?;
         let loss = state.objective.backward(&state.model, pass, &targets, &mut state.rng)?;
         state.optimizer.step()?;
         Ok(Some((loss, targets.count)))

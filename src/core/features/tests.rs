@@ -54,7 +54,7 @@ fn fitted() -> Fitted {
 fn category(input: &Input) -> (&str, &[u32], usize) {
     match input {
         Input::Category { name, codes, size } => (name, codes, *size),
-        Input::Number { name, .. } => panic!("{name} is a number"),
+        other => panic!("{} is no category of the source", other.name()),
     }
 }
 

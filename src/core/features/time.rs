@@ -74,7 +74,7 @@ impl TimeFeatures {
     pub fn encode(&self, time: &[f64], offsets: &[usize]) -> Vec<Input> {
         let mut inputs = Vec::new();
         if let Some(gap) = self.gap {
-            inputs.push(Input::Category {
+            inputs.push(Input::Clock {
                 name: "time.gap".into(),
                 codes: gap_codes(gap, time, offsets),
                 size: GAP_CODES,
@@ -86,19 +86,25 @@ impl TimeFeatures {
             (self.month, "time.month", calendar::month, 12),
         ];
         for (_, name, feature, values) in features.into_iter().filter(|feature| feature.0) {
-            let codes = time.iter().map(|&at| FIRST + feature(at)).collect();
-            inputs.push(Input::Category { name: name.into(), codes, size: values + FIRST as usize });
+            let codes = time.iter().map(|&at| byte(FIRST + feature(at))).collect();
+            inputs.push(Input::Clock { name: name.into(), codes, size: values + FIRST as usize });
         }
         inputs
     }
 }
 
-fn gap_codes(gap: Gap, time: &[f64], offsets: &[usize]) -> Vec<u32> {
+/// Every time feature has fewer codes than a byte has values.
+fn byte(code: u32) -> u8 {
+    debug_assert!(code <= u32::from(u8::MAX));
+    code as u8
+}
+
+fn gap_codes(gap: Gap, time: &[f64], offsets: &[usize]) -> Vec<u8> {
     let mut codes = Vec::with_capacity(time.len());
     for pair in offsets.windows(2) {
         let span = &time[pair[0]..pair[1]];
-        codes.extend(span.first().map(|_| MISSING));
-        codes.extend(span.windows(2).map(|pair| gap.code(pair[1] - pair[0])));
+        codes.extend(span.first().map(|_| byte(MISSING)));
+        codes.extend(span.windows(2).map(|pair| byte(gap.code(pair[1] - pair[0]))));
     }
     codes
 }
@@ -112,10 +118,10 @@ fn vary(mut codes: impl Iterator<Item = u32>) -> bool {
 mod tests {
     use super::*;
 
-    fn codes(input: &Input) -> (&str, &[u32], usize) {
+    fn codes(input: &Input) -> (&str, &[u8], usize) {
         match input {
-            Input::Category { name, codes, size } => (name, codes, *size),
-            Input::Number { .. } => panic!("time features are categories"),
+            Input::Clock { name, codes, size } => (name, codes, *size),
+            other => panic!("{} is no time feature", other.name()),
         }
     }
 
@@ -132,7 +138,7 @@ mod tests {
         let features = TimeFeatures::fit(&time, &[0, 4, 5], &[4, 5], Clock::Number, true);
         assert_eq!(features, TimeFeatures { gap: Some(Gap { unit: 10.0, origin: 16 }), ..Default::default() });
         let inputs = features.encode(&time, &[0, 4, 5]);
-        assert_eq!(codes(&inputs[0]), ("time.gap", &[MISSING, 18, 18, 21, MISSING][..], 35));
+        assert_eq!(codes(&inputs[0]), ("time.gap", &[MISSING as u8, 18, 18, 21, MISSING as u8][..], 35));
     }
 
     #[test]
@@ -146,7 +152,7 @@ mod tests {
         let features = TimeFeatures::fit(&time, &[0, 4], &[4], Clock::Timestamp, true);
         assert!(features.hour && features.gap.is_some() && !features.weekday && !features.month);
         let inputs = features.encode(&time, &[0, 4]);
-        assert_eq!(codes(&inputs[0]).1, [MISSING, 22, 22, 14]);
+        assert_eq!(codes(&inputs[0]).1, [MISSING as u8, 22, 22, 14]);
         assert_eq!(codes(&inputs[1]), ("time.hour", &[14, 14, 14, 15][..], 26));
         let date = TimeFeatures::fit(&time, &[0, 4], &[4], Clock::Date, false);
         assert_eq!(date, TimeFeatures::default());

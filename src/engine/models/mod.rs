@@ -4,6 +4,7 @@
 mod gru;
 mod transformer;
 
+use crate::cpu::transformer as by_hand;
 use crate::device::Compute;
 use crate::error::Result;
 use crate::inputs::{Batch, Embedding, Layout, Shape};
@@ -13,7 +14,7 @@ use persona_core::features::FIRST;
 use persona_core::spec;
 use persona_core::{Error, ErrorKind};
 use tch::{Kind, Tensor};
-use transformer::{Tape, Transformer};
+use transformer::Transformer;
 
 const EPSILON: f64 = 1e-5;
 
@@ -40,12 +41,7 @@ pub struct Pass {
 enum Back {
     /// The states hold libtorch's graph.
     Autograd,
-    ByHand(Box<Tape>),
-}
-
-/// Enters a gradient formed elsewhere into the graph of `of`.
-fn backward(of: &Tensor, gradient: &Tensor) -> Result<()> {
-    Ok(of.f_mul(gradient)?.f_sum(Kind::Float)?.f_backward()?)
+    ByHand(Box<(Batch, by_hand::Tape)>),
 }
 
 pub struct Model {
@@ -84,30 +80,31 @@ impl Model {
     /// The state after each window's last event: [windows, dim]
     pub fn profiles(&self, batch: &Batch) -> Result<Tensor> {
         match self.by_hand() {
-            Some(transformer) => transformer.infer_last_by_hand(&self.inputs(batch)?, &batch.layout, &self.norm),
+            Some(transformer) => transformer.infer_last_by_hand(self.inputs(batch)?, &batch.layout, &self.norm),
             None => batch.layout.last(&self.states(batch)?),
         }
     }
 
     /// The states in training, with dropout.
-    pub fn forward(&self, batch: &Batch) -> Result<Pass> {
-        let x = self.inputs(batch)?;
-        match self.by_hand() {
-            Some(transformer) => {
-                let (states, tape) = transformer.forward_by_hand(x, &batch.layout, &self.norm)?;
-                Ok(Pass { states, back: Back::ByHand(Box::new(tape)) })
-            }
-            None => Ok(Pass { states: self.by_autograd(&x, batch, true)?, back: Back::Autograd }),
-        }
+    pub fn forward(&self, batch: Batch) -> Result<Pass> {
+        let Some(transformer) = self.by_hand() else {
+            return Ok(Pass { states: self.by_autograd(&self.inputs(&batch)?, &batch, true)?, back: Back::Autograd });
+        };
+        let _guard = tch::no_grad_guard();
+        let mut states = self.inputs(&batch)?;
+        let tape = transformer.forward_by_hand(&mut states, &batch.layout, &self.norm)?;
+        Ok(Pass { states, back: Back::ByHand(Box::new((batch, tape))) })
     }
 
     /// Adds to the weights' gradients what the states' gradient [tokens, dim] gives.
     pub fn backward(&self, pass: Pass, gradient: &Tensor) -> Result<()> {
         match (pass.back, &self.encoder) {
-            (Back::ByHand(tape), Encoder::Transformer(transformer)) => {
-                transformer.backward_by_hand(*tape, gradient, &self.norm)
+            (Back::ByHand(kept), Encoder::Transformer(transformer)) => {
+                let (batch, tape) = *kept;
+                let gradient = transformer.backward_by_hand(tape, &batch.layout, gradient, &self.norm)?;
+                self.embedding.accumulate(&batch, &gradient)
             }
-            _ => backward(&pass.states, gradient),
+            _ => Ok(pass.states.f_mul(gradient)?.f_sum(Kind::Float)?.f_backward()?),
         }
     }
 
@@ -287,6 +284,37 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_gpu_gives_the_states_and_gradients_of_the_processor() {
+        let Ok(gpu) = Compute::choose("cuda", spec::Precision::F32) else {
+            println!("not run: there is no CUDA device, so no path of the GPU was run");
+            return;
+        };
+        for encoder in encoders() {
+            let run = |compute: Compute| {
+                tch::manual_seed(1);
+                let encoder = match &encoder {
+                    spec::Encoder::Transformer(t) => {
+                        spec::Encoder::Transformer(spec::Transformer { dropout: 0.0, ..t.clone() })
+                    }
+                    spec::Encoder::Gru(g) => spec::Encoder::Gru(spec::Gru { dropout: 0.0, ..g.clone() }),
+                    other => other.clone(),
+                };
+                let model = Model::new(&encoder, &Shape::of(&encoded()), compute).unwrap();
+                model.parameters.make_gradients().unwrap();
+                let windows = [Window { start: 0, end: 4 }, Window { start: 4, end: 5 }, Window { start: 5, end: 9 }];
+                let pass = model.forward(Batch::new(&encoded(), &windows, compute.device).unwrap()).unwrap();
+                let states = floats(&pass.states).unwrap();
+                let gradient = pass.states.detach().copy();
+                model.backward(pass, &gradient).unwrap();
+                let weights: Vec<f32> = model.parameters.tensors().flat_map(|w| floats(&w.grad()).unwrap()).collect();
+                [states, weights].concat()
+            };
+            let (on_gpu, plain) = (run(gpu), run(Compute::plain()));
+            assert!(on_gpu.iter().zip(&plain).all(|(a, b)| (a - b).abs() < 1e-3), "{encoder:?}");
+        }
+    }
+
     /// A transformer whose windows are shorter and longer than an attention's block and than a chunk.
     mod by_hand {
         use super::*;
@@ -365,7 +393,7 @@ mod tests {
             let encoded = encoded();
             let (fast, plain) = (model(0.0, true), model(0.0, false));
             assert!(fast.by_hand().is_some() && plain.by_hand().is_none());
-            let (a, b) = (fast.forward(&batch(&encoded)).unwrap(), plain.forward(&batch(&encoded)).unwrap());
+            let (a, b) = (fast.forward(batch(&encoded)).unwrap(), plain.forward(batch(&encoded)).unwrap());
             assert!(difference(&a.states, &b.states) < 0.01, "{}", difference(&a.states, &b.states));
             let last = batch(&encoded).layout.last(&a.states).unwrap();
             assert!(difference(&fast.profiles(&batch(&encoded)).unwrap(), &last) < 0.01);
@@ -389,7 +417,7 @@ mod tests {
             let gradient = Tensor::randn([LENGTHS.iter().sum::<usize>() as i64, 32], (Kind::Float, Device::Cpu));
             let pass = || {
                 tch::manual_seed(5);
-                model.forward(&batch(&encoded)).unwrap()
+                model.forward(batch(&encoded)).unwrap()
             };
             let loss = || (pass().states * &gradient).sum(Kind::Double).double_value(&[]);
             model.backward(pass(), &gradient).unwrap();
@@ -406,7 +434,7 @@ mod tests {
             let (slope, expected) = ((above - below) / (2.0 * step), steepness);
             assert!((slope / expected - 1.0).abs() < 0.05, "{slope} for {expected}");
             tch::manual_seed(6);
-            let other = model.forward(&batch(&encoded)).unwrap();
+            let other = model.forward(batch(&encoded)).unwrap();
             assert!(difference(&other.states, &pass().states) > 0.1);
         }
 
@@ -417,7 +445,7 @@ mod tests {
             }
             let run = || {
                 let (encoded, model) = (encoded(), model(0.3, true));
-                let pass = model.forward(&batch(&encoded)).unwrap();
+                let pass = model.forward(batch(&encoded)).unwrap();
                 let gradient = pass.states.copy();
                 model.backward(pass, &gradient).unwrap();
                 model.parameters.tensors().flat_map(|w| floats(&w.grad()).unwrap()).collect::<Vec<f32>>()

@@ -4,12 +4,12 @@
 //! Everything but attention works on packed tokens. Windows are padded on the right, so a causal
 //! mask alone keeps real tokens from seeing padding.
 
-use super::{Linear, Norm, backward};
+use super::{Linear, Norm};
 use crate::cpu::transformer::{self as by_hand, Weights};
 use crate::cpu::{self, simd};
 use crate::device::{self, Compute};
 use crate::error::Result;
-use crate::inputs::{Layout, rows};
+use crate::inputs::{Layout, add_rows, rows};
 use crate::parameters::{DEVIATION, Parameters, Start};
 use persona_core::spec::{self, Positions};
 use tch::{Device, Kind, Tensor};
@@ -20,14 +20,6 @@ pub struct Transformer {
     blocks: Vec<Block>,
     heads: usize,
     dropout: f64,
-}
-
-/// A training batch on the processor's own code: its input, which ends libtorch's graph, and what
-/// the way back needs.
-pub struct Tape {
-    input: Tensor,
-    lengths: Vec<usize>,
-    kept: by_hand::Tape,
 }
 
 struct Block {
@@ -62,28 +54,36 @@ impl Transformer {
     }
 
     /// The states after each window's last event alone: [windows, dim]
-    pub fn infer_last_by_hand(&self, x: &Tensor, layout: &Layout, norm: &Norm) -> Result<Tensor> {
-        let mut x = x.f_detach()?.f_to_dtype(Kind::Float, false, true)?;
+    pub fn infer_last_by_hand(&self, mut x: Tensor, layout: &Layout, norm: &Norm) -> Result<Tensor> {
         let states = self.encoder(norm)?.infer_last(cpu::floats_mut(&mut x)?, &layout.lengths);
         Ok(Tensor::f_from_slice(&states)?.f_view([layout.lengths.len() as i64, x.size()[1]])?)
     }
 
-    /// All states with dropout, and the way back.
-    pub fn forward_by_hand(&self, x: Tensor, layout: &Layout, norm: &Norm) -> Result<(Tensor, Tape)> {
-        let mut states = x.f_detach()?.f_to_dtype(Kind::Float, false, true)?;
+    /// All states with dropout, in place of what the encoder reads, and what the way back needs.
+    pub fn forward_by_hand(&self, x: &mut Tensor, layout: &Layout, norm: &Norm) -> Result<by_hand::Tape> {
         // From torch's generator, so that a seed decides this too.
         let seed = Tensor::f_randint(i64::MAX, [1], (Kind::Int64, Device::Cpu))?.f_int64_value(&[0])? as u64;
-        let kept = self.encoder(norm)?.forward(cpu::floats_mut(&mut states)?, &layout.lengths, seed);
-        Ok((states, Tape { input: x, lengths: layout.lengths.clone(), kept }))
+        Ok(self.encoder(norm)?.forward(cpu::floats_mut(x)?, &layout.lengths, seed))
     }
 
-    pub fn backward_by_hand(&self, tape: Tape, gradient: &Tensor, norm: &Norm) -> Result<()> {
-        let gradients = self.encoder(norm)?.backward(tape.kept, &tape.lengths, cpu::floats(gradient)?);
+    /// The gradient of what the encoder read; those of the weights are added where they belong.
+    pub fn backward_by_hand(
+        &self,
+        tape: by_hand::Tape,
+        layout: &Layout,
+        gradient: &Tensor,
+        norm: &Norm,
+    ) -> Result<Tensor> {
+        let gradients = self.encoder(norm)?.backward(tape, &layout.lengths, cpu::floats(gradient)?);
         for (weight, gradient) in self.weights(norm).into_iter().zip(&gradients.weights) {
             let mut whole = weight.f_grad()?;
             cpu::floats_mut(&mut whole)?.iter_mut().zip(gradient).for_each(|(sum, &x)| *sum += x);
         }
-        backward(&tape.input, &Tensor::f_from_slice(&gradients.input)?.f_view_as(&tape.input)?)
+        let input = Tensor::f_from_slice(&gradients.input)?.f_view_as(gradient)?;
+        if let Some(positions) = &self.positions {
+            add_rows(positions, &layout.from_end, &input)?;
+        }
+        Ok(input)
     }
 
     fn encoder<'a>(&'a self, norm: &'a Norm) -> Result<by_hand::Encoder<'a>> {
