@@ -6,6 +6,8 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::spec::{Split, Training};
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
 
 /// One prediction to be judged: event `target`, given the entity's events before `end`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +105,15 @@ fn quantiles(time: &[f64], training: &Training) -> (f64, f64) {
     (quantile(1.0 - training.valid - training.test), quantile(1.0 - training.test))
 }
 
+/// All cases, or `most` of them drawn at random where there are more.
+pub fn sample(cases: &[Case], most: usize, rng: &mut ChaCha8Rng) -> Vec<Case> {
+    let mut cases = cases.to_vec();
+    match cases.len() > most {
+        true => cases.partial_shuffle(rng, most).0.to_vec(),
+        false => cases,
+    }
+}
+
 impl Partition {
     fn with_capacity(entities: usize, cutoffs: Option<(f64, f64)>) -> Self {
         Partition { train_end: Vec::with_capacity(entities), valid: Vec::new(), test: Vec::new(), cutoffs }
@@ -150,6 +161,7 @@ pub fn repeat_share(cases: &[Case], offsets: &[usize], codes: &[u32]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rand::SeedableRng;
 
     fn case(entity: usize, end: usize, target: usize) -> Case {
         Case { entity, end, target }
@@ -228,5 +240,18 @@ mod tests {
         // Entity 0: 2 3 2 4; entity 1: 7 7 8. The targets 2, 4, 7, 8.
         assert_eq!(repeat_share(&cases, &[0, 4, 7], &[2, 3, 2, 4, 7, 7, 8]), 0.5);
         assert_eq!(repeat_share(&[], &[0], &[]), 0.0);
+    }
+
+    #[test]
+    fn a_sample_has_different_cases_and_repeats_by_seed() {
+        let cases: Vec<Case> = (0..100).map(|i| Case { entity: i, end: i, target: i }).collect();
+        let draw = |most, seed| sample(&cases, most, &mut ChaCha8Rng::seed_from_u64(seed));
+        assert_eq!(draw(100, 1), cases);
+        assert_eq!(draw(10, 1), draw(10, 1));
+        assert_ne!(draw(10, 1), draw(10, 2));
+        let mut drawn: Vec<usize> = draw(50, 1).iter().map(|case| case.entity).collect();
+        drawn.sort_unstable();
+        drawn.dedup();
+        assert_eq!(drawn.len(), 50);
     }
 }

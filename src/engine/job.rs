@@ -14,9 +14,11 @@ use persona_core::features::{Encoded, Fitted, known_targets};
 use persona_core::protocol::{ARTIFACT_CHUNK, Job, Kind, Outcome, Phase, Progress, Task, VERSION, cut};
 use persona_core::source::SourceSchema;
 use persona_core::spec::{self, ModelSpec, Seen};
-use persona_core::split::{Partition, partition, repeat_share};
+use persona_core::split::{Partition, partition, repeat_share, sample};
 use persona_core::transitions::Transitions;
 use persona_core::{Error, ErrorKind, check};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 
 /// Keys of what an artifact says about itself, beside what core's modules put there.
 const SPEC: &str = "spec";
@@ -123,7 +125,7 @@ fn train_job(job: &Job, events: Events, outcome: &mut Outcome, reporter: &mut Re
         counts.write(&mut artifact)?;
         outcome.parameters = counts.entries() as u64;
         (outcome.device, outcome.precision) = ("cpu".into(), "f32".into());
-        measure(spec, &Scorer::Transitions(&counts), &encoded, &partition, reporter)?;
+        measure(spec, &Scorer::Transitions(&counts), &encoded, &partition, outcome, reporter)?;
     } else {
         let compute = Compute::choose(&spec.training.device, spec.training.precision)?;
         let counts = &fitted.target_vocabulary().counts;
@@ -132,7 +134,7 @@ fn train_job(job: &Job, events: Events, outcome: &mut Outcome, reporter: &mut Re
         outcome.best_epoch = Some(trained.best_epoch);
         describe_model(&trained.model, outcome);
         let scorer = Scorer::Model { model: &trained.model, batch_events: spec.training.batch_events };
-        measure(spec, &scorer, &encoded, &partition, reporter)?;
+        measure(spec, &scorer, &encoded, &partition, outcome, reporter)?;
     }
     reporter.enter(Phase::Write)?;
     for frame in cut(Kind::Artifact, artifact.to_bytes()?, ARTIFACT_CHUNK) {
@@ -168,11 +170,11 @@ fn evaluate_job(job: &Job, bytes: &[u8], events: Events, outcome: &mut Outcome, 
     if matches!(spec.encoder, spec::Encoder::Transitions(_)) {
         let counts = Transitions::read(&version.artifact)?;
         (outcome.device, outcome.precision) = ("cpu".into(), "f32".into());
-        return measure(spec, &Scorer::Transitions(&counts), &encoded, &partition, reporter);
+        return measure(spec, &Scorer::Transitions(&counts), &encoded, &partition, outcome, reporter);
     }
     let model = version.model(&encoded, outcome)?;
     let scorer = Scorer::Model { model: &model, batch_events: spec.training.batch_events };
-    measure(spec, &scorer, &encoded, &partition, reporter)
+    measure(spec, &scorer, &encoded, &partition, outcome, reporter)
 }
 
 fn score_job(job: &Job, bytes: &[u8], events: Events, outcome: &mut Outcome, reporter: &mut Reporter) -> Result<()> {
@@ -194,19 +196,28 @@ fn split(events: &Events, source: &SourceSchema, spec: &ModelSpec, cutoffs: Opti
     Ok(partition(&events.offsets, &events.time, known, &spec.training, cutoffs)?)
 }
 
-/// Metrics of the version as a whole: on all cases, with intervals and coverage.
+/// The most cases that a split is judged by: with 50,000 a 95 % interval of HR@k is at most .009 wide,
+/// and of a million users every one ranked would take longer than the training.
+const CASES: usize = 50_000;
+
+/// Metrics of the version as a whole, with intervals and coverage; on a sample where there are many cases.
 fn measure(
     spec: &ModelSpec,
     scorer: &Scorer,
     encoded: &Encoded,
     partition: &Partition,
+    outcome: &mut Outcome,
     reporter: &mut Reporter,
 ) -> Result<()> {
     reporter.enter(Phase::Evaluate)?;
     let (evaluation, seed, threads) = (&spec.evaluation, spec.training.seed, device::threads());
     let protocol = Protocol { evaluation, seed, coverage: true, threads };
     for (split, cases) in [("valid", &partition.valid), ("test", &partition.test)] {
-        let metrics = protocol.measure(split, scorer, encoded, cases, reporter)?;
+        let judged = sample(cases, CASES, &mut ChaCha8Rng::seed_from_u64(seed));
+        if judged.len() < cases.len() {
+            outcome.notes.push(format!("The {split} figures are of {} cases out of {}.", judged.len(), cases.len()));
+        }
+        let metrics = protocol.measure(split, scorer, encoded, &judged, reporter)?;
         reporter.metrics(&metrics)?;
     }
     Ok(())

@@ -13,10 +13,9 @@ use persona_core::batch::{Window, buckets, training_windows};
 use persona_core::features::Encoded;
 use persona_core::protocol::{Metric, Phase, Progress};
 use persona_core::spec::{ModelSpec, Objective};
-use persona_core::split::{Case, Partition};
+use persona_core::split::{Case, Partition, sample};
 use persona_core::{Error, ErrorKind};
 use rand::SeedableRng;
-use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use std::time::Instant;
 use tch::{Kind, Tensor};
@@ -84,10 +83,7 @@ impl<'a> Trainer<'a> {
     ) -> Self {
         let windows = training_windows(&encoded.offsets, &partition.train_end, length);
         let inputs = |window: Window| Window { start: window.start, end: window.end - 1 };
-        let mut valid = partition.valid.clone();
-        if valid.len() > VALIDATION_CASES {
-            valid = valid.partial_shuffle(rng, VALIDATION_CASES).0.to_vec();
-        }
+        let valid = sample(&partition.valid, VALIDATION_CASES, rng);
         Trainer { spec, encoded, windows: windows.into_iter().map(inputs).collect(), valid }
     }
 
