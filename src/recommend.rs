@@ -95,9 +95,7 @@ impl<'a> Ask<'a> {
     fn new(profile: Oid, entity: &'a Entity, k: i32) -> Result<Self> {
         match (1..=MAX_K).contains(&k) {
             true => Ok(Ask { profile, entity, k }),
-            false => {
-                Err(Error::new(Code::InvalidParameter, format!("k must be between 1 and {MAX_K}, not {k}")))
-            }
+            false => Err(Error::new(Code::InvalidParameter, format!("k must be between 1 and {MAX_K}, not {k}"))),
         }
     }
 

@@ -66,11 +66,7 @@ impl SavedPlan {
     }
 }
 
-unsafe fn column<T: FromDatum>(
-    table: *mut pg_sys::SPITupleTable,
-    row: pg_sys::HeapTuple,
-    number: i32,
-) -> Option<T> {
+unsafe fn column<T: FromDatum>(table: *mut pg_sys::SPITupleTable, row: pg_sys::HeapTuple, number: i32) -> Option<T> {
     // SAFETY: the caller's row is one of the table's, and of the type that the query was written for.
     unsafe {
         let mut null = false;

@@ -57,17 +57,16 @@ thread_local! {
     static PLANS: ManuallyDrop<RefCell<Vec<(Key, Rc<Plan>)>>> = const { ManuallyDrop::new(RefCell::new(Vec::new())) };
 }
 
-/// The plan for a key: kept, where it still holds, or made.
+/// The plan for a key: kept, where it still holds, or made. Once the tables are locked, in the order of a
+/// refresh, no other session can change them before the answer is there.
 pub fn plan(key: Key, ask: &Ask) -> Result<Rc<Plan>> {
+    lock_for_reading(key.profile);
     if let Some(plan) = kept(key) {
-        // In the order in which a refresh locks them; from here on no other session can change them.
-        lock_for_reading(key.profile);
         lock_for_reading(plan.items);
         if plan.query.is_valid() {
             return Ok(plan);
         }
     }
-    lock_for_reading(key.profile);
     let question = Question::new(ask)?;
     let query = SavedPlan::prepare(&question.sql(&key)?, key.entity.oid())?;
     let plan = Rc::new(Plan { query, items: question.profile.items });

@@ -122,11 +122,10 @@ impl<'a> Question<'a> {
     /// Why the entity was not found.
     pub fn not_found(&self) -> Error {
         match self.profile.version {
-            None => Error::new(
-                Code::NotInPrerequisiteState,
-                format!("profile \"{}\" has not been filled", self.table.name),
-            )
-            .hint(format!("Fill it with CALL persona.refresh({}).", quote_literal(&self.table.name))),
+            None => {
+                Error::new(Code::NotInPrerequisiteState, format!("profile \"{}\" has not been filled", self.table.name))
+                    .hint(format!("Fill it with CALL persona.refresh({}).", quote_literal(&self.table.name)))
+            }
             Some(_) => Error::new(
                 Code::NoDataFound,
                 format!("profile \"{}\" has no entity {}", self.table.name, self.entity.quoted()),
