@@ -51,10 +51,12 @@ pub struct Plan {
     items: Oid,
 }
 
+/// Last used first.
+type Plans = Vec<(Key, Rc<Plan>)>;
+
 // Never dropped: when a process ends, Postgres' memory goes as a whole.
 thread_local! {
-    /// Last used first.
-    static PLANS: ManuallyDrop<RefCell<Vec<(Key, Rc<Plan>)>>> = const { ManuallyDrop::new(RefCell::new(Vec::new())) };
+    static PLANS: ManuallyDrop<RefCell<Plans>> = const { ManuallyDrop::new(RefCell::new(Vec::new())) };
 }
 
 /// The plan for a key: kept, where it still holds, or made. Once the tables are locked, in the order of a

@@ -176,6 +176,33 @@ fn row_security_and_privileges_are_those_of_whoever_asks() {
 }
 
 #[test]
+fn a_hostile_search_path_changes_no_answer() {
+    let (_cluster, mut client, _other) = cluster_with_profile();
+    run(
+        &mut client,
+        "CREATE FUNCTION never(bigint, bigint) RETURNS boolean LANGUAGE sql AS 'SELECT false';
+         CREATE FUNCTION never(text, text) RETURNS boolean LANGUAGE sql AS 'SELECT false';
+         CREATE OPERATOR public.= (LEFTARG = bigint, RIGHTARG = bigint, FUNCTION = never);
+         CREATE OPERATOR public.<> (LEFTARG = bigint, RIGHTARG = bigint, FUNCTION = never);
+         CREATE OPERATOR public.<> (LEFTARG = text, RIGHTARG = text, FUNCTION = never)",
+    );
+    let questions = [
+        "SELECT * FROM persona.recommend('walk_profile', 42, k => 5)",
+        "SELECT * FROM persona.recommend('walk_profile', 42, k => 5, exclude_seen => true)",
+        "SELECT * FROM persona.similar('walk_profile', 42, k => 5)",
+    ];
+    for question in questions {
+        let answers = ranked(&mut client, question);
+        run(&mut client, "SET search_path = public, pg_catalog; SELECT 1 / (NOT 42::bigint = 42::bigint)::int");
+        assert_eq!(ranked(&mut client, question), answers, "{question}");
+        // Parsed under that path as well.
+        run(&mut client, "DISCARD PLANS");
+        assert_eq!(ranked(&mut client, question), answers, "{question}");
+        run(&mut client, "RESET search_path");
+    }
+}
+
+#[test]
 fn what_was_seen_is_what_the_events_say_now() {
     let (_cluster, mut client, mut other) = cluster_with_profile();
     // Visitor 500 has been around once, and has seen two items.
