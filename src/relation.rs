@@ -13,7 +13,7 @@ pub struct Column {
     /// As SQL writes it, such as `numeric(8,2)`.
     pub type_name: String,
     pub is_enum: bool,
-    /// From the planner's statistics: distinct values, negative as a share of the rows; 0 where unknown.
+    /// Distinct values, negative as a share of the rows; 0 where unknown, as before [`Relation::add_statistics`].
     pub distinct: f32,
 }
 
@@ -73,6 +73,23 @@ impl Relation {
         }
     }
 
+    /// Adds what the planner's statistics say of the columns. Their view takes milliseconds to read, and
+    /// longer the more tables there are, so only who needs them asks.
+    pub fn add_statistics(&mut self) -> Result<()> {
+        const SQL: &str = "SELECT DISTINCT ON (attname) attname::text, n_distinct FROM pg_catalog.pg_stats \
+                           WHERE schemaname = $1 AND tablename = $2 ORDER BY attname, inherited DESC";
+        let _path = LocalSettings::safe_path();
+        Spi::connect_mut(|client| {
+            for row in client.update(SQL, None, &[self.schema.as_str().into(), self.name.as_str().into()])? {
+                let name = row.get::<String>(1)?.unwrap_or_default();
+                if let Some(column) = self.columns.iter_mut().find(|column| column.name == name) {
+                    column.distinct = row.get::<f32>(2)?.unwrap_or(0.0);
+                }
+            }
+            Ok(())
+        })
+    }
+
     pub fn column(&self, name: &str) -> Result<&Column> {
         self.columns.iter().find(|column| column.name == name).ok_or_else(|| {
             let names: Vec<_> = self.columns.iter().map(|c| format!("\"{}\"", c.name)).collect();
@@ -90,11 +107,7 @@ fn columns(oid: Oid) -> Result<Vec<Column>> {
             WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped \
             UNION ALL \
             SELECT b.attnum, t.typbasetype FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.oid WHERE t.typtype = 'd') \
-        SELECT a.attname::text, t.oid, pg_catalog.format_type(a.atttypid, a.atttypmod), t.typtype = 'e', \
-               coalesce((SELECT s.n_distinct FROM pg_catalog.pg_stats s \
-                         JOIN pg_catalog.pg_class c ON c.relname = s.tablename \
-                         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspname = s.schemaname \
-                         WHERE c.oid = $1 AND s.attname = a.attname ORDER BY s.inherited DESC LIMIT 1), 0) \
+        SELECT a.attname::text, t.oid, pg_catalog.format_type(a.atttypid, a.atttypmod), t.typtype = 'e' \
         FROM pg_catalog.pg_attribute a JOIN base b ON b.attnum = a.attnum \
         JOIN pg_catalog.pg_type t ON t.oid = b.oid AND t.typtype <> 'd' \
         WHERE a.attrelid = $1 ORDER BY a.attnum";
@@ -107,7 +120,7 @@ fn columns(oid: Oid) -> Result<Vec<Column>> {
                     type_oid: row.get::<Oid>(2)?.unwrap_or(Oid::INVALID),
                     type_name: row.get::<String>(3)?.unwrap_or_default(),
                     is_enum: row.get::<bool>(4)?.unwrap_or(false),
-                    distinct: row.get::<f32>(5)?.unwrap_or(0.0),
+                    distinct: 0.0,
                 })
             })
             .collect()

@@ -24,11 +24,11 @@ fn create_source(
 ) -> Result<(), ErrorReport> {
     let (name, events) = (given(name, "name")?, given(events, "events")?);
     let (entity, at) = (given(entity, "entity")?, given(at, "at")?);
-    let relation = Relation::open(events.0, "event table")?;
+    let mut relation = Relation::open(events.0, "event table")?;
     readable(&relation)?;
     let declared = match fields {
         Some(fields) => declare(fields.0)?,
-        None => infer(&relation, entity, at),
+        None => infer(&mut relation, entity, at)?,
     };
     distinct(entity, at, &declared)?;
     EventQuery::over(&relation, entity, at, &declared)?;
@@ -119,7 +119,8 @@ fn declare(fields: serde_json::Value) -> Result<Vec<Declared>> {
     fields.into_iter().map(field).collect()
 }
 
-fn infer(relation: &Relation, entity: &str, at: &str) -> Vec<Declared> {
+fn infer(relation: &mut Relation, entity: &str, at: &str) -> Result<Vec<Declared>> {
+    relation.add_statistics()?;
     let declared = events::infer_fields(relation, entity, at);
     let list: Vec<_> = declared
         .iter()
@@ -128,7 +129,7 @@ fn infer(relation: &Relation, entity: &str, at: &str) -> Vec<Declared> {
         })
         .collect();
     pgrx::notice!("fields inferred from types and statistics: {}", list.join(", "));
-    declared
+    Ok(declared)
 }
 
 /// One column has one meaning.

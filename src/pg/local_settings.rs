@@ -8,10 +8,13 @@ pub struct LocalSettings {
     level: i32,
 }
 
+/// Only `pg_catalog` is searched: no operator or function of a user's can take the place of one of ours.
+pub const SAFE_PATH: (&CStr, &CStr) = (c"search_path", c"pg_catalog, pg_temp");
+
 impl LocalSettings {
-    /// Only `pg_catalog` is searched: no operator or function of a user's can take the place of one of ours.
+    /// [`SAFE_PATH`] and nothing else.
     pub fn safe_path() -> Self {
-        LocalSettings::set(&[(c"search_path", c"pg_catalog, pg_temp")])
+        LocalSettings::set(&[SAFE_PATH])
     }
 
     /// Must not outlive the transaction it was made in.

@@ -9,6 +9,7 @@ pub mod local_settings;
 pub mod numeric;
 pub mod procedure;
 pub mod regclass;
+pub mod saved_plan;
 pub mod scan;
 pub mod shared;
 pub mod swap;

@@ -1,0 +1,97 @@
+//! The questions that this session has asked, parsed and planned.
+
+use super::question::Question;
+use super::{Ask, EntityType};
+use crate::error::Result;
+use crate::pg::identity::current_user;
+use crate::pg::saved_plan::{SavedPlan, lock_for_reading};
+use pgrx::pg_sys::Oid;
+use std::cell::RefCell;
+use std::mem::ManuallyDrop;
+use std::rc::Rc;
+
+/// The most plans that a session keeps, at some 50 kB each.
+const MOST: usize = 32;
+
+/// What is asked of a profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    Recommend {
+        exclude_seen: bool,
+    },
+    Similar,
+    /// Whether the entity is in it: a row, or none.
+    Find,
+}
+
+/// What tells one plan from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key {
+    pub profile: Oid,
+    /// Who may look a name up is decided when a query is parsed, so a plan serves only whom it was made for.
+    user: Oid,
+    pub verb: Verb,
+    entity: EntityType,
+    /// The query's LIMIT. The planner must know it; as a power of two it makes for few plans.
+    pub limit: u32,
+    /// Planned without index scans, for answers that the vector index cannot give in full.
+    exact: bool,
+}
+
+impl Key {
+    pub fn of(ask: &Ask, verb: Verb, exact: bool) -> Key {
+        let limit = ask.k.unsigned_abs().next_power_of_two();
+        Key { profile: ask.profile, user: current_user(), verb, entity: ask.entity.kind(), limit, exact }
+    }
+}
+
+/// A question ready to be asked.
+pub struct Plan {
+    pub query: SavedPlan,
+    items: Oid,
+}
+
+/// Last used first.
+type Plans = Vec<(Key, Rc<Plan>)>;
+
+// Never dropped: when a process ends, Postgres' memory goes as a whole.
+thread_local! {
+    static PLANS: ManuallyDrop<RefCell<Plans>> = const { ManuallyDrop::new(RefCell::new(Vec::new())) };
+}
+
+/// The plan for a key: kept, where it still holds, or made. Once the tables are locked, in the order of a
+/// refresh, no other session can change them before the answer is there.
+pub fn plan(key: Key, ask: &Ask) -> Result<Rc<Plan>> {
+    lock_for_reading(key.profile);
+    if let Some(plan) = kept(key) {
+        lock_for_reading(plan.items);
+        if plan.query.is_valid() {
+            return Ok(plan);
+        }
+    }
+    let question = Question::new(ask)?;
+    let query = SavedPlan::prepare(&question.sql(&key)?, key.entity.oid())?;
+    let plan = Rc::new(Plan { query, items: question.profile.items });
+    keep(key, Rc::clone(&plan));
+    Ok(plan)
+}
+
+/// Moves the plan to the front.
+fn kept(key: Key) -> Option<Rc<Plan>> {
+    PLANS.with(|plans| {
+        let mut plans = plans.borrow_mut();
+        let place = plans.iter().position(|(other, _)| *other == key)?;
+        plans[..=place].rotate_right(1);
+        Some(Rc::clone(&plans[0].1))
+    })
+}
+
+/// A plan that is running stays until it has ended, whatever leaves this list.
+fn keep(key: Key, plan: Rc<Plan>) {
+    PLANS.with(|plans| {
+        let mut plans = plans.borrow_mut();
+        plans.retain(|(other, _)| *other != key);
+        plans.insert(0, (key, plan));
+        plans.truncate(MOST);
+    });
+}

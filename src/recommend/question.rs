@@ -1,0 +1,136 @@
+//! A question as SQL, written from the catalog as it is now.
+
+use super::plans::{Key, Verb};
+use super::{Ask, Entity};
+use crate::catalog::models::Model;
+use crate::catalog::profiles::Profile;
+use crate::catalog::sources::Source;
+use crate::error::{Code, Error, Result};
+use crate::events::EventQuery;
+use crate::profile::{open, vector_schema};
+use crate::relation::{Column, Relation};
+use persona_core::spec::ModelSpec;
+use pgrx::pg_sys;
+use pgrx::spi::{quote_identifier, quote_literal};
+
+/// A profile, and an entity that could be in it.
+pub struct Question<'a> {
+    pub profile: Profile,
+    table: Relation,
+    entity: &'a Entity,
+}
+
+impl<'a> Question<'a> {
+    pub fn new(ask: &'a Ask) -> Result<Self> {
+        let (profile, table) = open(ask.profile)?;
+        let question = Question { profile, table, entity: ask.entity };
+        question.check_key()?;
+        Ok(question)
+    }
+
+    /// The query over `$1`, the entity. Its rows are a name and a score, best first.
+    pub fn sql(&self, key: &Key) -> Result<String> {
+        match key.verb {
+            Verb::Recommend { exclude_seen } => self.recommend(exclude_seen, key.limit),
+            Verb::Similar => self.similar(key.limit),
+            Verb::Find => Ok(format!("SELECT ''::pg_catalog.text, 0::pg_catalog.float4 {}", self.row("e"))),
+        }
+    }
+
+    /// The items with the largest inner products. The distance is named once, so that the entity's vector
+    /// is looked up once.
+    fn recommend(&self, exclude_seen: bool, limit: u32) -> Result<String> {
+        let items = Relation::open(self.profile.items, "item table of the profile")?;
+        let seen = if exclude_seen { self.seen()? } else { String::new() };
+        Ok(format!(
+            "SELECT near.item::pg_catalog.text, (OPERATOR(pg_catalog.-) near.distance)::pg_catalog.float4 \
+             FROM (SELECT i.item, i.embedding OPERATOR({vector}.<#>) (SELECT e.embedding {row}) AS distance \
+                   FROM {items} i {seen} ORDER BY distance LIMIT {limit}) near",
+            vector = vector_schema()?,
+            row = self.row("e"),
+            items = items.sql_name(),
+        ))
+    }
+
+    /// The entities with the largest cosines, without itself.
+    fn similar(&self, limit: u32) -> Result<String> {
+        Ok(format!(
+            "SELECT near.entity::pg_catalog.text, (1 OPERATOR(pg_catalog.-) near.distance)::pg_catalog.float4 \
+             FROM (SELECT p.{key} AS entity, p.embedding OPERATOR({vector}.<=>) (SELECT e.embedding {row}) AS distance \
+                   FROM {table} p WHERE p.{key} <> {entity} ORDER BY distance LIMIT {limit}) near",
+            key = quote_identifier(&self.key().name),
+            vector = vector_schema()?,
+            row = self.row("e"),
+            table = self.table.sql_name(),
+            entity = self.entity_sql(),
+        ))
+    }
+
+    /// The entity's row of the profile, under a name.
+    fn row(&self, name: &str) -> String {
+        let key = quote_identifier(&self.key().name);
+        format!("FROM {} {name} WHERE {name}.{key} = {}", self.table.sql_name(), self.entity_sql())
+    }
+
+    /// The condition that leaves out what the entity has had, by its events as they are when it is asked.
+    fn seen(&self) -> Result<String> {
+        let model = Model::look_up(&self.profile.model)?;
+        let source = Source::of_model(&model)?;
+        let query = EventQuery::of(&source)?;
+        let spec = ModelSpec::parse(&model.spec, &query.schema)?;
+        let field = quote_identifier(&query.schema.fields[spec.target(&query.schema)?].name);
+        let events = Relation::open(source.events, "event table")?;
+        Ok(format!(
+            "WHERE i.item::text <> ALL (ARRAY(SELECT s.{field}::text FROM {} s WHERE s.{} = {} AND s.{field} IS NOT NULL))",
+            events.sql_name(),
+            quote_identifier(&source.entity),
+            self.entity_sql()
+        ))
+    }
+
+    /// The entity's column, which is a profile's first.
+    fn key(&self) -> &Column {
+        &self.table.columns[0]
+    }
+
+    /// The entity as an expression over `$1`, comparable with the key.
+    fn entity_sql(&self) -> String {
+        let text = matches!(self.key().type_oid, pg_sys::TEXTOID | pg_sys::VARCHAROID | pg_sys::BPCHAROID);
+        match (self.entity, text) {
+            (Entity::Integer(_), false) | (Entity::Uuid(_), false) => "$1".to_string(),
+            (_, true) => "$1::pg_catalog.text".to_string(),
+            (Entity::Text(_), false) => format!("$1::pg_catalog.text::{}", self.key().type_name),
+        }
+    }
+
+    fn check_key(&self) -> Result<()> {
+        let fits = match self.entity {
+            Entity::Text(_) => true,
+            Entity::Integer(_) => self.key().type_oid != pg_sys::UUIDOID,
+            Entity::Uuid(_) => matches!(self.key().type_oid, pg_sys::UUIDOID | pg_sys::TEXTOID | pg_sys::VARCHAROID),
+        };
+        match fits {
+            true => Ok(()),
+            false => Err(Error::new(
+                Code::DatatypeMismatch,
+                format!("entities of profile \"{}\" are of type {}", self.table.name, self.key().type_name),
+            )
+            .hint("Give the entity as a value of that type.")),
+        }
+    }
+
+    /// Why the entity was not found.
+    pub fn not_found(&self) -> Error {
+        match self.profile.version {
+            None => {
+                Error::new(Code::NotInPrerequisiteState, format!("profile \"{}\" has not been filled", self.table.name))
+                    .hint(format!("Fill it with CALL persona.refresh({}).", quote_literal(&self.table.name)))
+            }
+            Some(_) => Error::new(
+                Code::NoDataFound,
+                format!("profile \"{}\" has no entity {}", self.table.name, self.entity.quoted()),
+            )
+            .hint("An entity is in the profile once it has had events at a refresh."),
+        }
+    }
+}
