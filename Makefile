@@ -2,20 +2,22 @@
 #
 # Variables: PG=16|18 (the embedded Postgres; default 16), JOBS=N (compilers at once), CUDA=1 (also
 # get CUDA's libraries), RUN_AS=USER (who runs the server when make is run by root; default nobody),
-# DB=NAME (for psql and conninfo).
+# DB=NAME (for psql and conninfo), STAGE=NAME[,NAME] (for bench: read, train-full, train-sampled,
+# train-recurrent, train-ml1m, train-million, score, index, end-to-end, recommend, scale, connections,
+# share; default all), RUNS=N (for bench: how often each is measured; default 3).
 
 export PG ?= 16
 export JOBS ?= $(shell nproc)
 export CUDA ?= 0
 export RUN_AS ?= nobody
-export DB
+export DB STAGE RUNS
 
 .DEFAULT_GOAL := help
 .PHONY: help deps build install server conninfo psql stop demo test quality bench lint clean distclean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@sed -n 's/^# \(Variables.*\)/\n\1/p; s/^# \(get CUDA.*\|DB=.*\)/\1/p' $(firstword $(MAKEFILE_LIST))
+	@sed -n 's/^# \(Variables.*\)/\n\1/p; s/^# \(get CUDA.*\|DB=.*\|train-.*\|share.*\)/\1/p' $(firstword $(MAKEFILE_LIST))
 
 deps: ## get what the build needs from the package registries into .deps
 	@scripts/deps.sh
@@ -48,7 +50,7 @@ test: deps ## run every check and test: PG=16|18
 quality: deps ## reproduce the published table on Amazon Beauty (needs ../shared/data)
 	@scripts/quality.sh
 
-bench: deps ## measure scan, connections and first calls
+bench: deps ## measure persona beside its peers: STAGE=name[,name] RUNS=n
 	@scripts/bench.sh
 
 lint: deps ## format, clippy, and that the extension needs no torch library

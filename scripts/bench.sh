@@ -1,29 +1,47 @@
 #!/usr/bin/env bash
-# Measures what a user waits for: scan and sequencing, a new connection, a backend's first call.
+# Measures persona beside its peers and prints one table; see tests/bench/README.md.
+#
+# STAGE=name[,name] chooses stages, RUNS=n how often persona and quick peers are measured, PEER_RUNS=n
+# how often peers that take minutes are. BENCH_PYTHON=PATH is a Python that has the peers already.
 source "$(dirname "$0")/lib.sh"
 
-cd "$root"
-"$root/scripts/install.sh"
+bench=$root/tests/bench
+peers=$deps/bench
 
-step "sequencing alone, without Postgres"
-cargo run --quiet --release -p persona_core --example sequence
+# The peers come from PyPI alone, into a virtual environment, or where Python
+# cannot make one into a folder of packages.
+get_peers() {
+    local version
+    version="$(sha256sum <"$bench/requirements.txt" | cut -c1-16) for $(python3 --version)"
+    [ "$(cat "$deps/stamps/bench" 2>/dev/null)" = "$version" ] && return
+    step "the peers (6 GB): $(grep -cv '^#' "$bench/requirements.txt") packages and what they need"
+    rm -rf "$peers" "$peers.part"
+    local python=python3 into=()
+    if python3 -m venv "$peers.part" 2>/dev/null; then
+        python=$peers.part/bin/python
+    else
+        rm -rf "$peers.part"
+        into=(--target "$peers.part/packages")
+    fi
+    "$python" -m pip install --quiet --disable-pip-version-check --root-user-action=ignore "${into[@]}" \
+        -r "$bench/requirements.txt" || die "could not install the peers"
+    mv "$peers.part" "$peers"
+    mkdir -p "$deps/stamps"
+    printf %s "$version" >"$deps/stamps/bench"
+}
 
-step "scan and sequencing of the Complete Journey (1,469,307 lines)"
-"$root/scripts/server.sh" start >/dev/null
-server=$(DB=demo "$root/scripts/server.sh" conninfo)
-if "$pg/bin/psql" -XAtd "$server" -c "SELECT 1 FROM persona.sources WHERE source = 'purchases'" 2>/dev/null | grep -q 1; then
-    # Once to warm the table up, then what counts.
-    for _ in 1 2 3; do
-        "$pg/bin/psql" -Xd "$server" -c '\timing on' \
-            -c 'SELECT count(product_id), sum(sales_value), max(transaction_timestamp) FROM transactions' \
-            -c "SELECT * FROM persona.check_source('purchases') WHERE finding = 'rows'"
-    done
-else
-    say "skipped: run make demo first, which loads it"
+if [ -z "${BENCH_PYTHON:-}" ]; then
+    get_peers
+    BENCH_PYTHON=$peers/bin/python
+    if [ ! -x "$BENCH_PYTHON" ]; then
+        BENCH_PYTHON=$(command -v python3)
+        export PYTHONPATH=$peers/packages
+    fi
 fi
+"$root/scripts/install.sh"
+as_server test -x "$pg/bin/postgres" || die "$pg is not there for user $user: run make deps"
 
-step "connections and first calls"
-PERSONA_PG_BIN=$pg/bin RUN_AS=$user cargo test --quiet --release -p persona_tests --test connections -- \
-    --nocapture --test-threads=1
-
-if [ -x "$root/tests/bench/run.sh" ]; then "$root/tests/bench/run.sh"; fi
+IFS=, read -ra stages <<<"${STAGE:-}"
+export PERSONA_PG_BIN=$pg/bin RUN_AS=$user PYTHONDONTWRITEBYTECODE=1
+exec "$BENCH_PYTHON" "$bench/bench.py" --runs "${RUNS:-3}" --peer-runs "${PEER_RUNS:-1}" \
+    --out "$target/bench" "${stages[@]}"
