@@ -4,7 +4,7 @@ use arrow_array::{ArrayRef, Float64Array, Int64Array, StringArray};
 use proptest::prelude::*;
 use std::sync::Arc;
 
-const KINDS: [Kind; 11] = [
+const KINDS: [Kind; 13] = [
     Kind::Job,
     Kind::Artifact,
     Kind::Events,
@@ -16,6 +16,8 @@ const KINDS: [Kind; 11] = [
     Kind::Findings,
     Kind::Done,
     Kind::Failed,
+    Kind::Placed,
+    Kind::Released,
 ];
 
 fn schema() -> SourceSchema {
@@ -154,7 +156,7 @@ fn kinds_are_their_bytes() {
     for (byte, kind) in (1..).zip(KINDS) {
         assert_eq!(Frame::read_header([byte, 7, 0, 0, 0]).unwrap(), (kind, 7));
     }
-    for byte in [0, 12, 255] {
+    for byte in [0, 14, 255] {
         assert_eq!(Frame::read_header([byte, 0, 0, 0, 0]).unwrap_err().kind, ErrorKind::Protocol);
     }
 }
