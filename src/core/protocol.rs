@@ -84,6 +84,9 @@ pub struct Job {
     pub source: SourceSchema,
     /// Absent when the task is `Check`.
     pub spec: Option<ModelSpec>,
+    /// The descriptor of the region that `Placed` batches lie in.
+    #[serde(default)]
+    pub region: Option<i32>,
     pub limits: Limits,
 }
 

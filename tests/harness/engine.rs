@@ -5,7 +5,8 @@ use postgres::Client;
 use std::fs;
 use std::process::Command;
 
-const NAME: &str = "persona-engine";
+/// The engine, and the program that does its checks.
+const NAMES: [&str; 2] = ["persona-engine", "persona-check"];
 
 /// One engine, known by its process id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +53,7 @@ pub fn of_cluster(postmaster: u32) -> Vec<Engine> {
 }
 
 fn is_engine(process: &Stat) -> bool {
-    !process.zombie && NAME.starts_with(&process.name) && process.name.len() >= 14
+    !process.zombie && NAMES.contains(&process.name.as_str())
 }
 
 fn processes() -> impl Iterator<Item = (u32, Stat)> {

@@ -1,6 +1,6 @@
 //! Event batches in memory that both processes can reach: what lies where, and how it becomes columns.
 //!
-//! The Postgres process makes the region (a memfd that the engine inherits as [`REGION_FD`]) and is the
+//! The Postgres process makes the region (a memfd that the engine inherits; the job names it) and is the
 //! only one to write. A batch is its columns' buffers one after the other, each on a multiple of
 //! [`ALIGNMENT`] bytes; its frame says where it starts and what it consists of. The engine copies it
 //! out, sends `Released`, and checks the copy: what another process may still write is never trusted.
@@ -14,9 +14,6 @@ use arrow_data::ArrayData;
 use arrow_schema::{DataType, Field, Schema};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-
-/// The descriptor under which the engine finds the region.
-pub const REGION_FD: i32 = 3;
 
 /// The region's size: what a scan can be ahead of an engine that is still loading its libraries.
 pub const REGION_BYTES: usize = 64 << 20;

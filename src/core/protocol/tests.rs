@@ -172,7 +172,7 @@ fn a_frame_that_announces_too_much_is_refused_before_it_is_read() {
 #[test]
 fn json_frames_round_trip() {
     let limits = Limits { threads: 2, memory_mb: 0, nice: 5 };
-    let job = Job { protocol: VERSION, task: Task::Check, source: schema(), spec: None, limits };
+    let job = Job { protocol: VERSION, task: Task::Check, source: schema(), spec: None, region: None, limits };
     assert_eq!(Frame::json(Kind::Job, &job).unwrap().parse::<Job>().unwrap(), job);
     let progress =
         Progress { metric: Some(("ndcg@10".into(), 0.05)), loss: Some(7.5), ..Progress::of(Phase::Train, 3, 9) };
