@@ -2,7 +2,7 @@
 
 use crate::catalog::sources::{Declared, Source};
 use crate::error::{Code, Error, Result};
-use crate::pg::columns::Datums;
+use crate::pg::columns::{Datums, Read};
 use crate::pg::scan;
 use crate::relation::{Column, Relation};
 use crate::worker::batches::LargeBatches;
@@ -30,7 +30,7 @@ struct Reading {
 pub struct EventQuery {
     pub schema: SourceSchema,
     sql: String,
-    forms: Vec<(Datums, Form)>,
+    reads: Vec<Read>,
 }
 
 impl EventQuery {
@@ -55,11 +55,16 @@ impl EventQuery {
                 min_count: declared.min_count,
             });
         }
-        let columns: Vec<_> = readings.iter().map(|(name, reading)| select(name, *reading)).collect();
+        let (columns, places) = selection(relation, &readings);
+        let read = |(&(_, reading), place): (&(&str, Reading), usize)| Read {
+            place,
+            datums: reading.datums,
+            form: reading.form,
+        };
         Ok(EventQuery {
             schema,
             sql: format!("SELECT {} FROM {}", columns.join(", "), relation.sql_name()),
-            forms: readings.iter().map(|(_, reading)| (reading.datums, reading.form)).collect(),
+            reads: readings.iter().zip(places).map(read).collect(),
         })
     }
 
@@ -68,7 +73,7 @@ impl EventQuery {
     pub fn send(&self, engine: &mut Engine, mut tell: impl FnMut(u64)) -> Result<u64> {
         let mut large = LargeBatches::default();
         let mut rows = 0;
-        scan::scan(&self.sql, &self.forms, &mut |columns| {
+        scan::scan(&self.sql, &self.reads, &mut |columns| {
             rows += columns.rows() as u64;
             engine.send_batch(columns, &mut large)?;
             engine.forget_progress();
@@ -77,6 +82,21 @@ impl EventQuery {
         })?;
         engine.send(&Frame::new(Kind::End, Vec::new()))?;
         Ok(rows)
+    }
+}
+
+/// What to select, and where in it each reading is found. A table is selected as it is stored, where
+/// the user may read all of it: then the executor hands its rows over without making new ones.
+fn selection(relation: &Relation, readings: &[(&str, Reading)]) -> (Vec<String>, Vec<usize>) {
+    let names = || relation.columns.iter().map(|column| column.name.as_str());
+    let stored = matches!(relation.kind, 'r' | 'm' | 'p') && relation.as_stored;
+    let cast = readings.iter().any(|(_, reading)| reading.as_text);
+    let place = |(name, _): &(&str, Reading)| names().position(|column| column == *name);
+    match readings.iter().map(place).collect::<Option<Vec<_>>>() {
+        Some(places) if stored && !cast && relation.may_read(names()).is_ok() => {
+            (names().map(quote_identifier).collect(), places)
+        }
+        _ => (readings.iter().map(|(name, reading)| select(name, *reading)).collect(), (0..readings.len()).collect()),
     }
 }
 

@@ -34,9 +34,34 @@ pub enum Datums {
     Date,
 }
 
+/// Which of a row's datums becomes a column, and as what.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Read {
+    pub place: usize,
+    pub datums: Datums,
+    pub form: Form,
+}
+
+/// What is done with a datum.
+#[derive(Clone, Copy)]
+enum Step {
+    Copy2,
+    Copy4,
+    Copy8,
+    Flag,
+    Timestamp,
+    Date,
+    /// A number of any type, as `f32` or as `f64`.
+    Single(Datums),
+    Double(Datums),
+    Text,
+    Uuid,
+}
+
 /// One column of the batch that is being filled.
 struct Column {
-    datums: Datums,
+    place: usize,
+    step: Step,
     form: Form,
     /// Room for [`BATCH_ROWS`] values; for text for one end more, of which the first is 0.
     values: Vec<u64>,
@@ -54,20 +79,22 @@ pub struct Columns {
 }
 
 impl Columns {
-    pub fn new(forms: &[(Datums, Form)]) -> Self {
-        let column = |&(datums, form): &(Datums, Form)| Column {
-            datums,
+    pub fn new(reads: &[Read]) -> Self {
+        let column = |&Read { place, datums, form }: &Read| Column {
+            place,
+            step: step(datums, form),
             form,
             values: vec![0; ((BATCH_ROWS + 1) * form.width()).div_ceil(8)],
             text: Vec::new(),
             nulls: Vec::new(),
             validity: Vec::new(),
         };
-        Columns { columns: forms.iter().map(column).collect(), rows: 0, full: false }
+        Columns { columns: reads.iter().map(column).collect(), rows: 0, full: false }
     }
 
-    pub fn len(&self) -> usize {
-        self.columns.len()
+    /// How many of a row's datums are needed, from the first on.
+    pub fn width(&self) -> usize {
+        self.columns.iter().map(|column| column.place + 1).max().unwrap_or(0)
     }
 
     pub fn rows(&self) -> usize {
@@ -82,18 +109,18 @@ impl Columns {
     /// Appends one row.
     ///
     /// # Safety
-    /// `values` and `nulls` have as many elements as there are columns, a value that is not null has
-    /// the form that its column names, and the batch is not full.
+    /// `values` and `nulls` have [`Columns::width`] elements, a value that is not null has the form
+    /// that its column names, and the batch is not full.
     #[inline]
     pub unsafe fn append(&mut self, values: *const pg_sys::Datum, nulls: *const bool) {
         let row = self.rows;
         debug_assert!(row < BATCH_ROWS);
-        for (i, column) in self.columns.iter_mut().enumerate() {
+        for column in &mut self.columns {
             // SAFETY: as promised by the caller; there is room for a row below BATCH_ROWS.
             unsafe {
-                match *nulls.add(i) {
+                match *nulls.add(column.place) {
                     true => column.append_null(row),
-                    false => column.append(row, *values.add(i)),
+                    false => column.append(row, *values.add(column.place)),
                 }
             }
             self.full |= column.text.len() > FULL_OF_TEXT;
@@ -147,27 +174,26 @@ fn padding(part: &[u8]) -> &'static [u8] {
 
 impl Column {
     /// # Safety
-    /// `row` is below [`BATCH_ROWS`], and `datum` is non-null and of the form that `datums` names.
+    /// `row` is below [`BATCH_ROWS`], and `datum` is non-null and of the form that the column was made for.
     #[inline]
     unsafe fn append(&mut self, row: usize, datum: pg_sys::Datum) {
         let raw = datum.value();
         // SAFETY: as promised by the caller.
         unsafe {
-            match (self.form, self.datums) {
-                (Form::Int64, Datums::Timestamp) => self.store(row, microseconds(raw as i64)),
-                (Form::Int64, Datums::Date) => self.store(row, midnight(raw as i32)),
-                (Form::Int64, _) => self.store(row, raw as i64),
-                (Form::Int32, _) => self.store(row, raw as i32),
-                (Form::Int16, _) => self.store(row, raw as i16),
-                (Form::Int8, _) => self.store(row, i8::from(raw as u8 != 0)),
-                (Form::Float32, Datums::Float4) => self.store(row, raw as u32),
-                (Form::Float32, datums) => self.store(row, number(datums, datum) as f32),
-                (Form::Float64, datums) => self.store(row, number(datums, datum)),
-                (Form::Text, _) => {
+            match self.step {
+                Step::Copy8 => self.store(row, raw as u64),
+                Step::Copy4 => self.store(row, raw as u32),
+                Step::Copy2 => self.store(row, raw as u16),
+                Step::Flag => self.store(row, u8::from(raw as u8 != 0)),
+                Step::Timestamp => self.store(row, microseconds(raw as i64)),
+                Step::Date => self.store(row, midnight(raw as i32)),
+                Step::Single(datums) => self.store(row, number(datums, datum) as f32),
+                Step::Double(datums) => self.store(row, number(datums, datum)),
+                Step::Text => {
                     with_bytes(datum, |bytes| self.text.extend_from_slice(bytes));
                     self.store(row + 1, self.text.len() as i32);
                 }
-                (Form::Uuid, _) => self.store(row, *datum.cast_mut_ptr::<[u8; 16]>()),
+                Step::Uuid => self.store(row, *datum.cast_mut_ptr::<[u8; 16]>()),
             }
         }
     }
@@ -207,6 +233,22 @@ impl Column {
         for &row in &self.nulls {
             self.validity[row as usize / 8] &= !(1 << (row % 8));
         }
+    }
+}
+
+fn step(datums: Datums, form: Form) -> Step {
+    match (form, datums) {
+        (Form::Int64, Datums::Timestamp) => Step::Timestamp,
+        (Form::Int64, Datums::Date) => Step::Date,
+        (Form::Int64, _) => Step::Copy8,
+        (Form::Int32, _) | (Form::Float32, Datums::Float4) => Step::Copy4,
+        (Form::Int16, _) => Step::Copy2,
+        (Form::Int8, _) => Step::Flag,
+        (Form::Float32, _) => Step::Single(datums),
+        (Form::Float64, Datums::Float8) => Step::Copy8,
+        (Form::Float64, _) => Step::Double(datums),
+        (Form::Text, _) => Step::Text,
+        (Form::Uuid, _) => Step::Uuid,
     }
 }
 

@@ -5,10 +5,9 @@
 //! then the batch is passed on and its memory is used again: what this process holds does not grow
 //! with the table. No cursor, no SPI tuple table, no ORDER BY.
 
-use super::columns::{Columns, Datums};
+use super::columns::{Columns, Read};
 use super::local_settings::LocalSettings;
 use crate::error::Result;
-use persona_core::protocol::region::Form;
 use pgrx::{pg_guard, pg_sys};
 use std::ffi::CString;
 use std::ptr;
@@ -24,6 +23,8 @@ struct Receiver<'a> {
     /// First, so that a pointer to it is a pointer to us.
     base: pg_sys::DestReceiver,
     columns: Columns,
+    /// Datums of a row that the columns need.
+    width: usize,
     flushed: Instant,
     sink: Sink<'a>,
 }
@@ -44,10 +45,7 @@ unsafe extern "C-unwind" fn receive(slot: *mut pg_sys::TupleTableSlot, this: *mu
     // SAFETY: `this` is the Receiver that `scan` passed to the executor, and nobody else holds it.
     unsafe {
         let this = &mut *this.cast::<Receiver>();
-        let wanted = this.columns.len();
-        if ((*slot).tts_nvalid as usize) < wanted {
-            pg_sys::slot_getsomeattrs_int(slot, wanted as i32);
-        }
+        fetch(slot, this.width as i32);
         this.columns.append((*slot).tts_values, (*slot).tts_isnull);
         let slow = this.columns.rows() % 256 == 0 && this.flushed.elapsed() > PATIENCE;
         if this.columns.is_full() || slow {
@@ -57,15 +55,37 @@ unsafe extern "C-unwind" fn receive(slot: *mut pg_sys::TupleTableSlot, this: *mu
     true
 }
 
+/// Takes the first `width` datums out of the row, as `slot_getsomeattrs` does.
+///
+/// # Safety
+/// The slot holds a row with so many columns.
+#[inline]
+unsafe fn fetch(slot: *mut pg_sys::TupleTableSlot, width: i32) {
+    // SAFETY: as promised by the caller. Taking a stored tuple apart raises no error, so it is called
+    // without the guard that pgrx puts round every other call, which costs as much again.
+    unsafe {
+        if i32::from((*slot).tts_nvalid) >= width {
+            return;
+        }
+        if let Some(take_apart) = (*(*slot).tts_ops).getsomeattrs {
+            take_apart(slot, width);
+        }
+        // Columns that were added to the table later.
+        if i32::from((*slot).tts_nvalid) < width {
+            pg_sys::slot_getsomeattrs_int(slot, width);
+        }
+    }
+}
+
 #[pg_guard]
 unsafe extern "C-unwind" fn start_up(_this: *mut pg_sys::DestReceiver, _operation: i32, _row: pg_sys::TupleDesc) {}
 
 #[pg_guard]
 unsafe extern "C-unwind" fn ignore(_this: *mut pg_sys::DestReceiver) {}
 
-/// Runs a SELECT whose columns have these datums, and hands batches in these forms to `sink`.
+/// Runs a SELECT and hands batches of the columns that `reads` names to `sink`.
 /// Returns once the last batch is handed over. Raises whatever the query raises.
-pub fn scan(sql: &str, forms: &[(Datums, Form)], sink: Sink) -> Result<()> {
+pub fn scan(sql: &str, reads: &[Read], sink: Sink) -> Result<()> {
     let text = CString::new(sql).expect("identifiers hold no zero bytes");
     let base = pg_sys::DestReceiver {
         receiveSlot: Some(receive),
@@ -74,7 +94,9 @@ pub fn scan(sql: &str, forms: &[(Datums, Form)], sink: Sink) -> Result<()> {
         rDestroy: Some(ignore),
         mydest: pg_sys::CommandDest::DestNone,
     };
-    let mut receiver = Receiver { base, columns: Columns::new(forms), flushed: Instant::now(), sink };
+    let columns = Columns::new(reads);
+    let width = columns.width();
+    let mut receiver = Receiver { base, columns, width, flushed: Instant::now(), sink };
     // Every scan in the same order, so that ties in time fall the same way each time.
     let _settings = LocalSettings::set(&[(c"synchronize_seqscans", c"off")]);
     // SAFETY: the sequence of calls is the one of SPI and COPY TO; the receiver outlives them.

@@ -1,7 +1,7 @@
 //! Tests that need a server and fit in a transaction.
 
 use super::bulk::{BulkInsert, Value};
-use super::columns::{BATCH_ROWS, Datums, EPOCH};
+use super::columns::{BATCH_ROWS, Datums, EPOCH, Read};
 use super::identity::{as_catalog_owner, current_user};
 use super::scan::scan;
 use crate::error::sqlstate;
@@ -15,7 +15,9 @@ use pgrx::prelude::*;
 
 fn columns(sql: &str, forms: &[(Datums, Form)]) -> Vec<RecordBatch> {
     let mut batches = Vec::new();
-    scan(sql, forms, &mut |columns| {
+    let read = |(place, &(datums, form)): (usize, &(Datums, Form))| Read { place, datums, form };
+    let reads: Vec<_> = forms.iter().enumerate().map(read).collect();
+    scan(sql, &reads, &mut |columns| {
         batches.push(batches::copy(&columns.layout(), columns)?);
         Ok(())
     })

@@ -30,7 +30,6 @@ fn stat(pid: u32) -> Option<Stat> {
     let close = text.rfind(')')?;
     let fields: Vec<&str> = text[close + 1..].split_whitespace().collect();
     Some(Stat {
-        // The kernel keeps 15 bytes of a name.
         name: text[open + 1..close].to_string(),
         zombie: fields.first() == Some(&"Z"),
         parent: fields.get(1)?.parse().ok()?,
