@@ -1,5 +1,8 @@
 //! One column of arriving batches, packed: keys and categories as codes, times and numbers as they are.
 
+// The macro casts every type of number, one of which is the target itself.
+#![allow(clippy::unnecessary_cast)]
+
 use super::dictionary::{IntegerDictionary, TextDictionary, UuidDictionary};
 use super::values::{Keys, Values};
 use super::{Column, NULL};
