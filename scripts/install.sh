@@ -33,6 +33,7 @@ case $pg_config in "$(readlink -f "$deps/pg")"/* | "$run"/*) how="link" ;; esac
 
 $sudo mkdir -p "$library/persona/lib" "$library/persona/cuda"
 put "$target/release/persona-engine" "$library/persona"
+put "$target/release/persona-check" "$library/persona"
 for file in "$LIBTORCH"/lib/*; do
     [ -L "$file" ] || put "$file" "$library/persona/lib" $how
 done

@@ -13,6 +13,9 @@ library=$("$pg/bin/pg_config" --pkglibdir)/persona.so
 [ -e "$library" ] || "$root/scripts/install.sh"
 needed=$(readelf -d "$library" | grep NEEDED)
 if grep -E 'torch|libc10|cuda' <<<"$needed"; then die "the extension's library needs a torch library"; fi
-say "the extension's library needs no torch library"
+if readelf -d "$(dirname "$library")/persona/persona-check" | grep NEEDED | grep -E 'torch|libc10|cuda'; then
+    die "persona-check needs a torch library"
+fi
+say "the extension's library and persona-check need no torch library"
 
 if command -v shellcheck >/dev/null; then shellcheck -x -P "$root/scripts" scripts/*.sh tests/*.sh .ci/run; fi

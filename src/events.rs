@@ -2,10 +2,13 @@
 
 use crate::catalog::sources::{Declared, Source};
 use crate::error::{Code, Error, Result};
-use crate::pg::scan::{self, Datums};
+use crate::pg::columns::{Datums, Read};
+use crate::pg::scan;
 use crate::relation::{Column, Relation};
+use crate::worker::batches::LargeBatches;
 use crate::worker::engine::Engine;
-use persona_core::protocol::{ColumnWriter, Frame, Kind};
+use persona_core::protocol::region::Form;
+use persona_core::protocol::{Frame, Kind};
 use persona_core::source::{Clock, Field, FieldKind, KeyType, SourceSchema, ValueType};
 use pgrx::pg_sys;
 use pgrx::spi::quote_identifier;
@@ -17,6 +20,8 @@ const FEW_VALUES: f32 = 1000.0;
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Reading {
     datums: Datums,
+    /// As which it travels.
+    form: Form,
     /// Cast to text in SQL: enums and everything without a form of its own.
     as_text: bool,
 }
@@ -25,7 +30,7 @@ struct Reading {
 pub struct EventQuery {
     pub schema: SourceSchema,
     sql: String,
-    datums: Vec<Datums>,
+    reads: Vec<Read>,
 }
 
 impl EventQuery {
@@ -50,31 +55,48 @@ impl EventQuery {
                 min_count: declared.min_count,
             });
         }
-        let columns: Vec<_> = readings.iter().map(|(name, reading)| select(name, *reading)).collect();
+        let (columns, places) = selection(relation, &readings);
+        let read = |(&(_, reading), place): (&(&str, Reading), usize)| Read {
+            place,
+            datums: reading.datums,
+            form: reading.form,
+        };
         Ok(EventQuery {
             schema,
             sql: format!("SELECT {} FROM {}", columns.join(", "), relation.sql_name()),
-            datums: readings.iter().map(|(_, reading)| reading.datums).collect(),
+            reads: readings.iter().zip(places).map(read).collect(),
         })
     }
 
     /// Sends all events to the engine, then the end mark. `tell` is called after each batch with the
     /// number of rows so far.
     pub fn send(&self, engine: &mut Engine, mut tell: impl FnMut(u64)) -> Result<u64> {
-        let arrow = self.schema.arrow();
-        let mut writer = ColumnWriter::new(Kind::Events, &arrow)?;
+        let mut large = LargeBatches::default();
         let mut rows = 0;
-        scan::scan(&self.sql, arrow, &self.datums, &mut |batch| {
-            rows += batch.num_rows() as u64;
-            for frame in writer.write(&batch)? {
-                engine.send(&frame)?;
-            }
+        scan::scan(&self.sql, &self.reads, &mut |columns| {
+            rows += columns.rows() as u64;
+            engine.send_batch(columns, &mut large)?;
             engine.forget_progress();
             tell(rows);
             Ok(())
         })?;
         engine.send(&Frame::new(Kind::End, Vec::new()))?;
         Ok(rows)
+    }
+}
+
+/// What to select, and where in it each reading is found. A table is selected as it is stored, where
+/// the user may read all of it: then the executor hands its rows over without making new ones.
+fn selection(relation: &Relation, readings: &[(&str, Reading)]) -> (Vec<String>, Vec<usize>) {
+    let names = || relation.columns.iter().map(|column| column.name.as_str());
+    let stored = matches!(relation.kind, 'r' | 'm' | 'p') && relation.as_stored;
+    let cast = readings.iter().any(|(_, reading)| reading.as_text);
+    let place = |(name, _): &(&str, Reading)| names().position(|column| column == *name);
+    match readings.iter().map(place).collect::<Option<Vec<_>>>() {
+        Some(places) if stored && !cast && relation.may_read(names()).is_ok() => {
+            (names().map(quote_identifier).collect(), places)
+        }
+        _ => (readings.iter().map(|(name, reading)| select(name, *reading)).collect(), (0..readings.len()).collect()),
     }
 }
 
@@ -103,11 +125,32 @@ fn datums(column: &Column) -> Option<Datums> {
     })
 }
 
+/// A value that keeps its type, in the narrowest form.
 fn plain(datums: Datums) -> Reading {
-    Reading { datums, as_text: false }
+    let form = match datums {
+        Datums::Bool => Form::Int8,
+        Datums::Int2 => Form::Int16,
+        Datums::Int4 => Form::Int32,
+        Datums::Int8 | Datums::Timestamp | Datums::Date => Form::Int64,
+        Datums::Float4 => Form::Float32,
+        Datums::Float8 | Datums::Numeric => Form::Float64,
+        Datums::Text => Form::Text,
+        Datums::Uuid => Form::Uuid,
+    };
+    Reading { datums, form, as_text: false }
 }
 
-const AS_TEXT: Reading = Reading { datums: Datums::Text, as_text: true };
+/// A quantity: a model sees it in single precision.
+fn quantity(datums: Datums) -> Reading {
+    Reading { form: Form::Float32, ..plain(datums) }
+}
+
+/// A number that must keep its precision.
+fn precise(datums: Datums) -> Reading {
+    Reading { form: Form::Float64, ..plain(datums) }
+}
+
+const AS_TEXT: Reading = Reading { datums: Datums::Text, form: Form::Text, as_text: true };
 
 fn wrong_type(column: &Column, role: &str, valid: &str) -> Error {
     Error::new(
@@ -132,7 +175,7 @@ fn clock(column: &Column) -> Result<(Clock, Reading)> {
         Some(Datums::Timestamp) => Ok((Clock::Timestamp, plain(Datums::Timestamp))),
         Some(Datums::Date) => Ok((Clock::Date, plain(Datums::Date))),
         Some(d @ (Datums::Int2 | Datums::Int4 | Datums::Int8 | Datums::Float4 | Datums::Float8 | Datums::Numeric)) => {
-            Ok((Clock::Number, plain(d)))
+            Ok((Clock::Number, precise(d)))
         }
         _ => Err(wrong_type(column, "the time of events", "timestamptz, timestamp, date and all numbers")),
     }
@@ -162,7 +205,7 @@ fn field(column: &Column, kind: FieldKind) -> Result<(ValueType, Reading)> {
                 | Datums::Float8
                 | Datums::Numeric),
             ),
-        ) => Ok((ValueType::Number, plain(d))),
+        ) => Ok((ValueType::Number, quantity(d))),
         (FieldKind::Number, _) => Err(wrong_type(column, "a field of kind number", "all numeric types and boolean")),
     }
 }

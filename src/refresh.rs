@@ -13,7 +13,7 @@ use crate::events::EventQuery;
 use crate::pg::bulk::{BulkInsert, Value};
 use crate::pg::identity::as_table_owner;
 use crate::pg::procedure::Phases;
-use crate::pg::{scan, swap, types};
+use crate::pg::{columns, swap, types};
 use crate::profile::{must_own, oid_of, open};
 use crate::relation::Relation;
 use crate::training;
@@ -149,7 +149,7 @@ impl RowWriter {
         match self.clock {
             Clock::Number => Value::Word(column.as_primitive::<Float64Type>().value(row).to_bits() as i64),
             _ => {
-                let since_2000 = column.as_primitive::<Int64Type>().value(row) - scan::EPOCH;
+                let since_2000 = column.as_primitive::<Int64Type>().value(row) - columns::EPOCH;
                 Value::Word(if self.date { since_2000.div_euclid(DAY) } else { since_2000 })
             }
         }

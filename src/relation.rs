@@ -25,6 +25,8 @@ pub struct Relation {
     /// `relkind` of pg_class.
     pub kind: char,
     pub owner: Oid,
+    /// Rows are stored with just these columns: none was dropped, and none is computed when it is read.
+    pub as_stored: bool,
     pub columns: Vec<Column>,
 }
 
@@ -35,7 +37,9 @@ impl Relation {
         let _path = LocalSettings::safe_path();
         let found = Spi::connect_mut(|client| -> Result<_> {
             let table = client.update(
-                "SELECT n.nspname::text, c.relname::text, c.relkind::text, c.relowner \
+                "SELECT n.nspname::text, c.relname::text, c.relkind::text, c.relowner, \
+                        NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 \
+                                    AND (a.attisdropped OR a.attgenerated = 'v')) \
                  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1",
                 Some(1),
                 &[oid.into()],
@@ -47,14 +51,15 @@ impl Relation {
                     row.get::<String>(2)?.unwrap_or_default(),
                     row.get::<String>(3)?.and_then(|kind| kind.chars().next()).unwrap_or(' '),
                     row.get::<Oid>(4)?.unwrap_or(Oid::INVALID),
+                    row.get::<bool>(5)?.unwrap_or(false),
                 ))),
             }
         })?;
-        let Some((schema, name, kind, owner)) = found else {
+        let Some((schema, name, kind, owner, as_stored)) = found else {
             return Err(Error::new(Code::UndefinedTable, format!("{role} does not exist"))
                 .detail(format!("No relation has OID {}; it was dropped.", oid.to_u32())));
         };
-        Ok(Relation { oid, schema, name, kind, owner, columns: columns(oid)? })
+        Ok(Relation { oid, schema, name, kind, owner, as_stored, columns: columns(oid)? })
     }
 
     /// Quoted and qualified, ready for SQL.

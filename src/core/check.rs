@@ -118,15 +118,16 @@ fn duplicates(events: &Events) -> Finding {
 fn count_duplicates(events: &Events) -> usize {
     let mut repeated = 0;
     for pair in events.offsets.windows(2) {
+        let times = &events.time[pair[0]..pair[1]];
+        if times.windows(2).all(|two| two[0] != two[1]) {
+            continue;
+        }
         let mut start = pair[0];
-        while start < pair[1] {
-            let same = events.time[start..pair[1]].iter().take_while(|&&at| at == events.time[start]).count();
-            if same > 1 {
-                let mut run: Vec<usize> = (start..start + same).collect();
-                run.sort_unstable_by(|&a, &b| compare(&events.columns, a, b));
-                repeated += run.windows(2).filter(|pair| compare(&events.columns, pair[0], pair[1]).is_eq()).count();
-            }
-            start += same;
+        for same in times.chunk_by(|a, b| a == b) {
+            let mut run: Vec<usize> = (start..start + same.len()).collect();
+            run.sort_unstable_by(|&a, &b| compare(&events.columns, a, b));
+            repeated += run.windows(2).filter(|pair| compare(&events.columns, pair[0], pair[1]).is_eq()).count();
+            start += same.len();
         }
     }
     repeated

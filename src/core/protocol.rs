@@ -1,16 +1,23 @@
-//! The contract between a Postgres process and the engine that it started, over two pipes.
+//! The contract between a Postgres process and the engine that it started, over two pipes and a
+//! region of shared memory.
 //!
 //! A frame is a kind (1 byte), a length (4 bytes, little endian) and that many bytes. Columns
-//! travel as one continuous Arrow IPC stream cut into frames; everything else is JSON.
+//! travel as one continuous Arrow IPC stream cut into frames; everything else is JSON. Batches of
+//! events lie in the shared region instead (see [`region`]), and `Placed` says where; one that is
+//! larger than the region comes as `Events`.
 //!
 //! | direction  | frames, in this order                                                          |
 //! |------------|--------------------------------------------------------------------------------|
-//! | to engine  | `Job`, then `Artifact`* (Score, Evaluate), then `Events`*, then `End`           |
-//! | to Postgres| `Progress` and `Metrics` at any time; `Artifact`* (Train); `Profiles`* then     |
-//! |            | `Items`* (Score); `Findings` (Check); last, exactly one `Done` or `Failed`      |
+//! | to engine  | `Job`, then `Artifact`* (Score, Evaluate), then `Placed` or `Events`*, then `End` |
+//! | to Postgres| `Progress`, `Metrics` and `Released` (one for each `Placed`) at any time;       |
+//! |            | `Artifact`* (Train); `Profiles`* then `Items`* (Score); `Findings` (Check);     |
+//! |            | last, exactly one `Done` or `Failed`                                            |
 //!
 //! The engine ends when its input closes before `End`. After `End` it needs no more input, and a
 //! closed input still ends it. It writes nothing after `Done` or `Failed`.
+
+pub mod region;
+pub mod ring;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::SourceSchema;
@@ -25,7 +32,7 @@ use std::io::{self, Read, Write};
 use std::panic::{self, AssertUnwindSafe};
 
 /// Raised by every change that an older peer would misread.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// No frame is longer: what is larger is cut.
 pub const MAX_FRAME: usize = 64 << 20;
@@ -49,12 +56,14 @@ pub enum Kind {
     Findings = 9,
     Done = 10,
     Failed = 11,
+    Placed = 12,
+    Released = 13,
 }
 
 impl Kind {
     fn from_byte(byte: u8) -> Result<Kind> {
         use Kind::*;
-        [Job, Artifact, Events, End, Progress, Metrics, Profiles, Items, Findings, Done, Failed]
+        [Job, Artifact, Events, End, Progress, Metrics, Profiles, Items, Findings, Done, Failed, Placed, Released]
             .into_iter()
             .find(|kind| *kind as u8 == byte)
             .ok_or_else(|| protocol(format!("unknown frame kind {byte}")))
@@ -75,6 +84,9 @@ pub struct Job {
     pub source: SourceSchema,
     /// Absent when the task is `Check`.
     pub spec: Option<ModelSpec>,
+    /// The descriptor of the region that `Placed` batches lie in.
+    #[serde(default)]
+    pub region: Option<i32>,
     pub limits: Limits,
 }
 

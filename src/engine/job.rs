@@ -1,17 +1,17 @@
 //! One job, from its first frame to the outcome.
 
 use crate::device::{self, Compute};
-use crate::error::{Result, out_of_memory};
+use crate::error::Result;
 use crate::evaluate::{Protocol, Scorer};
 use crate::inputs::Shape;
 use crate::models::{Model, without_vectors};
-use crate::pipe::{self, Input, Message};
-use crate::report::{Reporter, SCAN_INTERVAL};
-use crate::{score, train};
+use crate::pipe::{self, Input};
+use crate::report::Reporter;
+use crate::{intake, score, train};
 use persona_core::artifact::Artifact;
-use persona_core::events::{Collector, Events};
+use persona_core::events::Events;
 use persona_core::features::{Encoded, Fitted, known_targets};
-use persona_core::protocol::{ARTIFACT_CHUNK, Job, Kind, Outcome, Phase, Progress, Task, VERSION, cut};
+use persona_core::protocol::{ARTIFACT_CHUNK, Job, Kind, Outcome, Phase, Task, cut};
 use persona_core::source::SourceSchema;
 use persona_core::spec::{self, ModelSpec, Seen};
 use persona_core::split::{Partition, partition, repeat_share, sample};
@@ -26,11 +26,11 @@ const SOURCE: &str = "source";
 
 /// Reads a job and its data, does it, and says how it went.
 pub fn run(input: &Input) -> Result<Outcome> {
-    let job = first(input)?;
+    let job = intake::job(input)?;
     device::apply(&job.limits);
     let mut reporter = Reporter::new(pipe::send);
-    let (artifact, events) = collect(input, &job, &mut reporter)?;
-    let mut outcome = describe(&events);
+    let (artifact, events) = intake::collect(input, &job, &mut reporter)?;
+    let mut outcome = intake::describe(&events);
     match job.task {
         Task::Check => reporter.json(Kind::Findings, &check::findings(&events, &job.source))?,
         Task::Train => train_job(&job, events, &mut outcome, &mut reporter)?,
@@ -44,64 +44,6 @@ pub fn run(input: &Input) -> Result<Outcome> {
 
 fn protocol(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Protocol, message)
-}
-
-fn next(input: &Input) -> Result<Message> {
-    input.recv().map_err(|_| protocol("the input ended too early"))?
-}
-
-fn first(input: &Input) -> Result<Job> {
-    match next(input)? {
-        Message::Job(job) if job.protocol == VERSION => Ok(*job),
-        Message::Job(job) => Err(protocol(format!(
-            "the extension speaks version {} of the protocol, the engine {VERSION}",
-            job.protocol
-        ))
-        .hint("Install the extension and persona-engine of the same release, and restart the server.")
-        .into()),
-        _ => Err(protocol("the first frame is no job").into()),
-    }
-}
-
-/// The artifact's bytes, and all events in sequence.
-fn collect(input: &Input, job: &Job, reporter: &mut Reporter) -> Result<(Vec<u8>, Events)> {
-    let limit = (job.limits.memory_mb > 0).then_some(job.limits.memory_mb << 20);
-    let mut collector = Collector::new(&job.source, limit)?;
-    let (mut artifact, mut rows) = (Vec::new(), 0);
-    reporter.enter(Phase::Scan)?;
-    loop {
-        match next(input)? {
-            Message::Artifact(bytes) => {
-                artifact.extend_from_slice(&bytes);
-                if limit.is_some_and(|limit| artifact.len() > limit) {
-                    return Err(out_of_memory("The model version alone is larger").into());
-                }
-            }
-            Message::Events(batch) => {
-                rows += batch.num_rows() as u64;
-                collector.push(&batch)?;
-            }
-            Message::Job(_) => return Err(protocol("a second job came").into()),
-            Message::End => break,
-        }
-        if reporter.due(SCAN_INTERVAL) {
-            reporter.tell(Progress::of(Phase::Scan, rows, 0))?;
-        }
-    }
-    reporter.tell(Progress::of(Phase::Scan, rows, rows))?;
-    reporter.enter(Phase::Sequence)?;
-    Ok((artifact, collector.finish()?))
-}
-
-fn describe(events: &Events) -> Outcome {
-    Outcome {
-        rows: events.report.rows,
-        events: events.len() as u64,
-        entities: events.entities() as u64,
-        skipped: events.report.skipped(),
-        as_of: events.newest(),
-        ..Outcome::default()
-    }
 }
 
 fn train_job(job: &Job, events: Events, outcome: &mut Outcome, reporter: &mut Reporter) -> Result<()> {

@@ -3,9 +3,9 @@
 //! A Postgres process starts it with two pipes and speaks `persona_core::protocol`: one job, its
 //! events, and the answer. It opens no file but its libraries, and no connection.
 //!
-//! - [`pipe`]        frames in and out, and what happens when the other side goes away
+//! What it reads and says is in the library beside it (`lib.rs`); what it computes is here:
+//!
 //! - [`job`]         one job from its first frame to its last
-//! - [`report`]      progress, figures and times
 //! - [`device`]      threads, memory, device and precision
 //! - [`cpu`]         what is computed without libtorch, on its tensors' memory
 //! - [`inputs`]      windows of events -> tensors -> the vectors that an encoder reads
@@ -28,23 +28,14 @@ mod loss;
 mod models;
 mod optimizer;
 mod parameters;
-mod pipe;
-mod report;
 mod score;
 mod train;
 
-use persona_core::protocol::{Frame, Kind};
+use persona_engine::{intake, pipe, report};
 
 fn main() {
     device::let_threads_sleep();
     pipe::report_panics();
-    let result = pipe::open().and_then(|input| job::run(&input));
-    let (last, code) = match result {
-        Ok(outcome) => (Frame::json(Kind::Done, &outcome), 0),
-        Err(failure) => (Frame::json(Kind::Failed, &failure.0), 1),
-    };
-    match last {
-        Ok(frame) => pipe::finish(frame, code),
-        Err(error) => panic!("{error}"),
-    }
+    let result = pipe::open().map_err(error::Failure::from).and_then(|input| job::run(&input));
+    pipe::end(result.map_err(|failure| failure.0));
 }

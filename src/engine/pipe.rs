@@ -1,10 +1,11 @@
 //! The two pipes. A thread reads frames ahead, so that the other process's scan and this one's
 //! work overlap, and ends the engine when the other process goes away.
 
-use crate::error::Result;
+use crate::region::Region;
 use arrow_array::RecordBatch;
-use persona_core::protocol::{ColumnReader, Frame, Job, Kind};
-use persona_core::{Error, ErrorKind};
+use persona_core::protocol::region::Placed;
+use persona_core::protocol::{ColumnReader, Frame, Job, Kind, Outcome};
+use persona_core::{Error, ErrorKind, Result};
 use std::fs::File;
 use std::io::BufReader;
 use std::os::fd::FromRawFd;
@@ -37,7 +38,7 @@ pub fn open() -> Result<Input> {
     let output = unsafe {
         let copy = libc::fcntl(1, libc::F_DUPFD_CLOEXEC, 3);
         if copy < 0 || libc::dup2(2, 1) < 0 {
-            return Err(Error::new(ErrorKind::Engine, "the engine's pipes are not open").into());
+            return Err(Error::new(ErrorKind::Engine, "the engine's pipes are not open"));
         }
         File::from_raw_fd(copy)
     };
@@ -54,14 +55,26 @@ pub fn open() -> Result<Input> {
 pub fn send(frame: Frame) -> Result<()> {
     let mut output = OUTPUT.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     match output.as_mut() {
-        Some(file) => Ok(frame.write_to(file)?),
+        Some(file) => frame.write_to(file),
         None => Ok(()),
+    }
+}
+
+/// Says how the job went, and ends the process.
+pub fn end(result: Result<Outcome>) -> ! {
+    let (last, code) = match result {
+        Ok(outcome) => (Frame::json(Kind::Done, &outcome), 0),
+        Err(error) => (Frame::json(Kind::Failed, &error), 1),
+    };
+    match last {
+        Ok(frame) => finish(frame, code),
+        Err(error) => panic!("{error}"),
     }
 }
 
 /// Sends the last frame and ends the process. Not by `exit`: destructors of a library with
 /// threads at work have nothing to give and may hang.
-pub fn finish(last: Frame, code: i32) -> ! {
+fn finish(last: Frame, code: i32) -> ! {
     FINISHED.store(true, Ordering::SeqCst);
     let _ = send(last);
     leave(code)
@@ -90,21 +103,28 @@ fn leave(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
+/// What has to be known to decode frames.
+#[derive(Default)]
+struct Decoder {
+    columns: ColumnReader,
+    region: Option<Region>,
+}
+
 fn read(sender: &SyncSender<Result<Message>>) {
     // SAFETY: nothing else in this program reads descriptor 0.
     let mut input = BufReader::new(unsafe { File::from_raw_fd(0) });
-    let mut columns = ColumnReader::new();
+    let mut decoder = Decoder::default();
     loop {
         match Frame::read_from(&mut input) {
             Ok(Some(frame)) => {
-                if !forward(frame, &mut columns, sender) {
+                if !forward(frame, &mut decoder, sender) {
                     return;
                 }
             }
             Ok(None) if FINISHED.load(Ordering::SeqCst) => return,
             Ok(None) => leave(1),
             Err(error) => {
-                let _ = sender.send(Err(error.into()));
+                let _ = sender.send(Err(error));
                 return;
             }
         }
@@ -112,8 +132,8 @@ fn read(sender: &SyncSender<Result<Message>>) {
 }
 
 /// Passes a frame's content on; false when the input makes no sense from here on.
-fn forward(frame: Frame, columns: &mut ColumnReader, sender: &SyncSender<Result<Message>>) -> bool {
-    let messages = match decode(frame, columns) {
+fn forward(frame: Frame, decoder: &mut Decoder, sender: &SyncSender<Result<Message>>) -> bool {
+    let messages = match decoder.decode(frame) {
         Ok(messages) => messages.into_iter().map(Ok).collect(),
         Err(error) => vec![Err(error)],
     };
@@ -123,14 +143,32 @@ fn forward(frame: Frame, columns: &mut ColumnReader, sender: &SyncSender<Result<
     })
 }
 
-fn decode(frame: Frame, columns: &mut ColumnReader) -> Result<Vec<Message>> {
-    Ok(match frame.kind {
-        Kind::Job => vec![Message::Job(Box::new(frame.parse()?))],
-        Kind::Artifact => vec![Message::Artifact(frame.payload)],
-        Kind::Events => columns.read(frame)?.into_iter().map(Message::Events).collect(),
-        Kind::End => vec![Message::End],
-        kind => {
-            return Err(Error::new(ErrorKind::Protocol, format!("a {kind:?} frame came to the engine")).into());
+impl Decoder {
+    fn decode(&mut self, frame: Frame) -> Result<Vec<Message>> {
+        Ok(match frame.kind {
+            Kind::Job => vec![Message::Job(Box::new(self.job(&frame)?))],
+            Kind::Artifact => vec![Message::Artifact(frame.payload)],
+            Kind::Events => self.columns.read(frame)?.into_iter().map(Message::Events).collect(),
+            Kind::Placed => vec![Message::Events(self.placed(&frame)?)],
+            Kind::End => vec![Message::End],
+            kind => return Err(Error::new(ErrorKind::Protocol, format!("a {kind:?} frame came to the engine"))),
+        })
+    }
+
+    fn job(&mut self, frame: &Frame) -> Result<Job> {
+        let job: Job = frame.parse()?;
+        if self.region.is_none() {
+            self.region = job.region.map(Region::open).transpose()?;
         }
-    })
+        Ok(job)
+    }
+
+    fn placed(&self, frame: &Frame) -> Result<RecordBatch> {
+        let Some(region) = &self.region else {
+            return Err(Error::new(ErrorKind::Protocol, "a batch was placed in a region that the job does not name"));
+        };
+        let batch = region.read(&frame.parse::<Placed>()?)?;
+        send(Frame::new(Kind::Released, Vec::new()))?;
+        Ok(batch)
+    }
 }

@@ -1,6 +1,6 @@
 //! What a running job tells the other process: progress now and then, figures, results, and the time each phase took.
 
-use crate::error::Result;
+use persona_core::Result;
 use persona_core::protocol::{Frame, Kind, Metric, Phase, Progress};
 use serde::Serialize;
 use std::time::{Duration, Instant};

@@ -1,18 +1,21 @@
-//! Starting the engine: a program with an empty environment, its three pipes, and nothing else.
+//! Starting the engine: a program with an empty environment, its three pipes, the region of its
+//! events, and nothing else.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
-/// The pipe's size: one batch of columns fits without a wait.
+/// The pipes' size: vectors and artifacts go through them.
 const PIPE_BYTES: i32 = 1 << 20;
 
 /// Starts `program`. It dies with this process, is the first that the kernel kills when memory runs
-/// out, and inherits no descriptor. Its pipes do not block this side.
-pub fn spawn(program: &OsStr) -> io::Result<Child> {
+/// out, and inherits no descriptor but `region`, under the same number. Its pipes do not block this side.
+pub fn spawn(program: &OsStr, region: &File) -> io::Result<Child> {
     let parent = std::process::id();
+    let region = region.as_raw_fd();
     let mut command = Command::new(program);
     // OpenMP's threads would spin while they wait, and take the processors from the backends.
     command
@@ -22,7 +25,7 @@ pub fn spawn(program: &OsStr) -> io::Result<Child> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     // SAFETY: the closure makes only async-signal-safe calls between fork and exec.
-    unsafe { command.pre_exec(move || prepare(parent)) };
+    unsafe { command.pre_exec(move || prepare(parent, region)) };
     let child = command.spawn()?;
     for fd in [
         child.stdin.as_ref().map(AsRawFd::as_raw_fd),
@@ -41,7 +44,7 @@ pub fn spawn(program: &OsStr) -> io::Result<Child> {
     Ok(child)
 }
 
-unsafe fn prepare(parent: u32) -> io::Result<()> {
+unsafe fn prepare(parent: u32, region: i32) -> io::Result<()> {
     // SAFETY: async-signal-safe system calls only.
     unsafe {
         let mut none: libc::sigset_t = std::mem::zeroed();
@@ -63,6 +66,7 @@ unsafe fn prepare(parent: u32) -> io::Result<()> {
         }
         // Everything above stderr is closed on exec; std's own error pipe is among them and must live until then.
         libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
+        libc::fcntl(region, libc::F_SETFD, 0);
         Ok(())
     }
 }

@@ -3,12 +3,14 @@
 
 pub mod bulk;
 pub mod child;
+pub mod columns;
 pub mod identity;
 pub mod interrupts;
 pub mod local_settings;
 pub mod numeric;
 pub mod procedure;
 pub mod regclass;
+pub mod region;
 pub mod saved_plan;
 pub mod scan;
 pub mod shared;

@@ -1,24 +1,24 @@
 //! Tests that need a server and fit in a transaction.
 
 use super::bulk::{BulkInsert, Value};
+use super::columns::{BATCH_ROWS, Datums, EPOCH, Read};
 use super::identity::{as_catalog_owner, current_user};
-use super::scan::{BATCH_ROWS, Datums, EPOCH, scan};
+use super::scan::scan;
 use crate::error::sqlstate;
 use crate::profile::oid_of;
+use crate::worker::batches;
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Float64Type, Int64Type};
+use arrow_array::types::{Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type};
 use arrow_array::{Array, RecordBatch};
-use arrow_schema::{DataType, Field, Schema};
+use persona_core::protocol::region::Form;
 use pgrx::prelude::*;
-use std::sync::Arc;
 
-fn columns(sql: &str, forms: &[(Datums, DataType)]) -> Vec<RecordBatch> {
-    let fields: Vec<_> =
-        forms.iter().enumerate().map(|(i, (_, kind))| Field::new(format!("c{i}"), kind.clone(), true)).collect();
-    let datums: Vec<_> = forms.iter().map(|(datums, _)| *datums).collect();
+fn columns(sql: &str, forms: &[(Datums, Form)]) -> Vec<RecordBatch> {
     let mut batches = Vec::new();
-    scan(sql, Arc::new(Schema::new(fields)), &datums, &mut |batch| {
-        batches.push(batch);
+    let read = |(place, &(datums, form)): (usize, &(Datums, Form))| Read { place, datums, form };
+    let reads: Vec<_> = forms.iter().enumerate().map(read).collect();
+    scan(sql, &reads, &mut |columns| {
+        batches.push(batches::copy(&columns.layout(), columns)?);
         Ok(())
     })
     .unwrap();
@@ -34,7 +34,7 @@ mod tests {
         let sql = "SELECT n, n::float8 FROM (SELECT (x * 10::numeric ^ e)::numeric AS n \
                    FROM generate_series(-1000, 1000, 7) x, generate_series(-20, 20) e \
                    UNION ALL SELECT unnest('{0,0.00,1e100,-1e-100,12.34,9999,10000,0.0001,123456789.987654321}'::numeric[])) t";
-        for batch in columns(sql, &[(Datums::Numeric, DataType::Float64), (Datums::Float8, DataType::Float64)]) {
+        for batch in columns(sql, &[(Datums::Numeric, Form::Float64), (Datums::Float8, Form::Float64)]) {
             let (ours, cast) =
                 (batch.column(0).as_primitive::<Float64Type>(), batch.column(1).as_primitive::<Float64Type>());
             for (ours, cast) in ours.values().iter().zip(cast.values()) {
@@ -46,7 +46,7 @@ mod tests {
     #[pg_test]
     fn numerics_that_are_no_numbers_are_read_as_such() {
         let sql = "SELECT unnest('{NaN,Infinity,-Infinity}'::numeric[])";
-        let batches = columns(sql, &[(Datums::Numeric, DataType::Float64)]);
+        let batches = columns(sql, &[(Datums::Numeric, Form::Float64)]);
         let values = batches[0].column(0).as_primitive::<Float64Type>();
         assert!(values.value(0).is_nan());
         assert_eq!(values.values()[1..], [f64::INFINITY, f64::NEG_INFINITY]);
@@ -56,7 +56,7 @@ mod tests {
     fn a_scan_sees_every_row_in_order_whatever_the_batches() {
         let rows = 3 * BATCH_ROWS as i64 + 17;
         let sql = format!("SELECT n, CASE WHEN n % 5 > 0 THEN 'v' || n END FROM generate_series(1::bigint, {rows}) n");
-        let batches = columns(&sql, &[(Datums::Int8, DataType::Int64), (Datums::Text, DataType::Utf8)]);
+        let batches = columns(&sql, &[(Datums::Int8, Form::Int64), (Datums::Text, Form::Text)]);
         assert_eq!(
             batches.iter().map(RecordBatch::num_rows).collect::<Vec<_>>(),
             [BATCH_ROWS, BATCH_ROWS, BATCH_ROWS, 17]
@@ -78,7 +78,7 @@ mod tests {
     #[pg_test]
     fn times_are_microseconds_since_1970() {
         let sql = "SELECT timestamptz '1970-01-02 00:00:00.000001+00', date '1970-01-02', timestamp 'infinity', date '-infinity'";
-        let forms = [Datums::Timestamp, Datums::Date, Datums::Timestamp, Datums::Date].map(|d| (d, DataType::Int64));
+        let forms = [Datums::Timestamp, Datums::Date, Datums::Timestamp, Datums::Date].map(|d| (d, Form::Int64));
         let batch = columns(sql, &forms).remove(0);
         let value = |i: usize| batch.column(i).as_primitive::<Int64Type>().value(0);
         assert_eq!((value(0), value(1), value(2), value(3)), (86_400_000_001, 86_400_000_000, i64::MAX, i64::MIN));
@@ -86,10 +86,50 @@ mod tests {
     }
 
     #[pg_test]
+    fn every_form_holds_what_its_type_holds() {
+        let sql = "SELECT i::int2, i, i::bool, i::float4 / 8, i::float8 / 8, i::numeric / 8, \
+                   lpad(abs(i)::text, 32, '0')::uuid, CASE WHEN i <> 2 THEN i END, i \
+                   FROM unnest('{-3,0,2,7}'::int[]) i";
+        let forms = [
+            (Datums::Int2, Form::Int16),
+            (Datums::Int4, Form::Int32),
+            (Datums::Bool, Form::Int8),
+            (Datums::Float4, Form::Float32),
+            (Datums::Float8, Form::Float32),
+            (Datums::Numeric, Form::Float32),
+            (Datums::Uuid, Form::Uuid),
+            (Datums::Int4, Form::Int32),
+            (Datums::Int4, Form::Float64),
+        ];
+        let batch = columns(sql, &forms).remove(0);
+        assert_eq!(batch.column(0).as_primitive::<Int16Type>().values()[..], [-3, 0, 2, 7]);
+        assert_eq!(batch.column(1).as_primitive::<Int32Type>().values()[..], [-3, 0, 2, 7]);
+        assert_eq!(batch.column(2).as_primitive::<Int8Type>().values()[..], [1, 0, 1, 1]);
+        for i in 3..6 {
+            assert_eq!(batch.column(i).as_primitive::<Float32Type>().values()[..], [-0.375, 0.0, 0.25, 0.875]);
+        }
+        assert_eq!(batch.column(6).as_fixed_size_binary().value(3)[15], 7);
+        assert_eq!(
+            batch.column(7).as_primitive::<Int32Type>().iter().collect::<Vec<_>>(),
+            [Some(-3), Some(0), None, Some(7)]
+        );
+        assert_eq!(batch.column(8).as_primitive::<Float64Type>().values()[..], [-3.0, 0.0, 2.0, 7.0]);
+    }
+
+    #[pg_test]
+    fn much_text_makes_small_batches() {
+        let sql = "SELECT CASE WHEN n % 4 > 0 THEN repeat('x', 1 << 20) END FROM generate_series(1, 30) n";
+        let batches = columns(sql, &[(Datums::Text, Form::Text)]);
+        assert!(batches.len() > 3);
+        assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 30);
+        assert_eq!(batches.iter().map(|batch| batch.column(0).null_count()).sum::<usize>(), 7);
+    }
+
+    #[pg_test]
     fn compressed_and_outlying_text_is_read_whole() {
         Spi::run("CREATE TABLE long (t text)").unwrap();
         Spi::run("INSERT INTO long VALUES (repeat('abc', 100000)), ((SELECT string_agg(md5(n::text), '') FROM generate_series(1, 5000) n))").unwrap();
-        let batch = columns("SELECT t FROM long", &[(Datums::Text, DataType::Utf8)]).remove(0);
+        let batch = columns("SELECT t FROM long", &[(Datums::Text, Form::Text)]).remove(0);
         let texts = batch.column(0).as_string::<i32>();
         assert_eq!((texts.value(0).len(), texts.value(1).len()), (300_000, 160_000));
         assert!(texts.value(0).ends_with("cabc"));

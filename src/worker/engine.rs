@@ -1,4 +1,5 @@
-//! The engine as this process sees it: a child with three pipes, spoken to in frames.
+//! The engine as this process sees it: a child with three pipes, spoken to in frames, and a region
+//! of memory for what it is to read.
 //!
 //! Nothing here blocks for longer than [`interrupts::PATIENCE`] without looking at interrupts. While
 //! it waits to write it also reads, so neither side can wait for the other for ever. Dropping an
@@ -6,16 +7,20 @@
 //! the kernel ends it with its parent.
 
 use crate::error::{Code, Error, Result};
-use crate::pg::{child, interrupts, types};
+use crate::pg::{child, interrupts, region, types};
 use crate::settings;
+use persona_core::protocol::region::REGION_BYTES;
+use persona_core::protocol::ring::Ring;
 use persona_core::protocol::{self, Frame, HEADER, Job, Kind, Limits, Metric, Progress, Task};
 use persona_core::source::SourceSchema;
 use persona_core::spec::ModelSpec;
 use std::collections::VecDeque;
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 use std::process::Child;
 
 /// What of the engine's stderr is kept for an error's detail.
@@ -28,20 +33,32 @@ pub struct Engine {
     last_words: Vec<u8>,
     /// The engine closed its output.
     ended: bool,
+    pub(super) region: File,
+    pub(super) ring: Ring,
 }
 
 impl Engine {
     /// Starts an engine and gives it a job.
     pub fn start(task: Task, source: &SourceSchema, spec: Option<&ModelSpec>) -> Result<Engine> {
-        let program = program();
-        let child = child::spawn(&program).map_err(|e| cannot_start(&program, &e))?;
-        let mut engine =
-            Engine { child, partial: Vec::new(), inbox: VecDeque::new(), last_words: Vec::new(), ended: false };
+        let program = program(task);
+        let region = region::create().map_err(|e| no_region(&e))?;
+        let child = child::spawn(&program, &region).map_err(|e| cannot_start(&program, &e))?;
+        let region_fd = region.as_raw_fd();
+        let mut engine = Engine {
+            child,
+            partial: Vec::new(),
+            inbox: VecDeque::new(),
+            last_words: Vec::new(),
+            ended: false,
+            region,
+            ring: Ring::new(REGION_BYTES),
+        };
         let job = Job {
             protocol: protocol::VERSION,
             task,
             source: source.clone(),
             spec: spec.cloned(),
+            region: Some(region_fd),
             limits: Limits {
                 threads: settings::ENGINE_THREADS.get() as usize,
                 memory_mb: settings::ENGINE_MEMORY.get() as usize,
@@ -109,6 +126,14 @@ impl Engine {
         self.died()
     }
 
+    /// Waits until the engine says something that may make room in the region.
+    pub(super) fn await_room(&mut self) -> Result<()> {
+        match self.ended {
+            true => Err(self.died()),
+            false => self.pump(false),
+        }
+    }
+
     /// Waits until something can be read, or written if `writing`; reads what is there.
     fn pump(&mut self, writing: bool) -> Result<()> {
         let fd = |pipe: Option<i32>| pipe.unwrap_or(-1);
@@ -128,7 +153,8 @@ impl Engine {
         Ok(())
     }
 
-    fn read_stdout(&mut self) -> Result<()> {
+    /// Reads what is there.
+    pub(super) fn read_stdout(&mut self) -> Result<()> {
         let mut chunk = [0; 1 << 16];
         let Some(stdout) = self.child.stdout.as_mut() else { return Ok(()) };
         match stdout.read(&mut chunk) {
@@ -147,10 +173,11 @@ impl Engine {
             let Some(payload) = self.partial[start + HEADER..].get(..length) else { break };
             let frame = Frame::new(kind, payload.to_vec());
             start += HEADER + length;
-            if frame.kind == Kind::Failed {
-                return Err(frame.parse::<persona_core::Error>()?.into());
+            match frame.kind {
+                Kind::Failed => return Err(frame.parse::<persona_core::Error>()?.into()),
+                Kind::Released => self.ring.release()?,
+                _ => self.inbox.push_back(frame),
             }
-            self.inbox.push_back(frame);
         }
         self.partial.drain(..start);
         Ok(())
@@ -199,11 +226,18 @@ pub enum Event {
     Metrics(Vec<Metric>),
 }
 
-fn program() -> OsString {
-    match settings::ENGINE.get().filter(|path| !path.is_empty()) {
-        Some(path) => OsString::from_vec(path.into_bytes()),
-        None => types::library_folder().join("persona").join("persona-engine").into_os_string(),
-    }
+/// The program for a task. A check needs no libtorch, so it has one beside the engine that starts at once.
+fn program(task: Task) -> OsString {
+    let engine = match settings::ENGINE.get().filter(|path| !path.is_empty()) {
+        Some(path) => PathBuf::from(OsString::from_vec(path.into_bytes())),
+        None => types::library_folder().join("persona").join("persona-engine"),
+    };
+    let check = engine.with_file_name("persona-check");
+    if task == Task::Check && check.exists() { check.into() } else { engine.into() }
+}
+
+fn no_region(error: &io::Error) -> Error {
+    Error::new(Code::Engine, format!("could not get memory for event batches: {error}"))
 }
 
 fn cannot_start(program: &OsString, error: &io::Error) -> Error {

@@ -1,5 +1,6 @@
 //! Processes beside the session: the engine that computes, the launcher and the workers that run jobs.
 
+pub mod batches;
 pub mod dispatcher;
 pub mod engine;
 pub mod job;

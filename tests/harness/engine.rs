@@ -5,7 +5,8 @@ use postgres::Client;
 use std::fs;
 use std::process::Command;
 
-const NAME: &str = "persona-engine";
+/// The engine, and the program that does its checks.
+const NAMES: [&str; 2] = ["persona-engine", "persona-check"];
 
 /// One engine, known by its process id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +30,6 @@ fn stat(pid: u32) -> Option<Stat> {
     let close = text.rfind(')')?;
     let fields: Vec<&str> = text[close + 1..].split_whitespace().collect();
     Some(Stat {
-        // The kernel keeps 15 bytes of a name.
         name: text[open + 1..close].to_string(),
         zombie: fields.first() == Some(&"Z"),
         parent: fields.get(1)?.parse().ok()?,
@@ -52,7 +52,7 @@ pub fn of_cluster(postmaster: u32) -> Vec<Engine> {
 }
 
 fn is_engine(process: &Stat) -> bool {
-    !process.zombie && NAME.starts_with(&process.name) && process.name.len() >= 14
+    !process.zombie && NAMES.contains(&process.name.as_str())
 }
 
 fn processes() -> impl Iterator<Item = (u32, Stat)> {

@@ -1,54 +1,32 @@
 //! Record batches as they arrive, packed: the first half of the way to sequences.
 
-use super::dictionary::{IntegerDictionary, TextDictionary, UuidDictionary};
-use super::sequence::Arrived;
-use super::values::{Keys, Values};
-use super::{Column, Events, NULL, Report};
+use super::packed::{Building, KeyDictionary, append_time, fits, is_finite, keeps_time};
+use super::sequence::{Arrived, Seen};
+use super::{Events, Report};
 use crate::error::{Error, ErrorKind, Result};
-use crate::source::{Clock, FieldKind, KeyType, SourceSchema, ValueType};
-use arrow_array::cast::AsArray;
-use arrow_array::types::{Float64Type, Int64Type};
-use arrow_array::{Array, ArrayRef, FixedSizeBinaryArray, PrimitiveArray, RecordBatch, StringArray};
-use arrow_buffer::NullBuffer;
+use crate::source::{FieldKind, SourceSchema, ValueType};
+use arrow_array::{Array, RecordBatch};
 
-/// Rows and values are counted with 32 bits, of which the last is [`NULL`].
+/// Rows and values are counted with 32 bits, of which the last is [`super::NULL`].
 const MOST: usize = u32::MAX as usize - 1;
 
-/// While events are sorted, a row needs its new time beside the old one.
-const SORTING_BYTES: usize = size_of::<f64>();
-
-/// Takes event batches (see [`SourceSchema::arrow`]) and makes [`Events`] of them.
+/// Takes event batches (see [`SourceSchema::arrow`]; narrower types do as well) and makes [`Events`] of them.
 pub struct Collector {
     schema: SourceSchema,
     memory_limit: Option<usize>,
+    threads: usize,
     keys: KeyDictionary,
     entity: Vec<u32>,
     time: Vec<f64>,
+    seen: Seen,
     columns: Vec<Building>,
     report: Report,
-}
-
-enum KeyDictionary {
-    Integer(IntegerDictionary),
-    Text(TextDictionary),
-    Uuid(UuidDictionary),
-}
-
-enum Building {
-    Integer(IntegerDictionary, Vec<u32>),
-    Text(TextDictionary, Vec<u32>),
-    Number(Vec<f32>),
 }
 
 impl Collector {
     /// `memory_limit` bounds [`Collector::bytes`]. A category of numbers with fractions, or a
     /// number from text, is an error.
     pub fn new(schema: &SourceSchema, memory_limit: Option<usize>) -> Result<Self> {
-        let keys = match schema.key {
-            KeyType::Integer => KeyDictionary::Integer(Default::default()),
-            KeyType::Text => KeyDictionary::Text(Default::default()),
-            KeyType::Uuid => KeyDictionary::Uuid(Default::default()),
-        };
         let column = |field: &crate::source::Field| match (field.kind, field.value) {
             (FieldKind::Category, ValueType::Integer) => Ok(Building::Integer(Default::default(), Vec::new())),
             (FieldKind::Category, ValueType::Text) => Ok(Building::Text(Default::default(), Vec::new())),
@@ -61,10 +39,17 @@ impl Collector {
             report: Report { infinite_numbers: vec![0; schema.fields.len()], ..Report::default() },
             schema: schema.clone(),
             memory_limit,
-            keys,
+            threads: 1,
+            keys: KeyDictionary::new(schema.key),
             entity: Vec::new(),
             time: Vec::new(),
+            seen: Seen::default(),
         })
+    }
+
+    /// Sorts on so many threads; the events are the same. Each has room for one column of its own.
+    pub fn with_threads(self, threads: usize) -> Self {
+        Collector { threads: threads.max(1), ..self }
     }
 
     /// Events so far.
@@ -78,9 +63,11 @@ impl Collector {
 
     /// Bytes that the packed events and their dictionaries take, with the room to sort them.
     pub fn bytes(&self) -> usize {
-        let row = size_of::<u32>() * (1 + self.columns.len()) + size_of::<f64>() + SORTING_BYTES;
+        let packed = size_of::<u32>() * (1 + self.columns.len()) + size_of::<f64>();
+        // While events are sorted, a row needs its new time beside the old one, and what other threads move.
+        let sorting = size_of::<f64>() + size_of::<u32>() * (self.threads - 1).min(self.columns.len());
         let dictionaries: usize = self.columns.iter().map(Building::dictionary_bytes).sum();
-        self.keys.bytes() + dictionaries + row * self.time.len()
+        self.keys.bytes() + self.seen.bytes() + dictionaries + (packed + sorting) * self.time.len()
     }
 
     /// Appends one batch. Rows without entity or finite time are set aside and counted.
@@ -106,18 +93,19 @@ impl Collector {
             entity: self.entity,
             time: self.time,
             columns: self.columns.into_iter().map(Building::into_column).collect(),
+            seen: self.seen,
             report: self.report,
         };
-        Ok(arrived.sequence())
+        Ok(arrived.sequence(self.threads))
     }
 
     fn check_batch(&self, batch: &RecordBatch) -> Result<()> {
-        let expected = self.schema.arrow();
+        let (expected, found) = (self.schema.arrow(), batch.schema());
         let types = |schema: &arrow_schema::Schema| -> Vec<_> {
             schema.fields().iter().map(|field| field.data_type().clone()).collect()
         };
-        let (expected, found) = (types(&expected), types(&batch.schema()));
-        match expected == found {
+        let (expected, found) = (types(&expected), types(&found));
+        match expected.len() == found.len() && expected.iter().zip(&found).all(|(wide, found)| fits(found, wide)) {
             true => Ok(()),
             false => Err(Error::new(ErrorKind::Protocol, "an event batch does not have the source's columns")
                 .detail(format!("Expected columns of types {expected:?}, not {found:?}."))),
@@ -138,7 +126,7 @@ impl Collector {
     /// The rows with entity and time; `None` when all have them.
     fn kept(&mut self, batch: &RecordBatch) -> Option<Vec<usize>> {
         let (entity, at) = (batch.column(0), batch.column(1));
-        if entity.null_count() == 0 && at.null_count() == 0 && all_finite(at) {
+        if entity.null_count() == 0 && at.null_count() == 0 && keeps_time(at) {
             return None;
         }
         let mut kept = Vec::with_capacity(batch.num_rows());
@@ -158,89 +146,12 @@ impl Collector {
 
     /// Appends the given rows. The batch has been checked, so its columns have their types.
     fn append(&mut self, batch: &RecordBatch, rows: impl Iterator<Item = usize> + Clone) {
+        let first = self.len();
         self.keys.append(batch.column(0), rows.clone(), &mut self.entity);
-        append_time(batch.column(1), rows.clone(), self.schema.clock, &mut self.time);
+        append_time(batch.column(1), rows.clone(), &mut self.time);
+        self.seen.count(self.keys.len(), &self.entity[first..], &self.time[first..]);
         for (i, column) in self.columns.iter_mut().enumerate() {
-            let array = batch.column(2 + i);
-            match column {
-                Building::Integer(dictionary, codes) => {
-                    let array = array.as_primitive::<Int64Type>();
-                    let values = array.values();
-                    codes.extend(rows.clone().map(|row| match is_null(array.nulls(), row) {
-                        true => NULL,
-                        false => dictionary.code(values[row]),
-                    }));
-                }
-                Building::Text(dictionary, codes) => {
-                    let array = array.as_string::<i32>();
-                    codes.extend(rows.clone().map(|row| match is_null(array.nulls(), row) {
-                        true => NULL,
-                        false => dictionary.code(array.value(row)),
-                    }));
-                }
-                Building::Number(numbers) => {
-                    self.report.infinite_numbers[i] += append_numbers(array, rows.clone(), numbers);
-                }
-            }
-        }
-    }
-}
-
-impl KeyDictionary {
-    fn append(&mut self, array: &ArrayRef, rows: impl Iterator<Item = usize>, entity: &mut Vec<u32>) {
-        match self {
-            KeyDictionary::Integer(dictionary) => {
-                let values = array.as_primitive::<Int64Type>().values();
-                entity.extend(rows.map(|row| dictionary.code(values[row])));
-            }
-            KeyDictionary::Text(dictionary) => {
-                let array: &StringArray = array.as_string();
-                entity.extend(rows.map(|row| dictionary.code(array.value(row))));
-            }
-            KeyDictionary::Uuid(dictionary) => {
-                let array: &FixedSizeBinaryArray = array.as_fixed_size_binary();
-                entity.extend(rows.map(|row| {
-                    let mut uuid = [0; 16];
-                    uuid.copy_from_slice(array.value(row));
-                    dictionary.code(uuid)
-                }));
-            }
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        match self {
-            KeyDictionary::Integer(dictionary) => dictionary.bytes(),
-            KeyDictionary::Text(dictionary) => dictionary.bytes(),
-            KeyDictionary::Uuid(dictionary) => dictionary.bytes(),
-        }
-    }
-
-    fn into_keys(self) -> Keys {
-        match self {
-            KeyDictionary::Integer(dictionary) => Keys::Integer(dictionary.values),
-            KeyDictionary::Text(dictionary) => Keys::Text(dictionary.values),
-            KeyDictionary::Uuid(dictionary) => Keys::Uuid(dictionary.values),
-        }
-    }
-}
-
-impl Building {
-    fn dictionary_bytes(&self) -> usize {
-        match self {
-            Building::Integer(dictionary, _) => dictionary.bytes(),
-            Building::Text(dictionary, _) => dictionary.bytes(),
-            Building::Number(_) => 0,
-        }
-    }
-
-    fn into_column(self) -> Column {
-        match self {
-            Building::Integer(dictionary, codes) => {
-                Column::Category { codes, values: Values::Integer(dictionary.values) }
-            }
-            Building::Text(dictionary, codes) => Column::Category { codes, values: Values::Text(dictionary.values) },
-            Building::Number(numbers) => Column::Number(numbers),
+            self.report.infinite_numbers[i] += column.append(batch.column(2 + i), rows.clone());
         }
     }
 }
@@ -248,65 +159,4 @@ impl Building {
 fn wrong_kind(field: &str, kind: &str, instead: &str) -> Error {
     Error::new(ErrorKind::Unsupported, format!("field \"{field}\" cannot be of kind {kind}"))
         .hint(format!("Declare it as kind {instead}, or cast the column in a view."))
-}
-
-fn is_null(nulls: Option<&NullBuffer>, row: usize) -> bool {
-    nulls.is_some_and(|nulls| nulls.is_null(row))
-}
-
-/// Postgres sends the timestamps `infinity` and `-infinity` as the largest and smallest integer.
-fn finite_timestamp(at: i64) -> bool {
-    at != i64::MAX && at != i64::MIN
-}
-
-fn all_finite(at: &ArrayRef) -> bool {
-    match at.as_primitive_opt::<Int64Type>() {
-        Some(at) => at.values().iter().fold(true, |all, &at| all & finite_timestamp(at)),
-        None => at.as_primitive::<Float64Type>().values().iter().fold(true, |all, at| all & at.is_finite()),
-    }
-}
-
-fn is_finite(at: &ArrayRef, row: usize) -> bool {
-    match at.as_primitive_opt::<Int64Type>() {
-        Some(at) => finite_timestamp(at.value(row)),
-        None => at.as_primitive::<Float64Type>().value(row).is_finite(),
-    }
-}
-
-fn append_time(at: &ArrayRef, rows: impl Iterator<Item = usize>, clock: Clock, time: &mut Vec<f64>) {
-    match clock {
-        Clock::Timestamp | Clock::Date => {
-            let values = at.as_primitive::<Int64Type>().values();
-            time.extend(rows.map(|row| values[row] as f64));
-        }
-        Clock::Number => {
-            let values = at.as_primitive::<Float64Type>().values();
-            time.extend(rows.map(|row| values[row]));
-        }
-    }
-}
-
-/// Appends numbers in single precision and returns how many were not finite and became NULL.
-fn append_numbers(array: &ArrayRef, rows: impl Iterator<Item = usize>, numbers: &mut Vec<f32>) -> u64 {
-    match array.as_primitive_opt::<Int64Type>() {
-        Some(array) => append_as(array, |value| value as f32, rows, numbers),
-        None => append_as(array.as_primitive::<Float64Type>(), |value| value as f32, rows, numbers),
-    }
-}
-
-fn append_as<T: arrow_array::types::ArrowPrimitiveType>(
-    array: &PrimitiveArray<T>,
-    single: impl Fn(T::Native) -> f32,
-    rows: impl Iterator<Item = usize>,
-    numbers: &mut Vec<f32>,
-) -> u64 {
-    let values = array.values();
-    let mut infinite = 0;
-    numbers.extend(rows.map(|row| {
-        let number = single(values[row]);
-        let null = is_null(array.nulls(), row);
-        infinite += u64::from(!null && !number.is_finite());
-        if null || !number.is_finite() { f32::NAN } else { number }
-    }));
-    infinite
 }

@@ -70,16 +70,60 @@ impl IntegerDictionary {
     }
 }
 
+/// Text. Categories repeat a few short values, so those are first looked for where a value with the
+/// same bits was found last: one comparison of two words instead of a hash and a comparison of bytes.
 #[derive(Default)]
 pub(super) struct TextDictionary {
     pub values: Strings,
     codes: HashTable<u32>,
     hasher: RandomState,
+    recent: Vec<(Word, u32)>,
+}
+
+/// Slots for short values that were met.
+const RECENT: usize = 1024;
+
+/// All bytes of a short value: its first and last 8, and how many there are.
+type Word = (u64, u64, usize);
+
+/// No value has this length.
+const NO_WORD: Word = (0, 0, usize::MAX);
+
+fn word(value: &[u8]) -> Option<Word> {
+    let length = value.len();
+    let (first, last) = match length {
+        0 => (0, 0),
+        1..4 => (u64::from(value[0]) << 8 | u64::from(value[length / 2]), u64::from(value[length - 1])),
+        4..8 => {
+            (u64::from(u32::from_le_bytes(*value.first_chunk()?)), u64::from(u32::from_le_bytes(*value.last_chunk()?)))
+        }
+        8..=16 => (u64::from_le_bytes(*value.first_chunk()?), u64::from_le_bytes(*value.last_chunk()?)),
+        _ => return None,
+    };
+    Some((first, last, length))
 }
 
 impl TextDictionary {
     pub fn code(&mut self, value: &str) -> u32 {
-        let TextDictionary { codes, values, hasher } = self;
+        let Some(word) = word(value.as_bytes()) else { return self.find(value) };
+        let mixed = (word.0 ^ word.1.rotate_left(29) ^ word.2 as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let slot = (mixed >> 54) as usize;
+        match self.recent.get(slot) {
+            Some(&(known, code)) if known == word => code,
+            _ => self.find_and_keep(value, word, slot),
+        }
+    }
+
+    #[cold]
+    fn find_and_keep(&mut self, value: &str, word: Word, slot: usize) -> u32 {
+        let code = self.find(value);
+        self.recent.resize(RECENT, (NO_WORD, 0));
+        self.recent[slot] = (word, code);
+        code
+    }
+
+    fn find(&mut self, value: &str) -> u32 {
+        let TextDictionary { codes, values, hasher, .. } = self;
         let hash = hasher.hash_one(value);
         let same = |&code: &u32| values.get(code as usize) == value;
         match codes.entry(hash, same, |&code| hasher.hash_one(values.get(code as usize))) {
@@ -132,6 +176,26 @@ mod tests {
         }
         assert!(dictionary.values.iter().copied().eq(values));
         dictionary
+    }
+
+    #[test]
+    fn texts_of_every_length_have_codes_of_their_own() {
+        let pattern = "abcabdaäbcaabbccddbbccaa".repeat(3);
+        let ends: Vec<usize> = pattern.char_indices().map(|(i, _)| i).collect();
+        let mut values: Vec<&str> = ends
+            .iter()
+            .flat_map(|&from| ends.iter().map(move |&to| (from, to)))
+            .filter(|(from, to)| from <= to && to - from <= 20)
+            .map(|(from, to)| &pattern[from..to])
+            .collect();
+        let mut known = HashMap::<&str, u32>::default();
+        let mut dictionary = TextDictionary::default();
+        values.extend(values.clone());
+        for value in values {
+            let expected = known.len() as u32;
+            assert_eq!(dictionary.code(value), *known.entry(value).or_insert(expected), "{value}");
+        }
+        assert_eq!(dictionary.values.len(), known.len());
     }
 
     #[test]

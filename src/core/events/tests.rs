@@ -1,7 +1,10 @@
 use super::*;
 use crate::error::ErrorKind;
 use crate::source::{Clock, Field, FieldKind, KeyType, SourceSchema, ValueType};
-use arrow_array::{Array, ArrayRef, FixedSizeBinaryArray, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow_array::{
+    Array, ArrayRef, FixedSizeBinaryArray, Float32Array, Float64Array, Int16Array, Int32Array, Int64Array, RecordBatch,
+    StringArray,
+};
 use proptest::prelude::*;
 use std::sync::Arc;
 
@@ -212,4 +215,66 @@ fn simultaneous_events_are_in_no_order_that_could_be_learned() {
     for (text, number) in texts.iter().zip(numbers) {
         assert_eq!(text.map(|text| text.as_bytes()[0] - b'a'), number.map(|number| number as u8), "a row was torn");
     }
+}
+
+fn on_threads(schema: &SourceSchema, batches: &[RecordBatch], threads: usize) -> Events {
+    let mut collector = Collector::new(schema, None).unwrap().with_threads(threads);
+    batches.iter().for_each(|batch| collector.push(batch).unwrap());
+    collector.finish().unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Rows in time order (`step` 1), late ones, ties and NULLs.
+    #[test]
+    fn threads_do_not_change_the_events(
+        rows in prop::collection::vec((prop::option::weighted(0.9, -3i64..4), 0i64..9, 0usize..4), 0..200),
+        step in 0i64..2,
+    ) {
+        let schema = schema(KeyType::Integer, Clock::Timestamp);
+        let words = [None, Some("a"), Some("b"), Some("c")];
+        let row = |(i, row): (usize, &(Option<i64>, i64, usize))| {
+            (row.0, Some(10 * step * i as i64 + row.1), words[row.2], Some(i as f64))
+        };
+        let rows: Vec<Row> = rows.iter().enumerate().map(row).collect();
+        let batches: Vec<_> = rows.chunks(7).map(|rows| batch(&schema, rows)).collect();
+        let alone = on_threads(&schema, &batches, 1);
+        for threads in [2, 3, 8] {
+            let events = on_threads(&schema, &batches, threads);
+            prop_assert_eq!(events.fingerprint(), alone.fingerprint());
+            // The NULLs of numbers are NaN, which equals nothing.
+            prop_assert_eq!(format!("{events:?}"), format!("{alone:?}"));
+        }
+    }
+}
+
+#[test]
+fn narrow_columns_are_the_same_events_as_wide_ones() {
+    let mut source = schema(KeyType::Integer, Clock::Number);
+    source.fields[0].value = ValueType::Integer;
+    let keys = [Some(3), None, Some(-1), Some(3), Some(3)];
+    let times = [Some(2.0), Some(1.0), Some(5.0), None, Some(1.0)];
+    let items = [Some(-7), Some(1), None, Some(2), Some(300)];
+    let numbers = [Some(0.5), None, Some(f32::INFINITY), Some(1.0), None];
+    let wide: Vec<ArrayRef> = vec![
+        Arc::new(Int64Array::from_iter(keys)),
+        Arc::new(Float64Array::from_iter(times.map(|at| at.map(f64::from)))),
+        Arc::new(Int64Array::from_iter(items)),
+        Arc::new(Float64Array::from_iter(numbers.map(|number| number.map(f64::from)))),
+    ];
+    let narrow: Vec<ArrayRef> = vec![
+        Arc::new(Int32Array::from_iter(keys.map(|key| key.map(|key| key as i32)))),
+        Arc::new(Float32Array::from_iter(times)),
+        Arc::new(Int16Array::from_iter(items.map(|item| item.map(|item| item as i16)))),
+        Arc::new(Float32Array::from_iter(numbers)),
+    ];
+    let events = |columns: Vec<ArrayRef>| {
+        let fields = columns.iter().map(|column| arrow_schema::Field::new("c", column.data_type().clone(), true));
+        let schema = Arc::new(arrow_schema::Schema::new(fields.collect::<Vec<_>>()));
+        collect(&source, &[RecordBatch::try_new(schema, columns).unwrap()])
+    };
+    let (wide, narrow) = (events(wide), events(narrow));
+    assert_eq!(format!("{wide:?}"), format!("{narrow:?}"));
+    assert_eq!((narrow.len(), narrow.report.infinite_numbers[1]), (3, 1));
 }

@@ -10,9 +10,6 @@ use super::{Column, Events, NULL};
 
 pub(super) fn settle(events: &mut Events) {
     let Events { keys, offsets, time, columns, .. } = events;
-    if !has_ties(offsets, time) {
-        return;
-    }
     let hashes: Vec<Vec<u64>> = columns.iter().map(category_hashes).collect();
     let mut order = Vec::new();
     let mut scratch = Vec::new();
@@ -30,10 +27,6 @@ pub(super) fn settle(events: &mut Events) {
             start += run.len();
         }
     }
-}
-
-fn has_ties(offsets: &[usize], time: &[f64]) -> bool {
-    offsets.windows(2).any(|pair| time[pair[0]..pair[1]].windows(2).any(|two| two[0] == two[1]))
 }
 
 fn category_hashes(column: &Column) -> Vec<u64> {

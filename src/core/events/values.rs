@@ -174,12 +174,27 @@ impl Keys {
     pub(super) fn sorted(&self) -> Vec<u32> {
         let mut order: Vec<u32> = (0..self.len() as u32).collect();
         match self {
-            Keys::Integer(keys) => order.sort_unstable_by_key(|&i| keys[i as usize]),
+            Keys::Integer(keys) => return sorted_integers(keys),
             Keys::Text(keys) => order.sort_unstable_by_key(|&i| keys.get(i as usize)),
             Keys::Uuid(keys) => order.sort_unstable_by_key(|&i| keys[i as usize]),
         }
         order
     }
+}
+
+/// Distinct integers in order. Keys from a sequence have few gaps, so each has a place of its own.
+fn sorted_integers(keys: &[i64]) -> Vec<u32> {
+    let (Some(&first), Some(&last)) = (keys.iter().min(), keys.iter().max()) else { return Vec::new() };
+    let span = last.abs_diff(first) as usize;
+    if span / 4 < keys.len() {
+        let mut places = vec![u32::MAX; span + 1];
+        keys.iter().zip(0..).for_each(|(key, i)| places[key.abs_diff(first) as usize] = i);
+        places.retain(|&i| i != u32::MAX);
+        return places;
+    }
+    let mut order: Vec<(i64, u32)> = keys.iter().copied().zip(0..).collect();
+    order.sort_unstable();
+    order.into_iter().map(|(_, i)| i).collect()
 }
 
 fn text_array(strings: &Strings, range: Range<usize>) -> ArrayRef {
@@ -206,6 +221,16 @@ mod tests {
         assert_eq!(Strings::from_parts(text.to_string(), ends.to_vec()), Some(strings));
         for wrong in [vec![1, 3], vec![2], vec![3, 2, 3], vec![2, 9]] {
             assert_eq!(Strings::from_parts("äb".into(), wrong), None);
+        }
+    }
+
+    #[test]
+    fn integers_are_sorted_with_and_without_gaps() {
+        for keys in [vec![], vec![7], vec![3, -1, 0, 2], vec![i64::MAX, i64::MIN, 0], vec![9, 1, -1_000_000]] {
+            let order = Keys::Integer(keys.clone()).sorted();
+            let mut sorted = keys.clone();
+            sorted.sort_unstable();
+            assert_eq!(order.iter().map(|&i| keys[i as usize]).collect::<Vec<_>>(), sorted);
         }
     }
 

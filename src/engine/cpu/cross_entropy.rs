@@ -17,6 +17,9 @@
 //! candidates in f32. Threads take fixed shares of the positions, so the result depends on their
 //! number and on nothing else.
 
+// Fixed bounds are what lets the compiler keep rows of vectors in registers.
+#![allow(clippy::needless_range_loop)]
+
 use super::simd::{LANES, exp, halves, is_available, narrow};
 use half::bf16;
 use std::arch::x86_64::*;
@@ -257,7 +260,7 @@ impl<'a> Worker<'a> {
         }
         let own: Vec<f32> = self.subtracted[..rows].to_vec();
         let mut sums = self.forward(rows, &own);
-        if sums.iter().any(|&sum| !(sum < LARGEST_SUM)) {
+        if sums.iter().any(|&sum| sum.is_nan() || sum >= LARGEST_SUM) {
             self.subtract_largest(first, rows);
             sums = self.forward(rows, &own);
         }

@@ -200,14 +200,14 @@ impl Block<'_> {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512bf16")]
     pub fn forward(
         &self,
-        x: &mut Vec<f32>,
+        x: &mut [f32],
         chunk: &Chunk,
         dropouts: Dropouts,
         scratch: &mut Scratch,
         keep: bool,
     ) -> Option<Kept> {
         let dim = self.dim();
-        let input = if keep { x.clone() } else { Vec::new() };
+        let input = if keep { x.to_vec() } else { Vec::new() };
         let moments = norm(x, self.attention_norm.weight, self.attention_norm.bias, &mut scratch.numbers);
         let mut normal = Vec::new();
         if keep {
@@ -227,7 +227,7 @@ impl Block<'_> {
             }
         }
         self.add_attended(x, &mixed, dropouts.output(), dim * chunk.first_token, scratch);
-        let middle = if keep { x.clone() } else { Vec::new() };
+        let middle = if keep { x.to_vec() } else { Vec::new() };
         let (middle_moments, middle_normal, wide, slope) =
             self.feed_forward(x, dropouts.feed_forward(), dim * chunk.first_token, scratch, keep);
         keep.then_some(Kept {

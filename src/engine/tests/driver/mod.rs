@@ -31,7 +31,7 @@ pub fn start(engine: &Path) -> Child {
 
 pub fn job(task: Task, source: &SourceSchema, spec: Option<&ModelSpec>, threads: usize) -> Job {
     let limits = Limits { threads, memory_mb: 0, nice: 0 };
-    Job { protocol: VERSION, task, source: source.clone(), spec: spec.cloned(), limits }
+    Job { protocol: VERSION, task, source: source.clone(), spec: spec.cloned(), region: None, limits }
 }
 
 /// Runs one job to its end. `listen` hears progress as it comes.

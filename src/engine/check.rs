@@ -1,0 +1,29 @@
+//! The program that checks a source. It does what `persona-engine` does with the same job, without
+//! loading libtorch for it.
+
+use persona_core::check::findings;
+use persona_core::protocol::{Kind, Outcome, Task};
+use persona_core::{Error, ErrorKind, Result};
+use persona_engine::pipe::{self, Input};
+use persona_engine::report::Reporter;
+use persona_engine::{intake, limits};
+
+fn main() {
+    pipe::report_panics();
+    pipe::end(pipe::open().and_then(|input| run(&input)));
+}
+
+fn run(input: &Input) -> Result<Outcome> {
+    let job = intake::job(input)?;
+    if job.task != Task::Check {
+        return Err(Error::new(ErrorKind::Protocol, "a job that is no check came to persona-check"));
+    }
+    limits::apply(&job.limits);
+    let mut reporter = Reporter::new(pipe::send);
+    let (_, events) = intake::collect(input, &job, &mut reporter)?;
+    let mut outcome = intake::describe(&events);
+    reporter.json(Kind::Findings, &findings(&events, &job.source))?;
+    outcome.seconds = reporter.seconds();
+    outcome.peak_memory_mb = limits::peak_memory_mb();
+    Ok(outcome)
+}

@@ -1,0 +1,14 @@
+//! The engine up to where it computes: what it reads, and what it says. Nothing here needs libtorch, so
+//! that `persona-check` starts in a moment.
+//!
+//! - [`pipe`]     frames in and out, and what happens when the other side goes away
+//! - [`region`]   the shared memory that event batches lie in
+//! - [`intake`]   a job's data, collected into sequences
+//! - [`limits`]   memory, niceness and threads
+//! - [`report`]   progress, figures and times
+
+pub mod intake;
+pub mod limits;
+pub mod pipe;
+pub mod region;
+pub mod report;
