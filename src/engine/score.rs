@@ -18,6 +18,9 @@ use std::sync::Arc;
 /// Numbers of vectors that are held until they are sent: 32 MB of halves.
 const NUMBERS: usize = 16 << 20;
 
+/// The fewest events of a batch: nothing is kept of them, and every batch has its fixed costs.
+const EVENTS: usize = 1 << 15;
+
 /// Rows in one batch of columns.
 const ROWS: usize = 65_536;
 
@@ -90,7 +93,7 @@ fn slab(
     let size = 2 * model.dim;
     let mut bytes = vec![0; size * windows.len()];
     let mut done = entities.start;
-    for batch in buckets(&lengths, batch_events, None) {
+    for batch in buckets(&lengths, batch_events.max(EVENTS), None) {
         let part: Vec<Window> = batch.iter().map(|&i| windows[i]).collect();
         let vectors = floats(&model.profiles(&Batch::new(encoded, &part, model.compute.device)?)?)?;
         let mut packed = Vec::with_capacity(size * part.len());

@@ -272,7 +272,7 @@ impl Block<'_> {
         }
         rows(&scratch.numbers, &mut scratch.rows);
         self.expand.forward(&scratch.rows, &mut scratch.more);
-        gelu(&mut scratch.more, &mut slope);
+        gelu(&mut scratch.more, keep.then_some(&mut slope));
         if keep {
             pairs(&scratch.more, self.expand.outputs, 0, self.expand.outputs, &mut wide);
         }

@@ -75,30 +75,43 @@ pub fn norm_backward(
     }
 }
 
-/// `x Phi(x)`, the exact GELU (Hendrycks & Gimpel 2016), in place; `slope` gets its derivative.
-/// The error function after Abramowitz & Stegun 7.1.26 (error 1.5e-7).
+/// `x Phi(x)`, the exact GELU (Hendrycks & Gimpel 2016), in place; `slope`, if any, gets its derivative.
 #[target_feature(enable = "avx512f,avx512dq")]
-pub fn gelu(x: &mut [f32], slope: &mut Vec<f32>) {
+pub fn gelu(x: &mut [f32], slope: Option<&mut Vec<f32>>) {
+    let Some(slope) = slope else {
+        for x in x.chunks_exact_mut(LANES) {
+            let value = load(x);
+            store(_mm512_mul_ps(value, normal_distribution(value).0), x);
+        }
+        return;
+    };
     slope.resize(x.len(), 0.0);
-    let set = |x: f32| _mm512_set1_ps(x);
     for (x, slope) in x.chunks_exact_mut(LANES).zip(slope.chunks_exact_mut(LANES)) {
         let value = load(x);
-        let z = _mm512_mul_ps(_mm512_abs_ps(value), set(std::f32::consts::FRAC_1_SQRT_2));
-        let bell = exp(_mm512_sub_ps(_mm512_setzero_ps(), _mm512_mul_ps(z, z))); // e^(-x^2 / 2)
-        let t = _mm512_div_ps(set(1.0), _mm512_fmadd_ps(set(0.327_591_1), z, set(1.0)));
-        let mut p = set(1.061_405_4);
-        for coefficient in [-1.453_152, 1.421_413_7, -0.284_496_74, 0.254_829_6] {
-            p = _mm512_fmadd_ps(p, t, set(coefficient));
-        }
-        // Phi of -|x|, and of x.
-        let tail = _mm512_mul_ps(_mm512_mul_ps(_mm512_mul_ps(p, t), bell), set(0.5));
-        let negative = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(value, _mm512_setzero_ps());
-        let phi = _mm512_mask_blend_ps(negative, _mm512_sub_ps(set(1.0), tail), tail);
+        let (phi, bell) = normal_distribution(value);
         store(_mm512_mul_ps(value, phi), x);
         // 1 / sqrt(2 pi)
-        let density = _mm512_mul_ps(bell, set(0.398_942_3));
+        let density = _mm512_mul_ps(bell, _mm512_set1_ps(0.398_942_3));
         store(_mm512_fmadd_ps(value, density, phi), slope);
     }
+}
+
+/// `Phi(x)` and `e^(-x^2 / 2)`. The error function after Abramowitz & Stegun 7.1.26 (error 1.5e-7).
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq")]
+fn normal_distribution(value: __m512) -> (__m512, __m512) {
+    let set = |x: f32| _mm512_set1_ps(x);
+    let z = _mm512_mul_ps(_mm512_abs_ps(value), set(std::f32::consts::FRAC_1_SQRT_2));
+    let bell = exp(_mm512_sub_ps(_mm512_setzero_ps(), _mm512_mul_ps(z, z)));
+    let t = _mm512_div_ps(set(1.0), _mm512_fmadd_ps(set(0.327_591_1), z, set(1.0)));
+    let mut p = set(1.061_405_4);
+    for coefficient in [-1.453_152, 1.421_413_7, -0.284_496_74, 0.254_829_6] {
+        p = _mm512_fmadd_ps(p, t, set(coefficient));
+    }
+    // Phi of -|x|.
+    let tail = _mm512_mul_ps(_mm512_mul_ps(_mm512_mul_ps(p, t), bell), set(0.5));
+    let negative = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(value, _mm512_setzero_ps());
+    (_mm512_mask_blend_ps(negative, _mm512_sub_ps(set(1.0), tail), tail), bell)
 }
 
 /// `a *= b`
