@@ -8,7 +8,6 @@ use crate::relation::{Column, Relation};
 use crate::worker::batches::LargeBatches;
 use crate::worker::engine::Engine;
 use persona_core::protocol::region::Form;
-use persona_core::protocol::{Frame, Kind};
 use persona_core::source::{Clock, Field, FieldKind, KeyType, SourceSchema, ValueType};
 use pgrx::pg_sys;
 use pgrx::spi::quote_identifier;
@@ -68,7 +67,7 @@ impl EventQuery {
         })
     }
 
-    /// Sends all events to the engine, then the end mark. `tell` is called after each batch with the
+    /// Sends all events to the engine. `tell` is called after each batch with the
     /// number of rows so far.
     pub fn send(&self, engine: &mut Engine, mut tell: impl FnMut(u64)) -> Result<u64> {
         let mut large = LargeBatches::default();
@@ -80,7 +79,6 @@ impl EventQuery {
             tell(rows);
             Ok(())
         })?;
-        engine.send(&Frame::new(Kind::End, Vec::new()))?;
         Ok(rows)
     }
 }

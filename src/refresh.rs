@@ -42,8 +42,7 @@ pub fn refresh_profile(table: Oid, phases: &Phases, reporter: &mut Reporter) -> 
     let query = EventQuery::of(&Source::of_model(&model)?)?;
     training::same_fields(&model, &version, &query.schema)?;
     let mut engine = Engine::start(Task::Score, &query.schema, Some(&version.spec))?;
-    training::send_artifact(&model, &version, &mut engine)?;
-    training::scan(&query, &mut engine, reporter)?;
+    training::scan(&query, &mut engine, Some((&model, &version)), reporter)?;
     training::release_snapshot(phases, reporter);
     as_table_owner(relation.owner, || rebuild(&profile, query.schema.clock, &version, &mut engine, reporter))?;
     phases.commit();

@@ -18,7 +18,7 @@ pub fn check(name: &str, reporter: &mut Reporter) -> Result<Vec<Finding>> {
     let source = Source::find(name)?;
     let query = EventQuery::of(&source)?;
     let mut engine = Engine::start(Task::Check, &query.schema, None)?;
-    scan(&query, &mut engine, reporter)?;
+    scan(&query, &mut engine, None, reporter)?;
     let mut findings = Vec::new();
     loop {
         let frame = engine.receive(|event| tell(reporter, event, &mut Vec::new()))?;
@@ -36,7 +36,7 @@ pub fn train(name: &str, phases: &Phases, reporter: &mut Reporter) -> Result<i32
     let query = EventQuery::of(&Source::of_model(&model)?)?;
     let spec = ModelSpec::parse(&model.spec, &query.schema)?;
     let mut engine = Engine::start(Task::Train, &query.schema, Some(&spec))?;
-    scan(&query, &mut engine, reporter)?;
+    scan(&query, &mut engine, None, reporter)?;
     release_snapshot(phases, reporter);
     store(&model, &spec, &query.schema, &mut engine, reporter)
 }
@@ -87,8 +87,7 @@ pub fn evaluate(name: &str, reporter: &mut Reporter) -> Result<Vec<Metric>> {
     let query = EventQuery::of(&Source::of_model(&model)?)?;
     same_fields(&model, &version, &query.schema)?;
     let mut engine = Engine::start(Task::Evaluate, &query.schema, Some(&version.spec))?;
-    send_artifact(&model, &version, &mut engine)?;
-    scan(&query, &mut engine, reporter)?;
+    scan(&query, &mut engine, Some((&model, &version)), reporter)?;
     let mut metrics = Vec::new();
     let frame = engine.receive(|event| tell(reporter, event, &mut metrics))?;
     match frame.kind {
@@ -97,21 +96,30 @@ pub fn evaluate(name: &str, reporter: &mut Reporter) -> Result<Vec<Metric>> {
     }
 }
 
+/// All that the engine reads: the source's events, then the version that the job is about. In this
+/// order, because a version does not fit the pipe, and the engine reads only once it has loaded libtorch.
+pub fn scan(
+    query: &EventQuery,
+    engine: &mut Engine,
+    about: Option<(&Model, &Version)>,
+    reporter: &mut Reporter,
+) -> Result<()> {
+    reporter.watch(engine.pid());
+    let rows = query.send(engine, |rows| reporter.scanned(rows))?;
+    reporter.scan_ended(rows);
+    if let Some((model, version)) = about {
+        send_artifact(model, version, engine)?;
+    }
+    engine.send(&Frame::new(Kind::End, Vec::new()))
+}
+
 /// Sends a stored version's artifact, chunk by chunk.
-pub fn send_artifact(model: &Model, version: &Version, engine: &mut Engine) -> Result<()> {
+fn send_artifact(model: &Model, version: &Version, engine: &mut Engine) -> Result<()> {
     let mut chunk = 0;
     while let Some(bytes) = Version::chunk(model, version.number, chunk)? {
         engine.send(&Frame::new(Kind::Artifact, bytes))?;
         chunk += 1;
     }
-    Ok(())
-}
-
-/// Scans the source into the engine, reporting the rate.
-pub fn scan(query: &EventQuery, engine: &mut Engine, reporter: &mut Reporter) -> Result<()> {
-    reporter.watch(engine.pid());
-    let rows = query.send(engine, |rows| reporter.scanned(rows))?;
-    reporter.scan_ended(rows);
     Ok(())
 }
 

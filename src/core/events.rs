@@ -21,7 +21,6 @@ mod dictionary;
 mod fingerprint;
 mod packed;
 mod sequence;
-mod threads;
 mod ties;
 mod values;
 

@@ -14,6 +14,7 @@
 //! - [`artifact`]  one trained version as safetensors
 //! - [`calendar`]  hours, weekdays and months of a time
 //! - [`check`]     what `check_source` reports
+//! - [`threads`]   independent pieces of work on several threads
 //! - [`error`]     one error for all of it, ready for SQL
 #![forbid(unsafe_code)]
 
@@ -29,6 +30,7 @@ pub mod protocol;
 pub mod source;
 pub mod spec;
 pub mod split;
+pub mod threads;
 pub mod transitions;
 
 pub use error::{Error, ErrorKind, Result};

@@ -8,7 +8,7 @@
 //!
 //! | direction  | frames, in this order                                                          |
 //! |------------|--------------------------------------------------------------------------------|
-//! | to engine  | `Job`, then `Artifact`* (Score, Evaluate), then `Placed` or `Events`*, then `End` |
+//! | to engine  | `Job`, then `Placed` or `Events`*, then `Artifact`* (Score, Evaluate), then `End` |
 //! | to Postgres| `Progress`, `Metrics` and `Released` (one for each `Placed`) at any time;       |
 //! |            | `Artifact`* (Train); `Profiles`* then `Items`* (Score); `Findings` (Check);     |
 //! |            | last, exactly one `Done` or `Failed`                                            |

@@ -8,6 +8,7 @@ use crate::error::Result;
 use persona_core::protocol::Limits;
 use persona_core::spec::Precision;
 use persona_core::{Error, ErrorKind};
+use persona_engine::limits;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -108,68 +109,18 @@ pub fn let_threads_sleep() {
     }
 }
 
-/// Applies the limits of a job to this process. Before the first call into torch, and once.
+/// Applies the limits of a job to this process and to torch. Before the first call into torch, and once.
 pub fn apply(limits: &Limits) {
-    if limits.nice != 0 {
-        // SAFETY: changes a number of this process. A refusal leaves the job running at its old one.
-        unsafe { libc::nice(limits.nice) };
-    }
-    if limits.memory_mb != 0 {
-        limit_memory(limits.memory_mb);
-    }
-    keep_freed_memory();
+    limits::apply(limits);
     // What could not be loaded matters only to a job that asks for it.
     let _ = load_cuda();
-    let threads = match limits.threads {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        threads => threads,
-    };
-    let threads = c_int::try_from(threads).unwrap_or(c_int::MAX);
-    tch::set_num_threads(threads);
+    tch::set_num_threads(c_int::try_from(limits::threads(limits)).unwrap_or(c_int::MAX));
     tch::set_num_interop_threads(1);
 }
 
 /// Threads that torch computes with.
 pub fn threads() -> usize {
     usize::try_from(tch::get_num_threads()).unwrap_or(1)
-}
-
-/// What the program and libtorch map before any data, in megabytes: left out of the limit.
-const PROGRAM_MB: usize = 256;
-
-/// Heap, stacks and private mappings together. Unlike RLIMIT_AS it does not count address
-/// space that a driver reserves and never touches.
-fn limit_memory(megabytes: usize) {
-    let bytes = ((megabytes + PROGRAM_MB) as libc::rlim_t).saturating_mul(1 << 20);
-    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
-    // SAFETY: reads one struct. A refusal means that a lower limit is in force already.
-    unsafe { libc::setrlimit(libc::RLIMIT_DATA, &limit) };
-}
-
-/// Lets the allocator reuse tensors of up to 32 MB, its highest bound, instead of giving each
-/// back to the system: fresh pages for every tile of logits took a quarter of the training time.
-#[cfg(target_env = "gnu")]
-fn keep_freed_memory() {
-    // SAFETY: sets numbers of the allocator; a refusal changes nothing.
-    unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, c_int::MAX);
-        libc::mallopt(libc::M_TOP_PAD, 64 << 20);
-    }
-}
-
-#[cfg(not(target_env = "gnu"))]
-fn keep_freed_memory() {}
-
-/// The most memory that this process has had resident, in megabytes.
-pub fn peak_memory_mb() -> u64 {
-    // SAFETY: a zeroed rusage is valid, and getrusage fills it.
-    let usage = unsafe {
-        let mut usage: libc::rusage = std::mem::zeroed();
-        libc::getrusage(libc::RUSAGE_SELF, &mut usage);
-        usage
-    };
-    usage.ru_maxrss as u64 / 1024
 }
 
 fn choose_device(wanted: &str) -> Result<Device> {

@@ -17,6 +17,7 @@ use persona_core::spec::{self, ModelSpec, Seen};
 use persona_core::split::{Partition, partition, repeat_share, sample};
 use persona_core::transitions::Transitions;
 use persona_core::{Error, ErrorKind, check};
+use persona_engine::limits;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -38,7 +39,7 @@ pub fn run(input: &Input) -> Result<Outcome> {
         Task::Score => score_job(&job, &artifact, events, &mut outcome, &mut reporter)?,
     }
     outcome.seconds = reporter.seconds();
-    outcome.peak_memory_mb = device::peak_memory_mb();
+    outcome.peak_memory_mb = limits::peak_memory_mb();
     Ok(outcome)
 }
 

@@ -1,28 +1,45 @@
-//! A job's limits on a process that computes nothing with torch.
+//! A job's limits on the engine's processes, with torch and without.
 
 use persona_core::protocol::Limits;
 
-/// What the program maps before any data, in megabytes: left out of the limit.
+/// What a program and libtorch map before any data, in megabytes: left out of the limit.
 const PROGRAM_MB: usize = 256;
 
 /// Applies the limits of a job to this process.
 pub fn apply(limits: &Limits) {
-    // SAFETY: sets numbers of this process. A refusal leaves them as they are.
+    if limits.nice != 0 {
+        // SAFETY: changes a number of this process. A refusal leaves the job running at its old one.
+        unsafe { libc::nice(limits.nice) };
+    }
+    if limits.memory_mb != 0 {
+        limit_memory(limits.memory_mb);
+    }
+    keep_freed_memory();
+}
+
+/// Heap, stacks and private mappings together. Unlike RLIMIT_AS it does not count address
+/// space that a driver reserves and never touches.
+fn limit_memory(megabytes: usize) {
+    let bytes = ((megabytes + PROGRAM_MB) as libc::rlim_t).saturating_mul(1 << 20);
+    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
+    // SAFETY: reads one struct. A refusal means that a lower limit is in force already.
+    unsafe { libc::setrlimit(libc::RLIMIT_DATA, &limit) };
+}
+
+/// Lets the allocator reuse blocks of up to 32 MB, its highest bound, instead of giving each back to
+/// the system: fresh pages for every tile of logits took a quarter of the training time.
+#[cfg(target_env = "gnu")]
+fn keep_freed_memory() {
+    // SAFETY: sets numbers of the allocator; a refusal changes nothing.
     unsafe {
-        if limits.nice != 0 {
-            libc::nice(limits.nice);
-        }
-        if limits.memory_mb != 0 {
-            let bytes = ((limits.memory_mb + PROGRAM_MB) as libc::rlim_t).saturating_mul(1 << 20);
-            libc::setrlimit(libc::RLIMIT_DATA, &libc::rlimit { rlim_cur: bytes, rlim_max: bytes });
-        }
-        // The copies of batches stay on the heap instead of being mapped, and faulted in, anew each time.
-        #[cfg(target_env = "gnu")]
-        libc::mallopt(libc::M_MMAP_THRESHOLD, 4 << 20);
-        #[cfg(target_env = "gnu")]
-        libc::mallopt(libc::M_TRIM_THRESHOLD, 64 << 20);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX);
+        libc::mallopt(libc::M_TOP_PAD, 64 << 20);
     }
 }
+
+#[cfg(not(target_env = "gnu"))]
+fn keep_freed_memory() {}
 
 /// How many threads a job may use.
 pub fn threads(limits: &Limits) -> usize {

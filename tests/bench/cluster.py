@@ -19,7 +19,7 @@ SETTINGS = """
 listen_addresses = ''
 unix_socket_directories = '{home}'
 unix_socket_permissions = 0700
-shared_buffers = 1GB
+shared_buffers = 2GB
 maintenance_work_mem = 1GB
 max_wal_size = 8GB
 """

@@ -1,7 +1,7 @@
 //! From arrival order to sequences: the places of rows, and the columns moved there.
 
-use super::threads::each;
 use super::{Column, Events, Keys, Report, ties};
+use crate::threads::each;
 
 /// Columns in arrival order.
 pub(super) struct Arrived {

@@ -13,15 +13,16 @@
 //! overflows where another logit is larger by 80 and more, and then the block is done anew with the
 //! largest subtracted.
 //!
-//! Memory. Each thread holds a block's exponentials ([`BLOCK_BYTES`] at most) and a gradient of all
-//! candidates in f32. Threads take fixed shares of the positions, so the result depends on their
-//! number and on nothing else.
+//! Memory. Each thread holds a block's exponentials ([`BLOCK_BYTES`] at most), each part of the
+//! positions a gradient of all candidates in f32. Parts are of a size that depends on the number of
+//! threads alone and are added up in order, so the result does too, whoever computes which.
 
 // Fixed bounds are what lets the compiler keep rows of vectors in registers.
 #![allow(clippy::needless_range_loop)]
 
 use super::simd::{LANES, exp, halves, is_available, narrow};
 use half::bf16;
+use persona_core::threads::each_with;
 use std::arch::x86_64::*;
 
 /// Candidates whose vectors are in the first-level cache together.
@@ -33,6 +34,8 @@ const VECTORS: usize = TILE / LANES;
 const BLOCK: usize = 252;
 /// The most bytes of exponentials that a block may have.
 const BLOCK_BYTES: usize = 6 << 20;
+/// Parts of the positions for each thread.
+const PARTS: usize = 3;
 /// Above this a sum of exponentials counts as overflown.
 const LARGEST_SUM: f32 = 1e30;
 
@@ -77,21 +80,16 @@ pub fn solve(problem: &Problem, share: f32, threads: usize) -> Solution {
         candidates: Vec::new(),
         pulls: vec![0.0; positions],
     };
-    let part = positions.div_ceil(threads.max(1)).next_multiple_of(GROUP).max(GROUP);
-    let run = |(i, (states, pulls)): (usize, (&mut [f32], &mut [f32]))| {
-        let mut worker = Worker::new(problem, &packed, share);
-        worker.run(i * part, states, pulls);
-        (worker.loss, worker.candidates)
-    };
+    let block = block(packed.tiles);
+    let part = positions.div_ceil(block).div_ceil(PARTS * threads.max(1)).max(1) * block;
     let states = solution.states.chunks_mut(part * problem.dim);
-    let mut work: Vec<_> = states.zip(solution.pulls.chunks_mut(part)).enumerate().collect();
-    let last = work.pop();
-    let parts: Vec<_> = std::thread::scope(|scope| {
-        let spawned: Vec<_> = work.into_iter().map(|work| scope.spawn(|| run(work))).collect();
-        // The last part is this thread's own.
-        let own = last.map(run);
-        spawned.into_iter().map(|thread| joined(thread.join())).chain(own).collect()
-    });
+    let work: Vec<_> = states.zip(solution.pulls.chunks_mut(part)).enumerate().collect();
+    let parts = each_with(
+        work,
+        threads,
+        || Worker::new(problem, &packed, share, block),
+        |worker, (i, (states, pulls))| worker.run(i * part, states, pulls),
+    );
     let mut total: Option<Vec<f32>> = None;
     for (loss, candidates) in parts {
         solution.loss += loss;
@@ -104,8 +102,9 @@ pub fn solve(problem: &Problem, share: f32, threads: usize) -> Solution {
     solution
 }
 
-fn joined<T>(result: std::thread::Result<T>) -> T {
-    result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+/// Positions of a block, so that its exponentials are no more than [`BLOCK_BYTES`].
+fn block(tiles: usize) -> usize {
+    (BLOCK_BYTES / (2 * TILE * tiles.max(1)) / GROUP * GROUP).clamp(4 * GROUP, BLOCK)
 }
 
 /// Candidates as the products read them, in tiles, padded with zeros.
@@ -213,9 +212,7 @@ struct Worker<'a> {
 }
 
 impl<'a> Worker<'a> {
-    fn new(problem: &'a Problem<'a>, packed: &'a Packed, share: f32) -> Self {
-        let row = 2 * TILE * packed.tiles.max(1);
-        let block = (BLOCK_BYTES / row / GROUP * GROUP).clamp(4 * GROUP, BLOCK);
+    fn new(problem: &'a Problem<'a>, packed: &'a Packed, share: f32, block: usize) -> Self {
         Worker {
             problem,
             packed,
@@ -229,16 +226,19 @@ impl<'a> Worker<'a> {
             subtracted: vec![0.0; block],
             targets: vec![-1; block],
             loss: 0.0,
-            candidates: vec![0.0; packed.tiles * TILE * packed.dim],
+            candidates: Vec::new(),
         }
     }
 
-    /// Positions `first..`, as many as there are pulls.
-    fn run(&mut self, first: usize, states: &mut [f32], pulls: &mut [f32]) {
+    /// Positions `first..`, as many as there are pulls: their loss and the candidates' gradient.
+    fn run(&mut self, first: usize, states: &mut [f32], pulls: &mut [f32]) -> (f64, Vec<f32>) {
         let dim = self.problem.dim;
+        self.loss = 0.0;
+        self.candidates = vec![0.0; self.packed.tiles * TILE * self.packed.dim];
         for (i, (states, pulls)) in states.chunks_mut(self.block * dim).zip(pulls.chunks_mut(self.block)).enumerate() {
             self.block(first + i * self.block, states, pulls);
         }
+        (self.loss, std::mem::take(&mut self.candidates))
     }
 
     fn block(&mut self, first: usize, states: &mut [f32], pulls: &mut [f32]) {

@@ -14,6 +14,8 @@ use std::arch::x86_64::*;
 /// Rows and vectors of a result that are in registers together.
 const ROWS: usize = 6;
 const VECTORS: usize = 4;
+/// Columns of a result that are formed together.
+pub const PANEL: usize = VECTORS * LANES;
 
 /// A left factor: pairs, and how far apart rows and inner pairs lie.
 #[derive(Clone, Copy)]
@@ -35,44 +37,81 @@ impl<'a> Left<'a> {
     }
 }
 
-/// `out = left right`, or `out += left right`. `right` has `inner` rows of pairs, `width` apart, of
-/// which the first `columns` count; `out` has `rows` rows, `stride` apart. `columns` is a multiple of 16.
-pub struct Product {
+/// A right factor: rows of pairs.
+#[derive(Clone, Copy)]
+pub enum Right<'a> {
+    /// Rows that lie this far apart.
+    Rows(&'a [u32], usize),
+    /// [`panels`] of so many columns: what is read together lies together, so that it does not drive
+    /// itself out of the cache.
+    Panels(&'a [u32], usize),
+}
+
+/// What the product is added to.
+#[derive(Clone, Copy)]
+pub enum Onto<'a> {
+    Nothing,
+    /// A row, the same for all.
+    Bias(&'a [f32]),
+    /// What is there.
+    Itself,
+}
+
+/// `out = onto + left right`. `right` has `inner` rows of pairs, of which the first `columns` count;
+/// `out` has `rows` rows, `stride` apart. `columns` is a multiple of 16.
+pub struct Product<'a> {
     pub rows: usize,
     pub columns: usize,
     /// In pairs.
     pub inner: usize,
-    pub width: usize,
     pub stride: usize,
-    pub add: bool,
+    pub onto: Onto<'a>,
 }
 
-impl Product {
+/// A strip's part of the right factor, and how far apart its rows lie.
+#[derive(Clone, Copy)]
+struct Strip {
+    right: *const u32,
+    width: usize,
+}
+
+impl Product<'_> {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512bf16")]
-    pub fn run(&self, left: Left, right: &[u32], out: &mut [f32]) {
+    pub fn run(&self, left: Left, right: Right, out: &mut [f32]) {
         if self.rows == 0 || self.columns == 0 {
             return;
         }
         let last_pair = (self.rows - 1) * left.row + self.inner.saturating_sub(1) * left.inner;
+        let last_column = match right {
+            Right::Rows(pairs, width) => (self.inner.saturating_sub(1) * width + self.columns) <= pairs.len(),
+            Right::Panels(pairs, all) => self.columns <= all && self.inner * all <= pairs.len(),
+        };
         assert!(self.columns.is_multiple_of(LANES));
-        assert!(self.inner == 0 || last_pair < left.pairs.len());
-        assert!(self.inner == 0 || (self.inner - 1) * self.width + self.columns <= right.len());
+        assert!(self.inner == 0 || (last_pair < left.pairs.len() && last_column));
         assert!((self.rows - 1) * self.stride + self.columns <= out.len());
-        for column in (0..self.columns).step_by(VECTORS * LANES) {
+        if let Onto::Bias(bias) = self.onto {
+            assert!(self.columns <= bias.len());
+        }
+        for column in (0..self.columns).step_by(PANEL) {
             let vectors = ((self.columns - column) / LANES).min(VECTORS);
             for row in (0..self.rows).step_by(ROWS) {
                 // SAFETY: the bounds above are those of the last row, column and pair.
                 unsafe {
+                    let strip = match right {
+                        Right::Rows(pairs, width) => Strip { right: pairs.as_ptr().add(column), width },
+                        Right::Panels(pairs, all) => {
+                            Strip { right: pairs.as_ptr().add(column * self.inner), width: PANEL.min(all - column) }
+                        }
+                    };
                     let from = left.pairs.as_ptr().add(row * left.row);
-                    let right = right.as_ptr().add(column);
                     let out = out.as_mut_ptr().add(row * self.stride + column);
                     let rows = (self.rows - row).min(ROWS);
                     let strides = (left.row, left.inner);
                     match vectors {
-                        1 => self.strip::<1>(rows, from, strides, right, out),
-                        2 => self.strip::<2>(rows, from, strides, right, out),
-                        3 => self.strip::<3>(rows, from, strides, right, out),
-                        _ => self.strip::<4>(rows, from, strides, right, out),
+                        1 => self.strip::<1>(rows, from, strides, strip, out, column),
+                        2 => self.strip::<2>(rows, from, strides, strip, out, column),
+                        3 => self.strip::<3>(rows, from, strides, strip, out, column),
+                        _ => self.strip::<4>(rows, from, strides, strip, out, column),
                     }
                 }
             }
@@ -90,18 +129,19 @@ impl Product {
         rows: usize,
         left: *const u32,
         strides: (usize, usize),
-        right: *const u32,
+        strip: Strip,
         out: *mut f32,
+        column: usize,
     ) {
         // SAFETY: as promised by the caller.
         unsafe {
             match rows {
-                1 => self.part::<1, V>(left, strides, right, out),
-                2 => self.part::<2, V>(left, strides, right, out),
-                3 => self.part::<3, V>(left, strides, right, out),
-                4 => self.part::<4, V>(left, strides, right, out),
-                5 => self.part::<5, V>(left, strides, right, out),
-                _ => self.part::<6, V>(left, strides, right, out),
+                1 => self.part::<1, V>(left, strides, strip, out, column),
+                2 => self.part::<2, V>(left, strides, strip, out, column),
+                3 => self.part::<3, V>(left, strides, strip, out, column),
+                4 => self.part::<4, V>(left, strides, strip, out, column),
+                5 => self.part::<5, V>(left, strides, strip, out, column),
+                _ => self.part::<6, V>(left, strides, strip, out, column),
             }
         }
     }
@@ -112,23 +152,26 @@ impl Product {
         &self,
         left: *const u32,
         (row, inner): (usize, usize),
-        right: *const u32,
+        strip: Strip,
         out: *mut f32,
+        column: usize,
     ) {
         // SAFETY: as promised by the caller.
         unsafe {
             let mut sums = [[_mm512_setzero_ps(); V]; R];
-            if self.add {
-                for (r, sums) in sums.iter_mut().enumerate() {
-                    for (v, sum) in sums.iter_mut().enumerate() {
-                        *sum = _mm512_loadu_ps(out.add(r * self.stride + v * LANES));
+            for (r, sums) in sums.iter_mut().enumerate() {
+                for (v, sum) in sums.iter_mut().enumerate() {
+                    match self.onto {
+                        Onto::Nothing => {}
+                        Onto::Bias(bias) => *sum = _mm512_loadu_ps(bias.as_ptr().add(column + v * LANES)),
+                        Onto::Itself => *sum = _mm512_loadu_ps(out.add(r * self.stride + v * LANES)),
                     }
                 }
             }
             for k in 0..self.inner {
                 let mut factors = [_mm512_setzero_si512(); V];
                 for (v, factor) in factors.iter_mut().enumerate() {
-                    *factor = _mm512_loadu_si512(right.add(k * self.width + v * LANES).cast());
+                    *factor = _mm512_loadu_si512(strip.right.add(k * strip.width + v * LANES).cast());
                 }
                 for (r, sums) in sums.iter_mut().enumerate() {
                     let pair = halves(_mm512_set1_epi32(*left.add(r * row + k * inner) as i32));
@@ -144,6 +187,15 @@ impl Product {
             }
         }
     }
+}
+
+/// Rows of pairs [inner, columns] -> panels of [`PANEL`] columns, each [inner, its columns].
+pub fn panels(rows: &[u32], columns: usize) -> Vec<u32> {
+    let panels = (0..columns).step_by(PANEL).flat_map(|from| {
+        let to = columns.min(from + PANEL);
+        rows.chunks_exact(columns).flat_map(move |row| &row[from..to])
+    });
+    panels.copied().collect()
 }
 
 /// Pairs of neighbouring columns: [n, k] -> [n, k / 2]. The whole is a multiple of 16 numbers.
@@ -239,11 +291,16 @@ mod tests {
                 rows(&a, &mut left);
                 rows(&b, &mut right);
                 transposed(&right, k / 2, m, &mut flipped);
-                let product = Product { rows: n, columns: m, inner: k / 2, width: m, stride: m, add: true };
-                product.run(Left::rows(&left, k / 2), &flipped, &mut out);
+                let onto = |onto| Product { rows: n, columns: m, inner: k / 2, stride: m, onto };
+                onto(Onto::Itself).run(Left::rows(&left, k / 2), Right::Rows(&flipped, m), &mut out);
+                let expected: Vec<f32> = plain(&a, &b, k).iter().map(|x| x + 1.0).collect();
+                near(&out, &expected);
+                let bias = vec![1.0; m];
+                out.fill(f32::NAN);
+                let panels = panels(&flipped, m);
+                onto(Onto::Bias(&bias)).run(Left::rows(&left, k / 2), Right::Panels(&panels, m), &mut out);
+                near(&out, &expected);
             }
-            let expected: Vec<f32> = plain(&a, &b, k).iter().map(|x| x + 1.0).collect();
-            near(&out, &expected);
         }
     }
 
@@ -261,8 +318,8 @@ mod tests {
         unsafe {
             pairs(&a, k, 0, k, &mut left);
             pairs(&b, m, 0, m, &mut right);
-            let product = Product { rows: k, columns: m, inner: n.div_ceil(2), width: m, stride: m, add: false };
-            product.run(Left::transposed_pairs(&left, k), &right, &mut out);
+            let product = Product { rows: k, columns: m, inner: n.div_ceil(2), stride: m, onto: Onto::Nothing };
+            product.run(Left::transposed_pairs(&left, k), Right::Rows(&right, m), &mut out);
         }
         near(&out, &plain(&transpose(&a, k), &transpose(&b, m), n));
     }

@@ -5,7 +5,9 @@
 //! through all blocks while it is in the second-level cache. Products have factors in bf16 and sums
 //! in f32; everything else is f32. The way back is written by hand, after what autograd does.
 //!
-//! Threads take fixed shares of the chunks, so the result depends on their number and on nothing else.
+//! A batch is cut into parts of a size that depends on the number of threads alone, and what the parts
+//! add to the weights' gradients is summed in order; so the result depends on that number and on nothing
+//! else, whoever computes which.
 //!
 //! - [`block`]       norm, attention, norm, feed-forward
 //! - [`attention`]   one head over one window
@@ -17,7 +19,11 @@ mod elementwise;
 
 use block::{Block, Chunk, Dropouts, Gradient, Kept, Layer, Norm, Scratch, scores};
 use elementwise::{Dropout, Moments, norm, norm_backward};
+use persona_core::threads::each_with;
 use std::ops::Range;
+
+/// Parts of a batch for each thread.
+const PARTS: usize = 4;
 
 /// Tokens of a chunk, unless one window alone is longer.
 const CHUNK: usize = 240;
@@ -98,17 +104,17 @@ impl<'a> Encoder<'a> {
     /// The states after each window's last event alone: [tokens, dim] -> [windows, dim]
     pub fn infer_last(&self, x: &mut [f32], lengths: &[usize]) -> Vec<f32> {
         let work = self.shares(places(lengths), x);
-        let run = |(places, x): (Vec<Place>, &mut [f32])| -> Vec<f32> {
-            let (mut scratch, mut states) = (Scratch::default(), Vec::new());
+        let run = |scratch: &mut Scratch, (places, x): (Vec<Place>, &mut [f32])| -> Vec<f32> {
+            let mut states = Vec::new();
             let first = places.first().map_or(0, |place| place.tokens.start);
             for place in places {
                 let x = &x[(place.tokens.start - first) * self.dim()..(place.tokens.end - first) * self.dim()];
                 // SAFETY: `new` has asserted that the processor has the instructions.
-                states.extend(unsafe { self.chunk_last(x, &place.chunk(lengths), &mut scratch) });
+                states.extend(unsafe { self.chunk_last(x, &place.chunk(lengths), scratch) });
             }
             states
         };
-        spread(work, run).concat()
+        each_with(work, self.threads, Scratch::default, run).concat()
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512bf16")]
@@ -127,30 +133,28 @@ impl<'a> Encoder<'a> {
     /// what the way back needs.
     pub fn forward(&self, x: &mut [f32], lengths: &[usize], seed: u64) -> Tape {
         let work = self.shares(places(lengths), x);
-        let run = |(places, x): (Vec<Place>, &mut [f32])| -> Vec<KeptChunk> {
-            let mut scratch = Scratch::default();
+        let run = |scratch: &mut Scratch, (places, x): (Vec<Place>, &mut [f32])| -> Vec<KeptChunk> {
             let first = places.first().map_or(0, |place| place.tokens.start);
             let chunk = |place: Place| {
                 let x = &mut x[(place.tokens.start - first) * self.dim()..(place.tokens.end - first) * self.dim()];
                 // SAFETY: `new` has asserted that the processor has the instructions.
-                unsafe { self.chunk(x, lengths, place, seed, &mut scratch) }
+                unsafe { self.chunk(x, lengths, place, seed, scratch) }
             };
             places.into_iter().map(chunk).collect()
         };
-        Tape { seed, chunks: spread(work, run).into_iter().flatten().collect() }
+        let chunks = each_with(work, self.threads, Scratch::default, run);
+        Tape { seed, chunks: chunks.into_iter().flatten().collect() }
     }
 
-    /// Chunks in as many runs as there are threads, each with its part of a matrix [tokens, dim].
+    /// Chunks in runs, several for each thread, each with its part of a matrix [tokens, dim].
     fn shares<'m>(&self, places: Vec<Place>, mut matrix: &'m mut [f32]) -> Vec<(Vec<Place>, &'m mut [f32])> {
-        let share = matrix.len().div_ceil(self.dim() * self.threads).max(1);
+        let share = matrix.len().div_ceil(self.dim() * PARTS * self.threads).max(1);
         let mut shares: Vec<(Vec<Place>, &mut [f32])> = Vec::new();
         let mut places = places.into_iter().peekable();
         while let Some(first) = places.next() {
             let begin = first.tokens.start;
             let mut run = vec![first];
-            while let Some(next) =
-                places.next_if(|next| next.tokens.end - begin <= share || shares.len() + 1 == self.threads)
-            {
+            while let Some(next) = places.next_if(|next| next.tokens.end - begin <= share) {
                 run.push(next);
             }
             let end = run.last().map_or(begin, |place| place.tokens.end);
@@ -192,20 +196,19 @@ impl<'a> Encoder<'a> {
         let shares = self.shares(places, &mut input);
         let work: Vec<_> =
             shares.into_iter().map(|(run, part)| (chunks.by_ref().take(run.len()).collect(), part)).collect();
-        let run = |(chunks, gradient): (Vec<KeptChunk>, &mut [f32])| {
-            let mut scratch = Scratch::default();
+        let run = |scratch: &mut Scratch, (chunks, gradient): (Vec<KeptChunk>, &mut [f32])| {
             let mut gradients = self.zeros();
             let first = chunks.first().map_or(0, |chunk| chunk.place.tokens.start);
             for chunk in chunks {
                 let tokens = chunk.place.tokens.start - first..chunk.place.tokens.end - first;
                 let gradient = &mut gradient[tokens.start * self.dim()..tokens.end * self.dim()];
                 // SAFETY: `new` has asserted that the processor has the instructions.
-                unsafe { self.chunk_backward(&chunk, lengths, tape.seed, gradient, &mut gradients, &mut scratch) };
+                unsafe { self.chunk_backward(&chunk, lengths, tape.seed, gradient, &mut gradients, scratch) };
             }
             gradients
         };
         let mut total = self.zeros();
-        for gradients in spread(work, run) {
+        for gradients in each_with(work, self.threads, Scratch::default, run) {
             for (total, gradient) in total.iter_mut().flatten().zip(gradients.iter().flatten()) {
                 total.weight.iter_mut().zip(&gradient.weight).for_each(|(sum, &x)| *sum += x);
                 total.bias.iter_mut().zip(&gradient.bias).for_each(|(sum, &x)| *sum += x);
@@ -272,19 +275,4 @@ fn places(lengths: &[usize]) -> Vec<Place> {
         places.push(next);
     }
     places
-}
-
-/// Does each piece of work on a thread of its own, the last on this one; results in order.
-fn spread<W: Send, R: Send>(mut work: Vec<W>, run: impl Fn(W) -> R + Sync) -> Vec<R> {
-    let last = work.pop();
-    std::thread::scope(|scope| {
-        let run = &run;
-        let spawned: Vec<_> = work.into_iter().map(|work| scope.spawn(move || run(work))).collect();
-        let own = last.map(run);
-        let joined = spawned.into_iter().map(|thread| match thread.join() {
-            Ok(result) => result,
-            Err(panic) => std::panic::resume_unwind(panic),
-        });
-        joined.chain(own).collect()
-    })
 }

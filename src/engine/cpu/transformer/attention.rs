@@ -4,7 +4,7 @@
 //! probabilities are kept in bf16 for the way back; dropout is decided anew there.
 
 use super::elementwise::{Dropout, store_pair};
-use crate::cpu::matrix::{Left, Product, pairs, rows_into, transposed};
+use crate::cpu::matrix::{Left, Onto, Product, Right, pairs, rows_into, transposed};
 use crate::cpu::simd::{LANES, exp, load, narrow, store};
 use std::arch::x86_64::*;
 
@@ -94,9 +94,13 @@ impl Head {
             let to = (from + BLOCK).min(n);
             let columns = to.next_multiple_of(LANES);
             let product =
-                Product { rows: to - from, columns, inner: self.width / 2, width: padded, stride: padded, add: false };
+                Product { rows: to - from, columns, inner: self.width / 2, stride: padded, onto: Onto::Nothing };
             let queries = &scratch.queries[from * self.width / 2..];
-            product.run(Left::rows(queries, self.width / 2), &scratch.flipped, &mut scratch.scores);
+            product.run(
+                Left::rows(queries, self.width / 2),
+                Right::Rows(&scratch.flipped, padded),
+                &mut scratch.scores,
+            );
             for i in from..to {
                 let scores = &mut scratch.scores[(i - from) * padded..][..columns];
                 softmax(scores, i + 1);
@@ -113,34 +117,36 @@ impl Head {
                 rows: to - from,
                 columns: self.width,
                 inner: columns / 2,
-                width: self.width,
                 stride: self.dim,
-                add: false,
+                onto: Onto::Nothing,
             };
             let out = &mut out[from * self.dim + self.first..];
-            product.run(Left::rows(&scratch.left, padded / 2), &scratch.values, out);
+            product.run(Left::rows(&scratch.left, padded / 2), Right::Rows(&scratch.values, self.width), out);
         }
         kept
     }
 
-    /// The mix for the last query [dim] alone, in f32; `keys_values` [n, 2 dim].
+    /// The mix for the last query [dim] alone, in f32. The keys and values are the last 2 dim numbers
+    /// of each `width`.
     #[target_feature(enable = "avx512f,avx512dq")]
-    pub fn last(&self, query: &[f32], keys_values: &[f32], out: &mut [f32], scores: &mut Vec<f32>) {
-        let (n, columns) = (keys_values.len() / (2 * self.dim), self.first..self.first + self.width);
+    pub fn last(&self, query: &[f32], keys_values: &[f32], width: usize, out: &mut [f32], scores: &mut Vec<f32>) {
+        let (keys, values) = (width - 2 * self.dim, width - self.dim);
+        let columns = self.first..self.first + self.width;
         scores.clear();
-        scores.extend(keys_values.chunks_exact(2 * self.dim).map(|row| {
+        scores.extend(keys_values.chunks_exact(width).map(|row| {
             let mut sum = _mm512_setzero_ps();
             for at in columns.clone().step_by(LANES) {
-                sum = _mm512_fmadd_ps(load(&query[at..]), load(&row[at..]), sum);
+                sum = _mm512_fmadd_ps(load(&query[at..]), load(&row[keys + at..]), sum);
             }
             _mm512_reduce_add_ps(sum) * self.scale()
         }));
+        let n = scores.len();
         scores.resize(n.next_multiple_of(LANES), 0.0);
         softmax(scores, n);
         for at in columns.step_by(LANES) {
             let mut sum = _mm512_setzero_ps();
-            for (row, &p) in keys_values.chunks_exact(2 * self.dim).zip(&*scores) {
-                sum = _mm512_fmadd_ps(_mm512_set1_ps(p), load(&row[self.dim + at..]), sum);
+            for (row, &p) in keys_values.chunks_exact(width).zip(&*scores) {
+                sum = _mm512_fmadd_ps(_mm512_set1_ps(p), load(&row[values + at..]), sum);
             }
             store(sum, &mut out[at..]);
         }
@@ -178,8 +184,9 @@ impl Head {
         for from in (0..n).step_by(BLOCK) {
             let to = (from + BLOCK).min(n);
             let columns = to.next_multiple_of(LANES);
-            let product = Product { rows: to - from, columns, inner: half, width: padded, stride: padded, add: false };
-            product.run(Left::rows(&scratch.queries[from * half..], half), &scratch.flipped, &mut scratch.scores);
+            let product = Product { rows: to - from, columns, inner: half, stride: padded, onto: Onto::Nothing };
+            let queries = Left::rows(&scratch.queries[from * half..], half);
+            product.run(queries, Right::Rows(&scratch.flipped, padded), &mut scratch.scores);
             for i in (from..to).step_by(2) {
                 let second = if i + 1 < n { i + 1 } else { i };
                 let along = [self.along(out, out_gradient, i), self.along(out, out_gradient, second)];
@@ -205,16 +212,10 @@ impl Head {
                 rows_into(scores, &mut scratch.left[(i - from) * padded / 2..][..columns / 2]);
             }
             let stride = 3 * self.dim;
-            let product = Product {
-                rows: to - from,
-                columns: self.width,
-                inner: columns / 2,
-                width: self.width,
-                stride,
-                add: false,
-            };
+            let product =
+                Product { rows: to - from, columns: self.width, inner: columns / 2, stride, onto: Onto::Nothing };
             let queries = &mut gradient[from * stride + self.first..];
-            product.run(Left::rows(&scratch.left, padded / 2), &scratch.keys, queries);
+            product.run(Left::rows(&scratch.left, padded / 2), Right::Rows(&scratch.keys, self.width), queries);
             for row in gradient[from * stride..].chunks_mut(stride).take(to - from) {
                 row[self.first..self.first + self.width].iter_mut().for_each(|x| *x *= self.scale());
             }
@@ -248,12 +249,11 @@ impl Head {
                 rows: to - from,
                 columns: self.width,
                 inner: n.div_ceil(2) - from / 2,
-                width: self.width,
                 stride: self.width,
-                add: false,
+                onto: Onto::Nothing,
             };
             let left = Left::transposed_pairs(&left[from / 2 * padded + from..], padded);
-            product.run(left, &right[from / 2 * self.width..], out);
+            product.run(left, Right::Rows(&right[from / 2 * self.width..], self.width), out);
             let column = which * self.dim + self.first;
             for (to, from) in
                 gradient[from * stride..].chunks_mut(stride).zip(out.chunks_exact(self.width)).take(to - from)

@@ -1,17 +1,17 @@
 //! One pre-norm transformer block over a chunk of windows, and its way back.
 
 use super::attention::{Head, Kept as KeptAttention, Scratch as AttentionScratch};
-use super::elementwise::{Dropout, Moments, add, add_row, add_rows_to, gelu, multiply, norm, norm_backward};
-use crate::cpu::matrix::{Left, Product, pairs, rows, transposed};
+use super::elementwise::{Dropout, Moments, add, add_rows_to, gelu, multiply, norm, norm_backward};
+use crate::cpu::matrix::{Left, Onto, PANEL, Product, Right, pairs, panels, rows, transposed};
 
 /// A layer's weight [out, in] and bias [out], and the weight in the two forms that products read.
 pub struct Layer<'a> {
     bias: &'a [f32],
     inputs: usize,
     outputs: usize,
-    /// Of the transpose: [in / 2, out]
+    /// Of the transpose [in / 2, out], in panels.
     forward: Vec<u32>,
-    /// [out / 2, in]
+    /// [out / 2, in], in panels.
     backward: Vec<u32>,
 }
 
@@ -36,7 +36,7 @@ impl<'a> Layer<'a> {
         rows(weight, &mut by_row);
         transposed(&by_row, inputs / 2, outputs, &mut forward);
         pairs(weight, inputs, 0, inputs, &mut backward);
-        Layer { bias, inputs, outputs, forward, backward }
+        Layer { bias, inputs, outputs, forward: panels(&forward, outputs), backward: panels(&backward, inputs) }
     }
 
     /// `x W^T + b`; `x` in pairs of columns.
@@ -45,14 +45,16 @@ impl<'a> Layer<'a> {
         self.forward_part(x, 0, self.outputs, out);
     }
 
-    /// The results `first..first + columns` alone.
+    /// The results `first..first + columns` alone, `first` being the begin of a panel.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512bf16")]
     fn forward_part(&self, x: &[u32], first: usize, columns: usize, out: &mut Vec<f32>) {
-        let (n, half) = (x.len() / (self.inputs / 2), self.inputs / 2);
-        out.resize(n * columns, 0.0);
-        let product = Product { rows: n, columns, inner: half, width: self.outputs, stride: columns, add: false };
-        product.run(Left::rows(x, half), &self.forward[first..], out);
-        add_row(out, &self.bias[first..first + columns]);
+        assert!(first.is_multiple_of(PANEL));
+        let half = self.inputs / 2;
+        let rows = x.len() / half;
+        out.resize(rows * columns, 0.0);
+        let onto = Onto::Bias(&self.bias[first..]);
+        let product = Product { rows, columns, inner: half, stride: columns, onto };
+        product.run(Left::rows(x, half), Right::Panels(&self.forward[first * half..], self.outputs - first), out);
     }
 
     /// The gradient of `x` from that of the result, and the weight's, added. `x` in pairs of rows.
@@ -63,13 +65,13 @@ impl<'a> Layer<'a> {
         add_rows_to(out, &mut gradient.bias);
         pairs(out, outputs, 0, outputs, &mut scratch.pairs);
         let product =
-            Product { rows: outputs, columns: inputs, inner: n.div_ceil(2), width: inputs, stride: inputs, add: true };
-        product.run(Left::transposed_pairs(&scratch.pairs, outputs), x, &mut gradient.weight);
+            Product { rows: outputs, columns: inputs, inner: n.div_ceil(2), stride: inputs, onto: Onto::Itself };
+        let transposed = Left::transposed_pairs(&scratch.pairs, outputs);
+        product.run(transposed, Right::Rows(x, inputs), &mut gradient.weight);
         rows(out, &mut scratch.rows);
         to.resize(n * inputs, 0.0);
-        let product =
-            Product { rows: n, columns: inputs, inner: outputs / 2, width: inputs, stride: inputs, add: false };
-        product.run(Left::rows(&scratch.rows, outputs / 2), &self.backward, to);
+        let product = Product { rows: n, columns: inputs, inner: outputs / 2, stride: inputs, onto: Onto::Nothing };
+        product.run(Left::rows(&scratch.rows, outputs / 2), Right::Panels(&self.backward, inputs), to);
     }
 }
 
@@ -292,15 +294,17 @@ impl Block<'_> {
         norm(x, self.attention_norm.weight, self.attention_norm.bias, &mut scratch.numbers);
         let newest: Vec<f32> = ends().flat_map(|end| &scratch.numbers[end]).copied().collect();
         rows(&scratch.numbers, &mut scratch.rows);
-        self.qkv.forward_part(&scratch.rows, dim, 2 * dim, &mut scratch.more);
+        // Panels may be cut only where they end.
+        let (first, width) = if dim.is_multiple_of(PANEL) { (dim, 2 * dim) } else { (0, 3 * dim) };
+        self.qkv.forward_part(&scratch.rows, first, width, &mut scratch.more);
         rows(&newest, &mut scratch.rows);
         self.qkv.forward_part(&scratch.rows, 0, dim, &mut scratch.numbers);
         let mut mixed = vec![0.0; newest.len()];
         let queries = scratch.numbers.chunks_exact(dim).zip(mixed.chunks_exact_mut(dim));
         for ((at, _, n), (query, mixed)) in chunk.windows().zip(queries) {
-            let keys_values = &scratch.more[2 * dim * at..2 * dim * (at + n)];
+            let keys_values = &scratch.more[width * at..width * (at + n)];
             for head in 0..self.heads {
-                self.head(head).last(query, keys_values, mixed, &mut scratch.scores);
+                self.head(head).last(query, keys_values, width, mixed, &mut scratch.scores);
             }
         }
         let mut x: Vec<f32> = ends().flat_map(|end| &x[end]).copied().collect();

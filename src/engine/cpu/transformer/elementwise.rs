@@ -126,12 +126,6 @@ pub fn add(a: &mut [f32], b: &[f32]) {
     a.iter_mut().zip(b).for_each(|(a, &b)| *a += b);
 }
 
-/// Adds a row to each row.
-#[target_feature(enable = "avx512f")]
-pub fn add_row(a: &mut [f32], row: &[f32]) {
-    a.chunks_exact_mut(row.len()).for_each(|a| a.iter_mut().zip(row).for_each(|(a, &b)| *a += b));
-}
-
 /// Adds the sum of all rows.
 #[target_feature(enable = "avx512f")]
 pub fn add_rows_to(a: &[f32], sum: &mut [f32]) {

@@ -3,14 +3,27 @@
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-/// `work` of every item, in the items' order. Where a thread cannot be started the others do its share.
-pub(super) fn each<T: Send, R: Send>(items: Vec<T>, threads: usize, work: impl Fn(T) -> R + Sync) -> Vec<R> {
+/// `work` of every item, in the items' order. Whoever is free takes the next item, so that a slower
+/// processor does less; the results do not depend on who did what. Where a thread cannot be started
+/// the others do its share.
+pub fn each<T: Send, R: Send>(items: Vec<T>, threads: usize, work: impl Fn(T) -> R + Sync) -> Vec<R> {
+    each_with(items, threads, || (), |(), item| work(item))
+}
+
+/// The same with a state that each thread makes for itself and uses again for every item.
+pub fn each_with<T: Send, R: Send, S>(
+    items: Vec<T>,
+    threads: usize,
+    state: impl Fn() -> S + Sync,
+    work: impl Fn(&mut S, T) -> R + Sync,
+) -> Vec<R> {
     let count = items.len();
     let waiting = Mutex::new(items.into_iter().enumerate());
     let done = Mutex::new(Vec::with_capacity(count));
     let share = || {
+        let mut state = state();
         while let Some((i, item)) = next(&waiting) {
-            let result = work(item);
+            let result = work(&mut state, item);
             done.lock().unwrap_or_else(PoisonError::into_inner).push((i, result));
         }
     };
