@@ -31,6 +31,7 @@ pub fn run(input: &Input) -> Result<Outcome> {
     device::apply(&job.limits);
     let mut reporter = Reporter::new(pipe::send);
     let (artifact, events) = intake::collect(input, &job, &mut reporter)?;
+    limits::tune_for_tensors();
     let mut outcome = intake::describe(&events);
     match job.task {
         Task::Check => reporter.json(Kind::Findings, &check::findings(&events, &job.source))?,

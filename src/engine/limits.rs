@@ -14,7 +14,7 @@ pub fn apply(limits: &Limits) {
     if limits.memory_mb != 0 {
         limit_memory(limits.memory_mb);
     }
-    keep_freed_memory();
+    tune_for_intake();
 }
 
 /// Heap, stacks and private mappings together. Unlike RLIMIT_AS it does not count address
@@ -26,10 +26,21 @@ fn limit_memory(megabytes: usize) {
     unsafe { libc::setrlimit(libc::RLIMIT_DATA, &limit) };
 }
 
-/// Lets the allocator reuse blocks of up to 32 MB, its highest bound, instead of giving each back to
-/// the system: fresh pages for every tile of logits took a quarter of the training time.
+/// While events are collected: copies of batches stay on the heap instead of being mapped, and faulted
+/// in, anew each time; columns are mapped, so that they grow by `mremap` and not by copying.
 #[cfg(target_env = "gnu")]
-fn keep_freed_memory() {
+fn tune_for_intake() {
+    // SAFETY: sets numbers of the allocator; a refusal changes nothing.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 4 << 20);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 64 << 20);
+    }
+}
+
+/// Afterwards: blocks of up to 32 MB, the highest bound, are used again instead of being given back to
+/// the system. Fresh pages for every tile of logits took a quarter of the training time.
+#[cfg(target_env = "gnu")]
+pub fn tune_for_tensors() {
     // SAFETY: sets numbers of the allocator; a refusal changes nothing.
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20);
@@ -39,7 +50,10 @@ fn keep_freed_memory() {
 }
 
 #[cfg(not(target_env = "gnu"))]
-fn keep_freed_memory() {}
+fn tune_for_intake() {}
+
+#[cfg(not(target_env = "gnu"))]
+pub fn tune_for_tensors() {}
 
 /// How many threads a job may use.
 pub fn threads(limits: &Limits) -> usize {
