@@ -11,6 +11,7 @@ use persona_core::metrics::{Ranking, rank, top_k};
 use persona_core::protocol::{Metric, Phase, Progress};
 use persona_core::spec::{Evaluation, Seen};
 use persona_core::split::Case;
+use persona_core::threads::each;
 use persona_core::transitions::Transitions;
 use tch::{Device, Tensor};
 
@@ -79,23 +80,15 @@ impl Protocol<'_> {
     fn rank_all(&self, ranking: &mut Ranking, encoded: &Encoded, cases: &[Case], scores: &[f32]) {
         let items = encoded.items();
         let share = cases.len().div_ceil(self.threads.max(1)).max(1);
-        std::thread::scope(|scope| {
-            let part = |(cases, scores): (&'_ [Case], &'_ [f32])| {
-                let mut ranking = Ranking::new(items);
-                for (case, scores) in cases.iter().zip(scores.chunks_exact(items)) {
-                    self.rank(&mut ranking, encoded, case, scores);
-                }
-                ranking
-            };
-            let parts = cases.chunks(share).zip(scores.chunks(share * items));
-            let threads: Vec<_> = parts.map(|work| scope.spawn(move || part(work))).collect();
-            for thread in threads {
-                match thread.join() {
-                    Ok(part) => ranking.merge(part),
-                    Err(panic) => std::panic::resume_unwind(panic),
-                }
+        let parts = cases.chunks(share).zip(scores.chunks(share * items)).collect();
+        let rankings = each(parts, self.threads, |(cases, scores): (&[Case], &[f32])| {
+            let mut ranking = Ranking::new(items);
+            for (case, scores) in cases.iter().zip(scores.chunks_exact(items)) {
+                self.rank(&mut ranking, encoded, case, scores);
             }
+            ranking
         });
+        rankings.into_iter().for_each(|part| ranking.merge(part));
     }
 
     fn rank(&self, ranking: &mut Ranking, encoded: &Encoded, case: &Case, scores: &[f32]) {

@@ -1,5 +1,7 @@
 //! A step of AdamW in one pass over weight, gradient and moments, which libtorch makes in ten.
 
+use persona_core::threads::each;
+
 /// What is the same for every number of a step; see [`crate::optimizer`].
 #[derive(Clone, Copy)]
 pub struct Step {
@@ -27,17 +29,9 @@ pub fn step(
     second: &mut [f32],
 ) {
     let part = weight.len().div_ceil(threads.max(1)).max(SHARE);
-    std::thread::scope(|scope| {
-        let moments = first.chunks_mut(part).zip(second.chunks_mut(part));
-        let mut parts: Vec<_> = weight.chunks_mut(part).zip(gradient.chunks_mut(part)).zip(moments).collect();
-        let own = parts.pop();
-        for ((weight, gradient), (first, second)) in parts {
-            scope.spawn(move || update(step, weight, gradient, first, second));
-        }
-        if let Some(((weight, gradient), (first, second))) = own {
-            update(step, weight, gradient, first, second);
-        }
-    });
+    let moments = first.chunks_mut(part).zip(second.chunks_mut(part));
+    let parts = weight.chunks_mut(part).zip(gradient.chunks_mut(part)).zip(moments).collect();
+    each(parts, threads, |((weight, gradient), (first, second))| update(step, weight, gradient, first, second));
 }
 
 fn update(step: Step, weight: &mut [f32], gradient: &mut [f32], first: &mut [f32], second: &mut [f32]) {

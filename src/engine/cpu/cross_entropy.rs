@@ -20,9 +20,10 @@
 // Fixed bounds are what lets the compiler keep rows of vectors in registers.
 #![allow(clippy::needless_range_loop)]
 
+use super::matrix::{Left, Onto, Product, Right};
 use super::simd::{LANES, exp, halves, is_available, narrow};
 use half::bf16;
-use persona_core::threads::each_with;
+use persona_core::threads::{each, each_with};
 use std::arch::x86_64::*;
 
 /// Candidates whose vectors are in the first-level cache together.
@@ -140,17 +141,9 @@ impl Packed {
         packed.bias[..count].copy_from_slice(problem.bias);
         packed.ids.iter_mut().zip(problem.ids).for_each(|(to, &id)| *to = id as i32);
         let size = dim / 2 * TILE;
-        let part = tiles.div_ceil(threads.max(1)).max(1);
-        std::thread::scope(|scope| {
-            let pieces = packed.by_dimension.chunks_mut(part * size).zip(packed.by_candidate.chunks_mut(part * size));
-            for (i, (by_dimension, by_candidate)) in pieces.enumerate() {
-                scope.spawn(move || {
-                    let tiles = by_dimension.chunks_exact_mut(size).zip(by_candidate.chunks_exact_mut(size));
-                    for (tile, (by_dimension, by_candidate)) in tiles.enumerate() {
-                        pack_tile(problem, (i * part + tile) * TILE, dim, by_dimension, by_candidate);
-                    }
-                });
-            }
+        let pieces = packed.by_dimension.chunks_exact_mut(size).zip(packed.by_candidate.chunks_exact_mut(size));
+        each(pieces.enumerate().collect(), threads, |(tile, (by_dimension, by_candidate))| {
+            pack_tile(problem, tile * TILE, dim, by_dimension, by_candidate);
         });
         packed
     }
@@ -307,7 +300,7 @@ impl<'a> Worker<'a> {
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512bf16")]
-    unsafe fn state_products(&mut self, rows: usize) {
+    fn state_products(&mut self, rows: usize) {
         let dim = self.packed.dim;
         let size = dim / 2 * TILE;
         for tile in 0..self.packed.tiles {
@@ -318,7 +311,7 @@ impl<'a> Worker<'a> {
             let stored = self.block / 2 * TILE;
             let exponentials = &mut self.exponentials[tile * stored..(tile + 1) * stored];
             for group in (0..rows).step_by(GROUP) {
-                let mut row_wise = [0u16; GROUP * TILE];
+                let mut row_wise = [0u32; GROUP * TILE / 2];
                 // SAFETY: a block is a multiple of GROUP, and its vectors have room for all of it.
                 unsafe {
                     exponentiate(
@@ -330,32 +323,24 @@ impl<'a> Worker<'a> {
                         &mut exponentials[group / 2 * TILE..(group + GROUP) / 2 * TILE],
                         &mut self.sums[group * LANES..(group + GROUP) * LANES],
                     );
-                    let gradient = &mut self.gradient[group * dim..(group + GROUP) * dim];
-                    multiply_by_candidates(&row_wise, by_candidate, dim, gradient);
                 }
+                let product = Product { rows: GROUP, columns: dim, inner: TILE / 2, stride: dim, onto: Onto::Itself };
+                let gradient = &mut self.gradient[group * dim..(group + GROUP) * dim];
+                product.run(Left::rows(&row_wise, TILE / 2), Right::Rows(by_candidate, dim), gradient);
             }
         }
     }
 
+    /// Exponentials of the block times its scaled states, added to the candidates' gradient.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512bf16")]
-    unsafe fn candidate_products(&mut self, rows: usize) {
+    fn candidate_products(&mut self, rows: usize) {
         let dim = self.packed.dim;
         let stored = self.block / 2 * TILE;
-        let pairs = rows.div_ceil(2);
+        let product = Product { rows: TILE, columns: dim, inner: rows.div_ceil(2), stride: dim, onto: Onto::Itself };
         for tile in 0..self.packed.tiles {
-            let exponentials = &self.exponentials[tile * stored..][..pairs * TILE];
+            let exponentials = Left::transposed_pairs(&self.exponentials[tile * stored..(tile + 1) * stored], TILE);
             let gradient = &mut self.candidates[tile * TILE * dim..(tile + 1) * TILE * dim];
-            for d in (0..dim).step_by(TILE) {
-                // SAFETY: candidates and dimensions are within the tile and the padded width.
-                unsafe {
-                    let mut j = 0;
-                    while j + GROUP <= TILE {
-                        multiply_by_states::<GROUP>(exponentials, &self.scaled, j, d, dim, gradient);
-                        j += GROUP;
-                    }
-                    multiply_by_states::<{ TILE % GROUP }>(exponentials, &self.scaled, j, d, dim, gradient);
-                }
-            }
+            product.run(exponentials, Right::Rows(&self.scaled, dim), gradient);
         }
     }
 }
@@ -369,7 +354,7 @@ unsafe fn exponentiate(
     by_dimension: &[u32],
     (bias, ids): (&[f32], &[i32]),
     (subtracted, targets): (&[f32], &[i32]),
-    row_wise: &mut [u16; GROUP * TILE],
+    row_wise: &mut [u32; GROUP * TILE / 2],
     pairs: &mut [u32],
     sums: &mut [f32],
 ) {
@@ -407,7 +392,7 @@ unsafe fn exponentiate(
                     let sum = sums.as_mut_ptr().add(row * LANES);
                     _mm512_storeu_ps(sum, _mm512_add_ps(_mm512_loadu_ps(sum), exponential));
                     let half = narrow(exponential);
-                    _mm256_storeu_si256(row_wise.as_mut_ptr().add(row * TILE + v * LANES).cast(), half);
+                    _mm256_storeu_si256(row_wise.as_mut_ptr().add((row * TILE + v * LANES) / 2).cast(), half);
                     *wide = _mm512_cvtepu16_epi32(half);
                 }
                 let pair = _mm512_or_si512(both[0], _mm512_slli_epi32::<16>(both[1]));
@@ -417,176 +402,5 @@ unsafe fn exponentiate(
     }
 }
 
-/// Adds a group's exponentials of a tile times the tile's vectors to the group's gradient.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512bf16")]
-unsafe fn multiply_by_candidates(
-    row_wise: &[u16; GROUP * TILE],
-    by_candidate: &[u32],
-    dim: usize,
-    gradient: &mut [f32],
-) {
-    let pairs: *const u32 = row_wise.as_ptr().cast();
-    let gradient = gradient.as_mut_ptr();
-    for d in (0..dim).step_by(TILE) {
-        // SAFETY: d + TILE is at most the padded width of both matrices; unaligned reads of pairs.
-        unsafe {
-            let mut sums = [[_mm512_setzero_ps(); VECTORS]; GROUP];
-            for (r, sums) in sums.iter_mut().enumerate() {
-                for (v, sum) in sums.iter_mut().enumerate() {
-                    *sum = _mm512_loadu_ps(gradient.add(r * dim + d + v * LANES));
-                }
-            }
-            for j in 0..TILE / 2 {
-                let mut factors = [_mm512_setzero_si512(); VECTORS];
-                for (v, factor) in factors.iter_mut().enumerate() {
-                    *factor = _mm512_loadu_si512(by_candidate.as_ptr().add(j * dim + d + v * LANES).cast());
-                }
-                for (r, sums) in sums.iter_mut().enumerate() {
-                    let exponential = halves(_mm512_set1_epi32(pairs.add(r * TILE / 2 + j).read_unaligned() as i32));
-                    for v in 0..VECTORS {
-                        sums[v] = _mm512_dpbf16_ps(sums[v], exponential, halves(factors[v]));
-                    }
-                }
-            }
-            for (r, sums) in sums.iter().enumerate() {
-                for (v, &sum) in sums.iter().enumerate() {
-                    _mm512_storeu_ps(gradient.add(r * dim + d + v * LANES), sum);
-                }
-            }
-        }
-    }
-}
-
-/// Adds the exponentials of `N` candidates from `j` on, times the scaled states, to the candidates'
-/// gradient in the dimensions from `d` on.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512bf16")]
-unsafe fn multiply_by_states<const N: usize>(
-    exponentials: &[u32],
-    scaled: &[u32],
-    j: usize,
-    d: usize,
-    dim: usize,
-    gradient: &mut [f32],
-) {
-    // SAFETY: j + N is at most TILE, d + TILE at most the padded width.
-    unsafe {
-        let mut sums = [[_mm512_setzero_ps(); VECTORS]; N];
-        for (pair, exponentials) in exponentials.chunks_exact(TILE).enumerate() {
-            let mut factors = [_mm512_setzero_si512(); VECTORS];
-            for (v, factor) in factors.iter_mut().enumerate() {
-                *factor = _mm512_loadu_si512(scaled.as_ptr().add(pair * dim + d + v * LANES).cast());
-            }
-            for (n, sums) in sums.iter_mut().enumerate() {
-                let exponential = halves(_mm512_set1_epi32(*exponentials.get_unchecked(j + n) as i32));
-                for v in 0..VECTORS {
-                    sums[v] = _mm512_dpbf16_ps(sums[v], exponential, halves(factors[v]));
-                }
-            }
-        }
-        for (n, sums) in sums.iter().enumerate() {
-            for (v, &sum) in sums.iter().enumerate() {
-                let to = gradient.as_mut_ptr().add((j + n) * dim + d + v * LANES);
-                _mm512_storeu_ps(to, _mm512_add_ps(_mm512_loadu_ps(to), sum));
-            }
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use rand::{RngExt, SeedableRng};
-    use rand_chacha::ChaCha8Rng;
-
-    /// Everything in f64, one position after the other.
-    fn plain(p: &Problem) -> Solution {
-        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();
-        let (positions, count) = (p.targets.len(), p.ids.len());
-        let mut solution = Solution { loss: 0.0, states: vec![], candidates: vec![0.0; count * p.dim], pulls: vec![] };
-        let mut candidates = vec![0f64; count * p.dim];
-        for i in 0..positions {
-            let (state, own) = (&p.states[i * p.dim..][..p.dim], &p.own[i * p.dim..][..p.dim]);
-            let own_logit = dot(state, own) + f64::from(p.own_bias[i]);
-            let logit = |j: usize| dot(state, &p.candidates[j * p.dim..][..p.dim]) + f64::from(p.bias[j]);
-            let others: Vec<usize> = (0..count).filter(|&j| p.ids[j] != p.targets[i]).collect();
-            let largest = others.iter().map(|&j| logit(j)).fold(own_logit, f64::max);
-            let sum: f64 =
-                others.iter().map(|&j| (logit(j) - largest).exp()).sum::<f64>() + (own_logit - largest).exp();
-            solution.loss += sum.ln() + largest - own_logit;
-            let pull = (own_logit - largest).exp() / sum - 1.0;
-            let mut gradient: Vec<f64> = own.iter().map(|&x| f64::from(x) * pull).collect();
-            for &j in &others {
-                let probability = (logit(j) - largest).exp() / sum;
-                for d in 0..p.dim {
-                    gradient[d] += probability * f64::from(p.candidates[j * p.dim + d]);
-                    candidates[j * p.dim + d] += probability * f64::from(state[d]);
-                }
-            }
-            solution.states.extend(gradient.iter().map(|&x| x as f32));
-            solution.pulls.push(pull as f32);
-        }
-        solution.candidates = candidates.iter().map(|&x| x as f32).collect();
-        solution
-    }
-
-    /// The largest difference relative to the largest number.
-    fn difference(a: &[f32], b: &[f32]) -> f32 {
-        assert_eq!(a.len(), b.len());
-        let largest = b.iter().fold(0f32, |most, x| most.max(x.abs()));
-        a.iter().zip(b).fold(0f32, |most, (a, b)| most.max((a - b).abs())) / largest
-    }
-
-    fn check(positions: usize, count: usize, dim: usize, scale: f32, threads: usize) {
-        if !is_available() {
-            println!("not run: this processor lacks AVX512-BF16");
-            return;
-        }
-        let mut rng = ChaCha8Rng::seed_from_u64(3);
-        // Numbers that bf16 holds exactly, so that what differs is the rounding of exponentials alone.
-        let mut numbers = |n: usize, scale: f32| -> Vec<f32> {
-            (0..n).map(|_| bf16::from_f32(scale * (2.0 * rng.random::<f32>() - 1.0)).to_f32()).collect()
-        };
-        let (states, candidates) = (numbers(positions * dim, scale), numbers(count * dim, 1.0));
-        let (bias, own_bias) = (numbers(count, 1.0), numbers(positions, 1.0));
-        let ids: Vec<i64> = (0..count as i64).collect();
-        let targets: Vec<i64> = (0..positions).map(|i| (i * 7 % (count + 3)) as i64).collect();
-        let own = numbers(positions * dim, 1.0);
-        let problem = Problem {
-            dim,
-            states: &states,
-            candidates: &candidates,
-            ids: &ids,
-            bias: &bias,
-            own: &own,
-            own_bias: &own_bias,
-            targets: &targets,
-        };
-        let (fast, slow) = (solve(&problem, 1.0, threads), plain(&problem));
-        let case = format!("{positions} positions, {count} candidates, {dim} dimensions, {threads} threads");
-        assert!((fast.loss - slow.loss).abs() <= 1e-5 * slow.loss + 1e-6, "{case}: {} for {}", fast.loss, slow.loss);
-        for (name, fast, slow) in [
-            ("states", &fast.states, &slow.states),
-            ("candidates", &fast.candidates, &slow.candidates),
-            ("pulls", &fast.pulls, &slow.pulls),
-        ] {
-            let difference = difference(fast, slow);
-            assert!(difference < 0.01, "{case}: {name} differ by {difference}");
-        }
-    }
-
-    #[test]
-    fn one_pass_gives_the_plain_loss_and_gradients() {
-        for (positions, count, dim) in [(1, 2, 64), (7, 63, 64), (300, 1000, 64), (13, 200, 8), (20, 130, 100)] {
-            for threads in [1, 2, 3] {
-                check(positions, count, dim, 1.0, threads);
-            }
-        }
-    }
-
-    #[test]
-    fn logits_far_above_the_target_do_not_overflow() {
-        check(9, 70, 64, 40.0, 1);
-    }
-}
+mod tests;
