@@ -27,9 +27,11 @@ struct Names<'a> {
 const WALK: Names = Names { profile: "walk_profile", items: "walk_profile_items", key: "visitor" };
 
 impl Names<'_> {
-    /// Asks persona and the tables themselves, and compares.
+    /// Asks persona and the tables themselves, and compares. The index is approximate: the plain queries
+    /// search it as far as persona does.
     fn check(&self, client: &mut Client, entity: &str) {
         let Names { profile, items, key } = self;
+        run(client, "SET hnsw.ef_search = 100; SET hnsw.iterative_scan = strict_order");
         let vector = format!("(SELECT embedding FROM {profile} WHERE {key} = {entity})");
         let recommend = format!("SELECT * FROM persona.recommend('{profile}', {entity}, k => 5)");
         let plain = format!(
