@@ -49,21 +49,28 @@ impl NextEvent {
         Ok(NextEvent { sample, kind: compute.kind(), fused })
     }
 
-    /// Leaves the gradients of the mean loss in the model's weights; returns the loss's sum (scalar, on the device).
-    pub fn backward(&self, model: &Model, pass: Pass, targets: &Targets, rng: &mut ChaCha8Rng) -> Result<Tensor> {
-        let share = (targets.count as f64).recip();
+    /// Adds the gradients of the mean loss, times a weight, to those of the model's weights; returns the loss's sum (scalar, on the device).
+    pub fn backward(
+        &self,
+        model: &Model,
+        pass: Pass,
+        targets: &Targets,
+        weight: f64,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<Tensor> {
+        let share = weight / targets.count as f64;
         let states = targets.select(&pass.states.f_detach()?)?.f_contiguous()?;
         match self.fused {
             true => {
                 let solved = self.in_one_pass(model, states, targets, share, rng)?;
                 model.backward(pass, &targets.spread(&solved.states)?)?;
-                solved.accumulate(model.table(), FIRST as usize)?;
+                solved.accumulate(model.table()?, FIRST as usize)?;
                 Ok(Tensor::from(solved.loss))
             }
             false => {
                 let solved = self.in_tiles(model, &states, targets, rng)?;
                 model.backward(pass, &targets.spread(&solved.states.f_mul_scalar(share)?)?)?;
-                accumulate(model.table(), i64::from(FIRST), &solved.items.f_mul_scalar(share)?)?;
+                accumulate(model.table()?, i64::from(FIRST), &solved.items.f_mul_scalar(share)?)?;
                 Ok(solved.loss)
             }
         }

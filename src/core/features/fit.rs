@@ -4,7 +4,7 @@ use super::{FieldState, Fitted, FittedField, Scale, TimeFeatures, Vocabulary, vo
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{Column, Events, NULL};
 use crate::source::{Field, SourceSchema};
-use crate::spec::{Encoder, ModelSpec};
+use crate::spec::ModelSpec;
 
 /// Which events have a target that will get a code of its own: not NULL, and not rarer than the
 /// field's `min_count`. This is what [`crate::split::partition`] asks before events are encoded.
@@ -14,7 +14,6 @@ pub fn known_targets<'a>(
     schema: &SourceSchema,
     target: usize,
 ) -> Result<impl Fn(usize) -> bool + use<'a>> {
-    check_events(events)?;
     let field = &schema.fields[target];
     let Column::Category { codes, values } = &events.columns[target] else {
         return Err(Error::new(
@@ -40,7 +39,7 @@ impl Fitted {
             .enumerate()
             .map(|(i, (field, column))| {
                 check_name(field)?;
-                let state = match (column, i == target) {
+                let state = match (column, Some(i) == target) {
                     (Column::Category { codes, values }, true) => {
                         FieldState::Category(Vocabulary::fit(codes, values, field.min_count))
                     }
@@ -52,12 +51,7 @@ impl Fitted {
                 Ok(FittedField { name: field.name.clone(), state })
             })
             .collect::<Result<Vec<_>>>()?;
-        let gaps = match &spec.encoder {
-            Encoder::Transformer(transformer) => Some(transformer.time_gaps),
-            Encoder::Gru(gru) => Some(gru.time_gaps),
-            Encoder::Transitions(_) => None,
-        };
-        let time = match gaps {
+        let time = match spec.encoder.time_gaps() {
             Some(gaps) => TimeFeatures::fit(&events.time, &events.offsets, train_end, schema.clock, gaps),
             None => TimeFeatures::default(),
         };
@@ -97,7 +91,8 @@ fn insufficient(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::InsufficientData, message)
 }
 
-fn check_events(events: &Events) -> Result<()> {
+/// An error where there is nothing to learn from, whatever is to be learned. `least`: events that some entity needs.
+pub fn check_events(events: &Events, least: usize) -> Result<()> {
     if events.is_empty() {
         let set_aside: Vec<_> = events.report.skipped().iter().map(|(why, rows)| format!("{rows} {why}")).collect();
         let error = insufficient("source has no events");
@@ -108,7 +103,7 @@ fn check_events(events: &Events) -> Result<()> {
                 .hint("See persona.check_source for what is wrong with them."),
         });
     }
-    match events.offsets.windows(2).any(|pair| pair[1] - pair[0] >= 2) {
+    match events.offsets.windows(2).any(|pair| pair[1] - pair[0] >= least) {
         true => Ok(()),
         false => Err(insufficient("no entity has two events")
             .detail(format!("{} events are of {} entities.", events.len(), events.entities()))

@@ -1,7 +1,9 @@
 //! Model families behind one enum. All read the same input embedding and end in the same
 //! normalisation, so that a family is only what turns vectors of events into states.
 
+mod dnn;
 mod gru;
+mod heads;
 mod transformer;
 
 use crate::cpu::transformer as by_hand;
@@ -9,24 +11,30 @@ use crate::device::Compute;
 use crate::error::Result;
 use crate::inputs::{Batch, Embedding, Layout, Shape};
 use crate::parameters::{DEVIATION, Parameters, Start};
+use dnn::Dnn;
 use gru::Gru;
+use heads::Heads;
 use persona_core::features::FIRST;
-use persona_core::spec;
+use persona_core::spec::{self, FAMILIES, listed};
 use persona_core::{Error, ErrorKind};
 use tch::{Kind, Tensor};
 use transformer::Transformer;
 
 const EPSILON: f64 = 1e-5;
 
-/// A family's network: [tokens, dim] -> [tokens, dim], where a token sees itself and what is before it.
+/// A family's network. Over sequences: [tokens, dim] -> [tokens, dim], where a token sees itself and what is
+/// before it. Over bags: [tokens, embedding] -> [windows, dim].
 enum Encoder {
     Transformer(Transformer),
     Gru(Gru),
+    Dnn(Dnn),
 }
 
 /// What of a specification every family has.
 struct Common {
     dim: i64,
+    /// Width of the events' embeddings.
+    embedding: i64,
     length: usize,
     dropout: f64,
 }
@@ -35,13 +43,14 @@ struct Common {
 pub struct Pass {
     /// [tokens, dim]
     pub states: Tensor,
+    pub batch: Batch,
     back: Back,
 }
 
 enum Back {
     /// The states hold libtorch's graph.
     Autograd,
-    ByHand(Box<(Batch, by_hand::Tape)>),
+    ByHand(Box<by_hand::Tape>),
 }
 
 pub struct Model {
@@ -54,25 +63,28 @@ pub struct Model {
     embedding: Embedding,
     encoder: Encoder,
     norm: Norm,
+    heads: Heads,
     dropout: f64,
 }
 
 impl Model {
     /// A model with fresh weights, from torch's generator.
     pub fn new(encoder: &spec::Encoder, shape: &Shape, compute: Compute) -> Result<Self> {
-        let Common { dim, length, dropout } = common(encoder)?;
+        let Common { dim, embedding, length, dropout } = common(encoder)?;
         let mut parameters = Parameters::new(&compute);
-        let embedding = Embedding::new(&mut parameters, shape, dim)?;
+        let embedding = Embedding::new(&mut parameters, shape, embedding)?;
         let encoder = match encoder {
             spec::Encoder::Transformer(t) => Encoder::Transformer(Transformer::new(&mut parameters, t)?),
             spec::Encoder::Gru(g) => Encoder::Gru(Gru::new(&mut parameters, g)?),
-            spec::Encoder::Transitions(_) => return Err(without_vectors().into()),
+            spec::Encoder::Dnn(d) => Encoder::Dnn(Dnn::new(&mut parameters, d)?),
+            other => return Err(without_vectors(other).into()),
         };
         let norm = Norm::new(&mut parameters, "norm", dim)?;
-        Ok(Model { parameters, compute, dim: dim as usize, length, embedding, encoder, norm, dropout })
+        let heads = Heads::new(&mut parameters, shape, dim)?;
+        Ok(Model { parameters, compute, dim: dim as usize, length, embedding, encoder, norm, heads, dropout })
     }
 
-    /// The state after each event: [tokens, dim]
+    /// The state after each event: [tokens, dim]; of families over bags that of each window: [windows, dim]
     pub fn states(&self, batch: &Batch) -> Result<Tensor> {
         self.by_autograd(&self.inputs(batch)?, batch, false)
     }
@@ -81,28 +93,41 @@ impl Model {
     pub fn profiles(&self, batch: &Batch) -> Result<Tensor> {
         match self.by_hand() {
             Some(transformer) => transformer.infer_last_by_hand(self.inputs(batch)?, &batch.layout, &self.norm),
-            None => batch.layout.last(&self.states(batch)?),
+            None => self.pool(&self.states(batch)?, &batch.layout),
         }
+    }
+
+    /// From the states of events to those of windows: [tokens, dim] -> [windows, dim]. Those of a bag are that already.
+    pub fn pool(&self, states: &Tensor, layout: &Layout) -> Result<Tensor> {
+        match &self.encoder {
+            Encoder::Transformer(_) | Encoder::Gru(_) => layout.last(states),
+            Encoder::Dnn(_) => Ok(states.shallow_clone()),
+        }
+    }
+
+    /// What profiles say of a label: [windows, dim] -> [windows, outputs], with dropout in training
+    pub fn head(&self, label: &str, profiles: &Tensor, train: bool) -> Result<Tensor> {
+        self.heads.forward(label, &profiles.f_dropout(self.dropout, train)?, &self.compute)
     }
 
     /// The states in training, with dropout.
     pub fn forward(&self, batch: Batch) -> Result<Pass> {
         let Some(transformer) = self.by_hand() else {
-            return Ok(Pass { states: self.by_autograd(&self.inputs(&batch)?, &batch, true)?, back: Back::Autograd });
+            let states = self.by_autograd(&self.inputs(&batch)?, &batch, true)?;
+            return Ok(Pass { states, batch, back: Back::Autograd });
         };
         let _guard = tch::no_grad_guard();
         let mut states = self.inputs(&batch)?;
         let tape = transformer.forward_by_hand(&mut states, &batch.layout, &self.norm)?;
-        Ok(Pass { states, back: Back::ByHand(Box::new((batch, tape))) })
+        Ok(Pass { states, batch, back: Back::ByHand(Box::new(tape)) })
     }
 
     /// Adds to the weights' gradients what the states' gradient [tokens, dim] gives.
     pub fn backward(&self, pass: Pass, gradient: &Tensor) -> Result<()> {
         match (pass.back, &self.encoder) {
-            (Back::ByHand(kept), Encoder::Transformer(transformer)) => {
-                let (batch, tape) = *kept;
-                let gradient = transformer.backward_by_hand(tape, &batch.layout, gradient, &self.norm)?;
-                self.embedding.accumulate(&batch, &gradient)
+            (Back::ByHand(tape), Encoder::Transformer(transformer)) => {
+                let gradient = transformer.backward_by_hand(*tape, &pass.batch.layout, gradient, &self.norm)?;
+                self.embedding.accumulate(&pass.batch, &gradient)
             }
             _ => Ok(pass.states.f_mul(gradient)?.f_sum(Kind::Float)?.f_backward()?),
         }
@@ -113,7 +138,7 @@ impl Model {
         let x = self.embedding.forward(batch, &self.compute)?;
         match &self.encoder {
             Encoder::Transformer(t) => t.add_positions(&x, &batch.layout),
-            Encoder::Gru(_) => Ok(x),
+            Encoder::Gru(_) | Encoder::Dnn(_) => Ok(x),
         }
     }
 
@@ -132,13 +157,13 @@ impl Model {
     }
 
     /// The target's embeddings with those of the special codes: [FIRST + items, dim]
-    pub fn table(&self) -> &Tensor {
-        self.embedding.table()
+    pub fn table(&self) -> Result<&Tensor> {
+        Ok(self.embedding.table().ok_or_else(|| Error::new(ErrorKind::Engine, "the model has no items"))?)
     }
 
     /// The vectors of all items: [items, dim]
     pub fn items(&self) -> Result<Tensor> {
-        let table = self.table().f_detach()?;
+        let table = self.table()?.f_detach()?;
         let items = table.size()[0] - i64::from(FIRST);
         Ok(table.f_narrow(0, i64::from(FIRST), items)?)
     }
@@ -149,23 +174,26 @@ impl Encoder {
         match self {
             Encoder::Transformer(transformer) => transformer.forward(x, layout, compute, train),
             Encoder::Gru(gru) => gru.forward(x, layout, train),
+            Encoder::Dnn(dnn) => dnn.forward(x, layout, compute, train),
         }
     }
 }
 
 fn common(encoder: &spec::Encoder) -> Result<Common> {
+    let same = |dim: usize, length, dropout| Common { dim: dim as i64, embedding: dim as i64, length, dropout };
     match encoder {
-        spec::Encoder::Transformer(t) => Ok(Common { dim: t.dim as i64, length: t.length, dropout: t.dropout }),
-        spec::Encoder::Gru(g) => Ok(Common { dim: g.dim as i64, length: g.length, dropout: g.dropout }),
-        spec::Encoder::Transitions(_) => Err(without_vectors().into()),
+        spec::Encoder::Transformer(t) => Ok(same(t.dim, t.length, t.dropout)),
+        spec::Encoder::Gru(g) => Ok(same(g.dim, g.length, g.dropout)),
+        spec::Encoder::Dnn(d) => Ok(Common { embedding: d.embedding as i64, ..same(d.dim, d.length, d.dropout) }),
+        other => Err(without_vectors(other).into()),
     }
 }
 
-/// The counting model has no vectors to store.
-pub fn without_vectors() -> Error {
-    Error::new(ErrorKind::Unsupported, "encoder \"transitions\" has no vectors")
-        .detail("It counts which item follows which, and learns no profile of an entity.")
-        .hint("Use a model whose encoder is \"transformer\" or \"gru\".")
+/// Families that count have no vectors to store.
+pub fn without_vectors(encoder: &spec::Encoder) -> Error {
+    let able = FAMILIES.iter().filter(|family| family.vectors).map(|family| family.kind);
+    Error::new(ErrorKind::Unsupported, format!("encoder \"{}\" has no vectors", encoder.kind()))
+        .hint(format!("Families that have are {}.", listed(able)))
 }
 
 /// `x W^T + b`

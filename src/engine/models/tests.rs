@@ -24,13 +24,13 @@ fn encoded() -> Encoded {
             Input::Number { name: "price".into(), values },
             Input::Category { name: "item".into(), codes, size: 7 },
         ],
-        target: 1,
+        target: Some(1),
     }
 }
 
 fn model(encoder: &spec::Encoder, seed: i64) -> Model {
     tch::manual_seed(seed);
-    Model::new(encoder, &Shape::of(&encoded()), Compute::plain()).unwrap()
+    Model::new(encoder, &Shape::of(&encoded(), &[]), Compute::plain()).unwrap()
 }
 
 fn states(model: &Model, windows: &[(usize, usize)]) -> Vec<f32> {
@@ -89,7 +89,7 @@ fn a_gpu_gives_the_states_and_gradients_of_the_processor() {
                 spec::Encoder::Gru(g) => spec::Encoder::Gru(spec::Gru { dropout: 0.0, ..g.clone() }),
                 other => other.clone(),
             };
-            let model = Model::new(&encoder, &Shape::of(&encoded()), compute).unwrap();
+            let model = Model::new(&encoder, &Shape::of(&encoded(), &[]), compute).unwrap();
             model.parameters.make_gradients().unwrap();
             let windows = [Window { start: 0, end: 4 }, Window { start: 4, end: 5 }, Window { start: 5, end: 9 }];
             let pass = model.forward(Batch::new(&encoded(), &windows, compute.device).unwrap()).unwrap();
@@ -137,7 +137,7 @@ mod by_hand {
                 .collect(),
             time: (0..n).map(|i| i as f64).collect(),
             inputs: vec![Input::Category { name: "item".into(), codes, size: 52 }],
-            target: 0,
+            target: Some(0),
         }
     }
 
@@ -151,7 +151,7 @@ mod by_hand {
         tch::manual_seed(11);
         let encoded = encoded();
         let compute = Compute { half, ..Compute::plain() };
-        let model = Model::new(&spec(dropout), &Shape::of(&encoded), compute).unwrap();
+        let model = Model::new(&spec(dropout), &Shape::of(&encoded, &[]), compute).unwrap();
         let _guard = tch::no_grad_guard();
         for weight in model.parameters.tensors() {
             let noise = Tensor::f_randn_like(weight).unwrap().f_mul_scalar(0.15).unwrap();
