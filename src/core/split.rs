@@ -282,7 +282,9 @@ mod tests {
     #[test]
     fn too_little_data_says_so() {
         let temporal = training(Split::Temporal);
-        let error = partition(&[0, 3], &[1.0; 3], |_| true, |_| Part::Train, &temporal, None).unwrap_err();
+        let error = partition(&[0, 3], &[1.0; 3], |_| true, |_| Part::Train, &temporal, None)
+            .and_then(|p| p.check_training(&[0, 3]))
+            .unwrap_err();
         assert_eq!(error.kind, ErrorKind::InsufficientData);
         assert_eq!(error.message, "no entity has two events to train on before the validation cut-off");
         let error = partition(&[0, 3], &[1.0, 1.0, 2.0], |_| false, |_| Part::Train, &temporal, None)
@@ -292,9 +294,13 @@ mod tests {
         let error = partition(&[0, 3], &[1.0; 3], |_| true, |_| Part::Train, &temporal, Some((2.0, 3.0))).unwrap_err();
         assert_eq!(error.message, "no entity has an event to evaluate on with a history before it");
         let one_out = training(Split::LeaveOneOut);
-        let error = partition(&[0, 3], &[1.0; 3], |_| true, |_| Part::Train, &one_out, None).unwrap_err();
+        let error = partition(&[0, 3], &[1.0; 3], |_| true, |_| Part::Train, &one_out, None)
+            .and_then(|p| p.check_training(&[0, 3]))
+            .unwrap_err();
         assert_eq!(error.message, "no entity has two events to train on");
-        let error = partition(&[0, 2, 4], &[1.0; 4], |_| true, |_| Part::Train, &one_out, None).unwrap_err();
+        let error = partition(&[0, 2, 4], &[1.0; 4], |_| true, |_| Part::Train, &one_out, None)
+            .and_then(|p| p.check_training(&[0, 2, 4]))
+            .unwrap_err();
         assert!(error.message.starts_with("no entity has an event to validate on"));
     }
 
