@@ -114,6 +114,37 @@ COMMENT ON TABLE metrics IS 'figures of every epoch, and of the version as a who
 COMMENT ON COLUMN metrics.low IS 'lower bound of the 95 % interval';
 COMMENT ON COLUMN metrics.high IS 'upper bound of the 95 % interval';
 
+CREATE TABLE judgements (
+    model       text NOT NULL,
+    version     integer NOT NULL,
+    split       text NOT NULL,
+    subject     text NOT NULL,
+    owner       regrole NOT NULL,
+    bytes       bytea NOT NULL,
+    PRIMARY KEY (model, version, split, subject)
+);
+ALTER TABLE judgements ALTER COLUMN bytes SET STORAGE EXTERNAL;
+SELECT pg_catalog.pg_extension_config_dump('judgements', '');
+COMMENT ON TABLE judgements IS 'what was predicted of each judged case, for persona.compare: of the ranking, or of the label that subject names';
+
+CREATE TABLE trials (
+    model       text NOT NULL,
+    search      integer NOT NULL,
+    trial       integer NOT NULL,
+    owner       regrole NOT NULL,
+    settings    jsonb NOT NULL,
+    epochs      integer NOT NULL,
+    metric      text,
+    value       double precision,
+    seconds     double precision NOT NULL,
+    message     text,
+    created_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (model, search, trial)
+);
+SELECT pg_catalog.pg_extension_config_dump('trials', '');
+COMMENT ON TABLE trials IS 'settings that persona.tune has tried, and the validation figure of each';
+COMMENT ON COLUMN trials.message IS 'why there is no figure';
+
 CREATE TABLE aliases (
     model       text NOT NULL,
     alias       text NOT NULL,

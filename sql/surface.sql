@@ -2,7 +2,7 @@
 --
 -- Reading: the rows of objects whose owner one could act as. Writing: only the extension's code.
 GRANT USAGE ON SCHEMA persona TO PUBLIC;
-GRANT SELECT ON sources, attributes, labels, models, versions, weights, metrics, aliases, profiles, jobs, progress, families TO PUBLIC;
+GRANT SELECT ON sources, attributes, labels, models, versions, weights, metrics, judgements, trials, aliases, profiles, jobs, progress, families TO PUBLIC;
 
 ALTER TABLE sources ENABLE ROW LEVEL SECURITY;
 ALTER TABLE attributes ENABLE ROW LEVEL SECURITY;
@@ -11,6 +11,8 @@ ALTER TABLE models ENABLE ROW LEVEL SECURITY;
 ALTER TABLE versions ENABLE ROW LEVEL SECURITY;
 ALTER TABLE weights ENABLE ROW LEVEL SECURITY;
 ALTER TABLE metrics ENABLE ROW LEVEL SECURITY;
+ALTER TABLE judgements ENABLE ROW LEVEL SECURITY;
+ALTER TABLE trials ENABLE ROW LEVEL SECURITY;
 ALTER TABLE aliases ENABLE ROW LEVEL SECURITY;
 ALTER TABLE profiles ENABLE ROW LEVEL SECURITY;
 ALTER TABLE jobs ENABLE ROW LEVEL SECURITY;
@@ -22,6 +24,8 @@ CREATE POLICY owned ON models FOR SELECT USING (pg_catalog.pg_has_role(owner, 'U
 CREATE POLICY owned ON versions FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
 CREATE POLICY owned ON weights FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
 CREATE POLICY owned ON metrics FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
+CREATE POLICY owned ON judgements FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
+CREATE POLICY owned ON trials FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
 CREATE POLICY owned ON aliases FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
 CREATE POLICY owned ON profiles FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
 CREATE POLICY owned ON jobs FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
@@ -32,7 +36,10 @@ COMMENT ON FUNCTION check_source(text) IS 'reads a source''s events and reports 
 COMMENT ON FUNCTION drop_source(text) IS 'forgets a source that no model uses';
 COMMENT ON FUNCTION create_model(text, text, jsonb) IS 'names a specification over a source, checked against its columns';
 COMMENT ON PROCEDURE train(text) IS 'trains a new version of a model and makes it live; holds no snapshot while epochs run';
+COMMENT ON PROCEDURE tune(text, jsonb, integer, text) IS 'tries settings of a model, records each trial, and trains a version by the best';
 COMMENT ON FUNCTION evaluate(text) IS 'figures of the live version on the events as they are now, with 95 % intervals';
+COMMENT ON FUNCTION compare(text[], text) IS
+    'figures of the live versions of several models on the same cases, and how much better each is than the first';
 COMMENT ON FUNCTION set_alias(text, text, integer) IS 'lets a version answer to an alias; profiles use the alias live';
 COMMENT ON FUNCTION drop_model(text) IS 'drops a model with its versions, weights and metrics';
 COMMENT ON FUNCTION create_profile(text, text, jsonb) IS 'makes an empty profile table for a model, and the table of item vectors beside it';

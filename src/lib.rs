@@ -5,6 +5,8 @@
 //! - [`api`]       the SQL surface, a file per noun
 //! - [`catalog`]   typed rows of our own tables, and the only SQL about them
 //! - [`training`]  jobs that end in figures: check, train, evaluate
+//! - [`tuning`]    trials of settings
+//! - [`comparison`] models beside each other on the same cases
 //! - [`refresh`]   the job that fills a profile: score, write beside, swap
 //! - [`recommend`] answers from stored vectors
 //! - [`profile`]   the profile table and its companion of item vectors
@@ -21,6 +23,7 @@
 
 mod api;
 mod catalog;
+mod comparison;
 mod error;
 mod events;
 mod pg;
@@ -30,6 +33,7 @@ mod refresh;
 mod relation;
 mod settings;
 mod training;
+mod tuning;
 mod worker;
 
 use pgrx::prelude::*;

@@ -35,13 +35,44 @@ pub fn check(name: &str, reporter: &mut Reporter) -> Result<Vec<Finding>> {
 pub fn train(name: &str, phases: &Phases, reporter: &mut Reporter) -> Result<i32> {
     let model = Model::find(name)?;
     let source = Source::of_model(&model)?;
-    let query = EventQuery::of(&source)?;
-    let spec = ModelSpec::parse(&model.spec, &query.schema)?;
-    let beside = EventQuery::beside(&source, spec.objective.labels())?;
-    let mut engine = Engine::start(Task::Train, &query.schema, &beside, Some(&spec))?;
-    scan(&query, &beside, &mut engine, None, reporter)?;
+    let spec = ModelSpec::parse(&model.spec, &EventQuery::of(&source)?.schema)?;
+    train_as(&model, &source, &spec, phases, reporter)
+}
+
+/// The same by another specification than the model's own.
+pub fn train_as(
+    model: &Model,
+    source: &Source,
+    spec: &ModelSpec,
+    phases: &Phases,
+    reporter: &mut Reporter,
+) -> Result<i32> {
+    let (mut engine, query) = start(source, spec, reporter)?;
     release_snapshot(phases, reporter);
-    store(&model, &spec, &query.schema, &mut engine, reporter)
+    store(model, spec, &query.schema, &mut engine, reporter)
+}
+
+/// Trains without keeping the result. How good it was, and what it took.
+pub fn try_out(source: &Source, spec: &ModelSpec, phases: &Phases, reporter: &mut Reporter) -> Result<Outcome> {
+    let (mut engine, _) = start(source, spec, reporter)?;
+    phases.commit();
+    loop {
+        let frame = engine.receive(|event| tell(reporter, event, &mut Vec::new()))?;
+        match frame.kind {
+            Kind::Artifact => {}
+            Kind::Done => return Ok(frame.parse()?),
+            _ => return Err(unexpected(&frame)),
+        }
+    }
+}
+
+/// An engine that has all that it needs to train.
+fn start(source: &Source, spec: &ModelSpec, reporter: &mut Reporter) -> Result<(Engine, EventQuery)> {
+    let query = EventQuery::of(source)?;
+    let beside = EventQuery::beside(source, spec.objective.labels())?;
+    let mut engine = Engine::start(Task::Train, &query.schema, &beside, Some(spec))?;
+    scan(&query, &beside, &mut engine, None, reporter)?;
+    Ok((engine, query))
 }
 
 /// Receives what training makes, and stores it: the version number is taken when the first chunk of
@@ -53,11 +84,17 @@ fn store(
     engine: &mut Engine,
     reporter: &mut Reporter,
 ) -> Result<i32> {
-    let mut metrics = Vec::new();
+    let (mut metrics, mut judgements) = (Vec::new(), Vec::new());
     let mut version = None;
     let mut chunk = 0;
     loop {
-        let frame = engine.receive(|event| tell(reporter, event, &mut metrics))?;
+        let frame = engine.receive(|event| match event {
+            Event::Judgement(bytes) => {
+                judgements.push(bytes);
+                Ok(())
+            }
+            event => tell(reporter, event, &mut metrics),
+        })?;
         match frame.kind {
             Kind::Artifact => {
                 let number = match version {
@@ -73,6 +110,7 @@ fn store(
                 let as_of = outcome.as_of.map(|at| clock_text(source.clock, at));
                 Version::create(model, number, spec, source, &outcome, as_of.as_deref())?;
                 Version::add_metrics(model, number, &metrics)?;
+                judgements.iter().try_for_each(|bytes| Version::add_judgement(model, number, bytes))?;
                 model.set_alias("live", number)?;
                 reporter.say(&summary(model, number, &outcome, &metrics));
                 tell_notes(&outcome, reporter);
@@ -170,6 +208,8 @@ pub fn tell(reporter: &mut Reporter, event: Event, metrics: &mut Vec<Metric>) ->
     match event {
         Event::Progress(progress) => reporter.progress(&progress),
         Event::Metrics(more) => metrics.extend(more),
+        // Only a version that is being stored keeps them.
+        Event::Judgement(_) => {}
     }
     Ok(())
 }

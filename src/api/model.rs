@@ -4,13 +4,14 @@ use crate::catalog::sources::Source;
 use crate::error::Error;
 use crate::events::EventQuery;
 use crate::pg::procedure::Phases;
-use crate::training;
 use crate::worker::job::JobKind;
 use crate::worker::progress::Reporter;
+use crate::{comparison, training, tuning};
+use persona_core::metrics::Interval;
 use persona_core::spec::{FAMILIES, Family, ModelSpec};
-use pgrx::JsonB;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
+use pgrx::{JsonB, default};
 
 /// Names a specification over a source; it is checked here, as far as it can be without the events.
 #[pg_extern(volatile, parallel_unsafe)]
@@ -54,6 +55,27 @@ fn train(model: Option<&str>, fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Er
     Ok(())
 }
 
+/// Tries settings of a model, and trains a version by the best.
+#[pg_extern(
+    sql = "CREATE PROCEDURE tune(model text, space jsonb, trials integer DEFAULT 20, method text DEFAULT 'tpe') \
+           LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';"
+)]
+fn tune(
+    model: Option<&str>,
+    space: Option<JsonB>,
+    trials: Option<i32>,
+    method: Option<&str>,
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> Result<(), ErrorReport> {
+    let model = given(model, "model")?.to_string();
+    let (space, method) = (given(space, "space")?.0, given(method, "method")?.to_string());
+    let mut reporter = Reporter::foreground("tune", &model);
+    let phases = Phases::of_call(fcinfo);
+    tuning::tune(&model, &space, given(trials, "trials")?, &method, &phases, &mut reporter)?;
+    phases.finish();
+    Ok(())
+}
+
 /// The live version's figures on the events as they are now.
 #[pg_extern(volatile, parallel_unsafe)]
 #[allow(clippy::type_complexity)]
@@ -75,6 +97,50 @@ fn evaluate(
     let model = given(model, "model")?;
     let metrics = training::evaluate(model, &mut Reporter::foreground("evaluate", model))?;
     Ok(TableIterator::new(metrics.into_iter().map(|m| (m.split, m.metric, m.value, m.low, m.high))))
+}
+
+/// The figures of several models' live versions on the cases that all of them judged, best first, and how much larger each
+/// model's are than the first one's, with 95 % intervals of paired differences.
+#[pg_extern(volatile, parallel_unsafe)]
+#[allow(clippy::type_complexity)]
+fn compare(
+    models: Option<Vec<Option<String>>>,
+    split: default!(Option<&str>, "'test'"),
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(metric, String),
+            name!(model, String),
+            name!(value, f64),
+            name!(low, Option<f64>),
+            name!(high, Option<f64>),
+            name!(difference, Option<f64>),
+            name!(difference_low, Option<f64>),
+            name!(difference_high, Option<f64>),
+            name!(cases, i64),
+        ),
+    >,
+    ErrorReport,
+> {
+    let models =
+        given(models, "models")?.into_iter().map(|model| given(model, "models")).collect::<Result<Vec<_>, _>>()?;
+    let rows = comparison::compare(&models, given(split, "split")?)?;
+    let known = |bound: f64| (!bound.is_nan()).then_some(bound);
+    Ok(TableIterator::new(rows.into_iter().map(move |row| {
+        let difference = |of: fn(&Interval) -> f64| row.difference.as_ref().and_then(|interval| known(of(interval)));
+        (
+            row.metric.clone(),
+            row.model.clone(),
+            row.figure.value,
+            known(row.figure.low),
+            known(row.figure.high),
+            difference(|d| d.value),
+            difference(|d| d.low),
+            difference(|d| d.high),
+            row.cases as i64,
+        )
+    })))
 }
 
 /// Lets another version answer to an alias; profiles use the alias "live".

@@ -7,6 +7,7 @@ pub mod jobs;
 pub mod models;
 pub mod profiles;
 pub mod sources;
+pub mod trials;
 pub mod versions;
 
 use crate::error::{Code, Error, Result};

@@ -2,6 +2,7 @@
 
 use super::models::Model;
 use super::*;
+use persona_core::metrics::Judgement;
 use persona_core::protocol::{Metric, Outcome};
 use persona_core::source::SourceSchema;
 use persona_core::spec::ModelSpec;
@@ -95,6 +96,32 @@ impl Version {
             &[model.name.as_str().into(), version.into(), chunk.into(), model.owner.into(), bytes.into()],
         )?;
         Ok(())
+    }
+
+    pub fn add_judgement(model: &Model, version: i32, bytes: &[u8]) -> Result<()> {
+        let judgement = Judgement::from_bytes(bytes)?;
+        run(
+            "INSERT INTO persona.judgements (model, version, split, subject, owner, bytes) VALUES ($1, $2, $3, $4, $5, $6)",
+            &[
+                model.name.as_str().into(),
+                version.into(),
+                judgement.split.as_str().into(),
+                judgement.subject.as_str().into(),
+                model.owner.into(),
+                bytes.into(),
+            ],
+        )?;
+        Ok(())
+    }
+
+    /// The version's judged cases of one split, by subject.
+    pub fn judgements(model: &Model, version: i32, split: &str) -> Result<Vec<Judgement>> {
+        let bytes = all(
+            "SELECT bytes FROM persona.judgements WHERE model = $1 AND version = $2 AND split = $3 ORDER BY subject",
+            &[model.name.as_str().into(), version.into(), split.into()],
+            |row| present(row.get::<Vec<u8>>(1)?, "bytes"),
+        )?;
+        bytes.iter().map(|bytes| Ok(Judgement::from_bytes(bytes)?)).collect()
     }
 
     /// One chunk of the version's artifact; `None` after the last.

@@ -8,6 +8,7 @@
 //! - [`events`]    Arrow batches in any order -> events grouped by entity, ordered in time
 //! - [`features`]  statistics fitted to events (vocabularies, scales), and their replay
 //! - [`labels`]    what is to be predicted of entities: examples, and which part judges
+//! - [`search`]    which settings to try next
 //! - [`split`]     which events train, which validate, which test
 //! - [`batch`]     windows of equal length, a batch as a number of events
 //! - [`transitions`] the counting model: decayed item-to-item transitions
@@ -29,6 +30,7 @@ pub mod features;
 pub mod labels;
 pub mod metrics;
 pub mod protocol;
+pub mod search;
 pub mod source;
 pub mod spec;
 pub mod split;

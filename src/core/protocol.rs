@@ -10,7 +10,8 @@
 //! |------------|--------------------------------------------------------------------------------|
 //! | to engine  | `Job`, then `Placed` or `Events`*, then for each of the job's tables `Table` and   |
 //! |            | its `Placed` or `Events`*, then `Artifact`* (Score, Evaluate), then `End`       |
-//! | to Postgres| `Progress`, `Metrics` and `Released` (one for each `Placed`) at any time;       |
+//! | to Postgres| `Progress`, `Metrics`, `Judgement`s (Train, Evaluate; one for each split and    |
+//! |            | label) and `Released` (one for each `Placed`) at any time;                      |
 //! |            | `Artifact`* (Train); `Profiles`* then `Items`* (Score); `Findings` (Check);     |
 //! |            | last, exactly one `Done` or `Failed`                                            |
 //!
@@ -60,6 +61,7 @@ pub enum Kind {
     Placed = 12,
     Released = 13,
     Table = 14,
+    Judgement = 15,
 }
 
 impl Kind {
@@ -67,7 +69,7 @@ impl Kind {
         use Kind::*;
         [
             Job, Artifact, Events, End, Progress, Metrics, Profiles, Items, Findings, Done, Failed, Placed, Released,
-            Table,
+            Table, Judgement,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == byte)
@@ -191,6 +193,26 @@ pub struct Metric {
     pub high: Option<f64>,
 }
 
+/// How good a model is by the figure that decides which is the best.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Standing {
+    pub name: String,
+    pub value: f64,
+    /// Whether less is better.
+    pub less: bool,
+}
+
+impl Standing {
+    pub fn better_than(&self, other: &Standing) -> bool {
+        if self.less { self.value < other.value } else { self.value > other.value }
+    }
+
+    /// The same with larger values better.
+    pub fn score(&self) -> f64 {
+        if self.less { -self.value } else { self.value }
+    }
+}
+
 /// One line of `check_source`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
@@ -232,6 +254,8 @@ pub struct Outcome {
     pub precision: String,
     pub libtorch: String,
     pub best_epoch: Option<u32>,
+    /// The figure that training looked at, at its best.
+    pub standing: Option<Standing>,
     /// Seconds by phase, in order.
     pub seconds: Vec<(Phase, f64)>,
     pub peak_memory_mb: u64,

@@ -43,12 +43,24 @@ impl Protocol<'_> {
         cases: &[Case],
         reporter: &mut Reporter,
     ) -> Result<Vec<Metric>> {
+        let ranked = self.ranking(scorer, encoded, cases, reporter)?;
+        Ok(ranked.map_or(Vec::new(), |(ranking, _)| ranking.metrics(split, &self.evaluation.k, self.seed)))
+    }
+
+    /// The ranks of `cases` that can be ranked, and these cases in the ranks' order; `None` where there are none.
+    pub fn ranking(
+        &self,
+        scorer: &Scorer,
+        encoded: &Encoded,
+        cases: &[Case],
+        reporter: &mut Reporter,
+    ) -> Result<Option<(Ranking, Vec<Case>)>> {
         let cases: Vec<Case> = cases.iter().filter(|case| self.counts(encoded, case)).copied().collect();
         if cases.is_empty() {
-            return Ok(Vec::new());
+            return Ok(None);
         }
         let mut ranking = Ranking::new(encoded.items());
-        let mut done = 0;
+        let mut ranked = Vec::with_capacity(cases.len());
         for batch in scorer.batches(encoded, &cases) {
             let batch: Vec<Case> = batch.into_iter().map(|i| cases[i]).collect();
             match scorer {
@@ -60,12 +72,12 @@ impl Protocol<'_> {
                     self.rank_all(&mut ranking, encoded, &batch, &counted_scores(transitions, encoded, &batch));
                 }
             }
-            done += batch.len();
+            ranked.extend(batch);
             if reporter.due(INTERVAL) {
-                reporter.tell(Progress::of(Phase::Evaluate, done as u64, cases.len() as u64))?;
+                reporter.tell(Progress::of(Phase::Evaluate, ranked.len() as u64, cases.len() as u64))?;
             }
         }
-        Ok(ranking.metrics(split, &self.evaluation.k, self.seed))
+        Ok(Some((ranking, ranked)))
     }
 
     /// A case needs a known target, and where seen items are left out a new one.

@@ -14,10 +14,12 @@ use persona_core::artifact::Artifact;
 use persona_core::events::Events;
 use persona_core::features::{Encoded, Fitted, check_events, known_targets};
 use persona_core::labels::{Examples, FittedLabel};
-use persona_core::protocol::{ARTIFACT_CHUNK, Job, Kind, Outcome, Phase, Task, cut};
+use persona_core::metrics::judgement::Cases;
+use persona_core::metrics::{Judgement, case_id};
+use persona_core::protocol::{ARTIFACT_CHUNK, Job, Kind, Outcome, Phase, Standing, Task, cut};
 use persona_core::source::SourceSchema;
 use persona_core::spec::{self, ModelSpec, Objective, Seen, Split};
-use persona_core::split::{Part, Partition, partition, repeat_share, sample};
+use persona_core::split::{Case, Part, Partition, partition, repeat_share, sample};
 use persona_core::transitions::Transitions;
 use persona_core::{Error, ErrorKind};
 use persona_engine::limits;
@@ -217,8 +219,20 @@ fn measure(
         if judged.len() < cases.len() {
             outcome.notes.push(format!("The {split} figures are of {} cases out of {}.", judged.len(), cases.len()));
         }
-        let metrics = protocol.measure(split, scorer, encoded, &judged, reporter)?;
+        let Some((ranking, ranked)) = protocol.ranking(scorer, encoded, &judged, reporter)? else { continue };
+        let metrics = ranking.metrics(split, &evaluation.k, seed);
+        if split == "valid" && outcome.standing.is_none() {
+            let value = ranking.ndcg(evaluation.k[0]);
+            outcome.standing = Some(Standing { name: format!("ndcg@{}", evaluation.k[0]), value, less: false });
+        }
         reporter.metrics(&metrics)?;
+        let id = |case: &Case| case_id(&encoded.keys, case.entity, encoded.time[case.target]);
+        reporter.judgement(&Judgement {
+            split: split.to_string(),
+            subject: String::new(),
+            ids: ranked.iter().map(id).collect(),
+            cases: Cases::Ranks(ranking.ranks(&evaluation.k)),
+        })?;
     }
     Ok(())
 }

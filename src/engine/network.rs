@@ -4,12 +4,13 @@ use crate::device::Compute;
 use crate::error::Result;
 use crate::inputs::Shape;
 use crate::models::Model;
-use crate::objectives::{self, Judged, Labelled, predictions};
+use crate::objectives::{self, Labelled, judged, label_metrics, label_standing, predictions};
 use crate::report::Reporter;
 use crate::train::Trainer;
 use persona_core::features::{Encoded, Fitted};
 use persona_core::labels::{Example, Examples, FittedLabel, Parts};
-use persona_core::protocol::{Outcome, Phase, Progress};
+use persona_core::metrics::Judgement;
+use persona_core::protocol::{Outcome, Phase, Progress, Standing};
 use persona_core::spec::{self, ModelSpec, Objective, Split};
 use persona_core::split::Partition;
 use persona_core::{Error, ErrorKind};
@@ -74,8 +75,9 @@ impl<'a> Network<'a> {
             spec.training.epochs = self.folds(outcome, reporter)?;
         }
         let parts: Vec<Parts> = self.tasks.iter().map(|task| task.parts.clone()).collect();
-        let (model, epoch) = self.run(&spec, parts, false, reporter)?;
+        let (model, epoch, standing) = self.run(&spec, parts, false, reporter)?;
         outcome.best_epoch = Some(epoch);
+        outcome.standing = outcome.standing.take().or(standing);
         Ok(model)
     }
 
@@ -84,16 +86,17 @@ impl<'a> Network<'a> {
         let training = &self.spec.training;
         let folds = |task: &LabelTask| task.examples.folds(&self.encoded.keys, training.folds, training.seed);
         let fold_of: Vec<Vec<usize>> = self.tasks.iter().map(folds).collect();
-        let mut judged: Vec<Option<Judged>> = self.tasks.iter().map(|_| None).collect();
+        let mut judged: Vec<Option<Judgement>> = self.tasks.iter().map(|_| None).collect();
         let mut epochs = 0;
         for fold in 0..training.folds {
             let parts = fold_of.iter().map(|fold_of| parts_of_fold(fold_of, fold, training)).collect::<Vec<Parts>>();
             let tests: Vec<Vec<usize>> = parts.iter().map(|parts| parts.test.clone()).collect();
-            let (model, epoch) = self.run(self.spec, parts, true, reporter)?;
+            let (model, epoch, _) = self.run(self.spec, parts, true, reporter)?;
             epochs += epoch as usize;
             reporter.count_as(Phase::Evaluate);
             for ((task, test), judged) in self.tasks.iter().zip(tests).zip(&mut judged) {
-                let more = judge(&model, self.encoded, (&task.examples, &task.label), &test, training.batch_events)?;
+                let more =
+                    judge("test", &model, self.encoded, (&task.examples, &task.label), &test, training.batch_events)?;
                 match judged {
                     Some(judged) => judged.extend(more),
                     none => *none = Some(more),
@@ -107,7 +110,10 @@ impl<'a> Network<'a> {
         }
         for (task, judged) in self.tasks.iter().zip(judged) {
             if let Some(judged) = judged {
-                reporter.metrics(&judged.metrics("test", &task.label, training.seed))?;
+                let metrics = label_metrics(&judged, &task.label, training.seed);
+                outcome.standing = outcome.standing.take().or(label_standing(&metrics, &task.label));
+                reporter.metrics(&metrics)?;
+                reporter.judgement(&judged)?;
             }
         }
         outcome.notes.push(format!(
@@ -117,7 +123,13 @@ impl<'a> Network<'a> {
         Ok(epochs.div_ceil(training.folds))
     }
 
-    fn run(&self, spec: &ModelSpec, parts: Vec<Parts>, quiet: bool, reporter: &mut Reporter) -> Result<(Model, u32)> {
+    fn run(
+        &self,
+        spec: &ModelSpec,
+        parts: Vec<Parts>,
+        quiet: bool,
+        reporter: &mut Reporter,
+    ) -> Result<(Model, u32, Option<Standing>)> {
         let training = &spec.training;
         let mut rng = ChaCha8Rng::seed_from_u64(training.seed);
         tch::manual_seed(training.seed as i64);
@@ -136,8 +148,8 @@ impl<'a> Network<'a> {
             });
         }
         let mut trainer = Trainer { training, objectives, rng, quiet };
-        let epoch = trainer.run(&mut model, reporter)?;
-        Ok((model, epoch))
+        let (epoch, standing) = trainer.run(&mut model, reporter)?;
+        Ok((model, epoch, standing))
     }
 
     fn next_event(
@@ -169,23 +181,25 @@ pub fn measure_label(
 ) -> Result<()> {
     for (split, part) in [("valid", &parts.valid), ("test", &parts.test)] {
         if !part.is_empty() {
-            let judged = judge(model, encoded, what, part, spec.training.batch_events)?;
-            reporter.metrics(&judged.metrics(split, what.1, spec.training.seed))?;
+            let judged = judge(split, model, encoded, what, part, spec.training.batch_events)?;
+            reporter.metrics(&label_metrics(&judged, what.1, spec.training.seed))?;
+            reporter.judgement(&judged)?;
         }
     }
     Ok(())
 }
 
 fn judge(
+    split: &str,
     model: &Model,
     encoded: &Encoded,
     (examples, label): (&Examples, &FittedLabel),
     part: &[usize],
     batch_events: usize,
-) -> Result<Judged> {
+) -> Result<Judgement> {
     let rows: Vec<Example> = part.iter().map(|&i| examples.rows[i]).collect();
     let outputs = predictions(model, encoded, label, &rows, batch_events)?;
-    Ok(Judged::new(label, &rows, &outputs))
+    Ok(judged(split, label, &encoded.keys, &rows, &outputs))
 }
 
 /// A fold tests; the one after it validates, unless nothing is to; the others train.

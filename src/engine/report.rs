@@ -1,6 +1,7 @@
 //! What a running job tells the other process: progress now and then, figures, results, and the time each phase took.
 
 use persona_core::Result;
+use persona_core::metrics::Judgement;
 use persona_core::protocol::{Frame, Kind, Metric, Phase, Progress};
 use serde::Serialize;
 use std::time::{Duration, Instant};
@@ -63,6 +64,11 @@ impl<'a> Reporter<'a> {
 
     pub fn metrics(&mut self, metrics: &[Metric]) -> Result<()> {
         self.json(Kind::Metrics, &metrics)
+    }
+
+    /// Sends judged cases, if a version is to keep them.
+    pub fn judgement(&mut self, judgement: &Judgement) -> Result<()> {
+        self.frame(Frame::new(Kind::Judgement, judgement.to_bytes()?))
     }
 
     pub fn json<T: Serialize>(&mut self, kind: Kind, value: &T) -> Result<()> {

@@ -3,10 +3,10 @@
 
 use crate::error::Result;
 use crate::models::Model;
-use crate::objectives::{Objective, Standing};
+use crate::objectives::Objective;
 use crate::optimizer::AdamW;
 use crate::report::{INTERVAL, Reporter};
-use persona_core::protocol::{Metric, Phase, Progress};
+use persona_core::protocol::{Metric, Phase, Progress, Standing};
 use persona_core::spec::Training;
 use persona_core::{Error, ErrorKind};
 use rand_chacha::ChaCha8Rng;
@@ -31,9 +31,9 @@ struct Best {
 }
 
 impl Trainer<'_> {
-    /// Trains the model, and leaves the weights of the best epoch in it; returns which it was. Without
-    /// anything to validate on the last epoch counts as the best.
-    pub fn run(&mut self, model: &mut Model, reporter: &mut Reporter) -> Result<u32> {
+    /// Trains the model, and leaves the weights of the best epoch in it; returns which it was, and its
+    /// standing. Without anything to validate on the last epoch counts as the best.
+    pub fn run(&mut self, model: &mut Model, reporter: &mut Reporter) -> Result<(u32, Option<Standing>)> {
         model.parameters.make_gradients()?;
         let mut optimizer = AdamW::new(&model.parameters, self.training, self.steps())?;
         let started = Instant::now();
@@ -59,9 +59,9 @@ impl Trainer<'_> {
                 _ => best = Some(Best { epoch, standing, weights: model.parameters.copy()? }),
             }
         }
-        let Some(best) = best else { return Ok(epochs as u32) };
+        let Some(best) = best else { return Ok((epochs as u32, None)) };
         model.parameters.restore(&best.weights)?;
-        Ok(best.epoch as u32)
+        Ok((best.epoch as u32, Some(best.standing)))
     }
 
     /// Steps of all epochs, if none is cut short.

@@ -87,6 +87,7 @@ impl Engine {
                 match frame.kind {
                     Kind::Progress => tell(Event::Progress(frame.parse()?))?,
                     Kind::Metrics => tell(Event::Metrics(frame.parse()?))?,
+                    Kind::Judgement => tell(Event::Judgement(frame.payload))?,
                     _ => return Ok(frame),
                 }
             }
@@ -226,6 +227,8 @@ impl Drop for Engine {
 pub enum Event {
     Progress(Progress),
     Metrics(Vec<Metric>),
+    /// Judged cases, as they are stored.
+    Judgement(Vec<u8>),
 }
 
 /// The program for a task. A check needs no libtorch, so it has one beside the engine that starts at once.

@@ -1,7 +1,8 @@
 //! How good probabilities of classes are.
 
-use super::{intervals, plain, within};
+use super::{Figures, metrics_of, plain};
 use crate::protocol::Metric;
+use std::sync::OnceLock;
 
 /// Bins of the expected calibration error.
 const BINS: usize = 10;
@@ -13,6 +14,28 @@ pub struct Classified {
     /// [cases, classes], row-major
     probabilities: Vec<f32>,
     truth: Vec<u32>,
+    /// For each ranked class, the cases by falling probability; made when it is asked for.
+    orders: OnceLock<Vec<Vec<u32>>>,
+}
+
+impl PartialEq for Classified {
+    fn eq(&self, other: &Self) -> bool {
+        (self.classes, &self.probabilities, &self.truth) == (other.classes, &other.probabilities, &other.truth)
+    }
+}
+
+impl Figures for Classified {
+    fn len(&self) -> usize {
+        self.truth.len()
+    }
+
+    fn names(&self) -> Vec<String> {
+        NAMES.iter().map(ToString::to_string).collect()
+    }
+
+    fn figures(&self, weights: &[u32]) -> Vec<f64> {
+        self.all(weights, self.orders.get_or_init(|| self.orders())).to_vec()
+    }
 }
 
 /// The figures that have intervals, in the order of [`NAMES`].
@@ -39,24 +62,29 @@ impl Classified {
         debug_assert_eq!(probabilities.len(), self.classes);
         self.probabilities.extend_from_slice(probabilities);
         self.truth.push(truth);
+        self.orders.take();
     }
 
     pub fn extend(&mut self, other: Classified) {
         self.probabilities.extend(other.probabilities);
         self.truth.extend(other.truth);
+        self.orders.take();
     }
 
-    pub fn len(&self) -> usize {
-        self.truth.len()
+    pub fn classes(&self) -> usize {
+        self.classes
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.truth.is_empty()
+    /// Probabilities [cases, classes] and true classes.
+    pub(super) fn parts(&self) -> (&[f32], &[u32]) {
+        (&self.probabilities, &self.truth)
     }
 
-    /// Mean negative logarithm of the true class's probability, in nats; what training minimises.
-    pub fn log_loss(&self) -> f64 {
-        self.figures(&vec![1; self.len()], &self.orders())[7]
+    /// The cases at these places.
+    pub(super) fn select(&self, places: &[usize]) -> Self {
+        let mut some = Classified::new(self.classes);
+        places.iter().for_each(|&case| some.add(self.row(case), self.truth[case]));
+        some
     }
 
     /// All figures under names that begin with `prefix`, and the confusion matrix: `confusion[a as b]` counts the cases of
@@ -64,16 +92,8 @@ impl Classified {
     /// classes' frequency. AUC and average precision are those of the last class where there are two, else means of one
     /// class against the rest.
     pub fn metrics(&self, split: &str, prefix: &str, names: &[String], seed: u64) -> Vec<Metric> {
-        let mut metrics = Vec::new();
+        let mut metrics = metrics_of(self, split, prefix, seed);
         if !self.is_empty() {
-            let orders = self.orders();
-            let whole = self.figures(&vec![1; self.len()], &orders);
-            let bounds = intervals(self.len(), NAMES.len(), seed, |drawn, out| {
-                out.copy_from_slice(&self.figures(drawn, &orders));
-            });
-            let figures = NAMES.iter().zip(whole).zip(bounds).filter(|((_, value), _)| !value.is_nan());
-            metrics
-                .extend(figures.map(|((name, value), bounds)| within(split, format!("{prefix}{name}"), value, bounds)));
             let confusion = self.confusion(&vec![1; self.len()]);
             for (a, row) in confusion.chunks_exact(self.classes).enumerate() {
                 for (b, &count) in row.iter().enumerate() {
@@ -119,7 +139,8 @@ impl Classified {
         confusion
     }
 
-    fn figures(&self, weights: &[u32], orders: &[Vec<u32>]) -> [f64; 10] {
+    /// In the order of [`NAMES`].
+    fn all(&self, weights: &[u32], orders: &[Vec<u32>]) -> [f64; 10] {
         let confusion = self.confusion(weights);
         let at = |a: usize, b: usize| confusion[a * self.classes + b];
         let total: f64 = confusion.iter().sum();

@@ -1,10 +1,10 @@
 //! How near predicted numbers are.
 
-use super::{intervals, plain, within};
+use super::{Figures, metrics_of, plain};
 use crate::protocol::Metric;
 
 /// Predicted and true numbers.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Predicted {
     pairs: Vec<(f64, f64)>,
 }
@@ -20,40 +20,35 @@ impl Predicted {
         self.pairs.extend(other.pairs);
     }
 
-    pub fn len(&self) -> usize {
-        self.pairs.len()
+    /// Predicted and true, by case.
+    pub(super) fn pairs(&self) -> &[(f64, f64)] {
+        &self.pairs
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.pairs.is_empty()
+    /// The cases at these places.
+    pub(super) fn select(&self, places: &[usize]) -> Self {
+        Predicted { pairs: places.iter().map(|&case| self.pairs[case]).collect() }
     }
 
-    /// Root of the mean squared error.
-    pub fn rmse(&self) -> f64 {
-        self.figures(&vec![1; self.len()])[0]
-    }
-
-    /// Mean absolute error.
-    pub fn mae(&self) -> f64 {
-        self.figures(&vec![1; self.len()])[1]
-    }
-
-    /// `rmse`, `mae` and `r2` (the share of the variance that is explained) under names that begin with `prefix`.
+    /// `rmse` (root of the mean squared error), `mae` (mean absolute error) and `r2` (the share of the variance
+    /// that is explained) under names that begin with `prefix`.
     pub fn metrics(&self, split: &str, prefix: &str, seed: u64) -> Vec<Metric> {
-        let mut metrics = Vec::new();
-        if !self.is_empty() {
-            let whole = self.figures(&vec![1; self.len()]);
-            let bounds =
-                intervals(self.len(), NAMES.len(), seed, |drawn, out| out.copy_from_slice(&self.figures(drawn)));
-            let figures = NAMES.iter().zip(whole).zip(bounds).filter(|((_, value), _)| !value.is_nan());
-            metrics
-                .extend(figures.map(|((name, value), bounds)| within(split, format!("{prefix}{name}"), value, bounds)));
-        }
+        let mut metrics = metrics_of(self, split, prefix, seed);
         metrics.push(plain(split, format!("{prefix}cases"), self.len() as f64));
         metrics
     }
+}
 
-    fn figures(&self, weights: &[u32]) -> [f64; 3] {
+impl Figures for Predicted {
+    fn len(&self) -> usize {
+        self.pairs.len()
+    }
+
+    fn names(&self) -> Vec<String> {
+        NAMES.iter().map(ToString::to_string).collect()
+    }
+
+    fn figures(&self, weights: &[u32]) -> Vec<f64> {
         let weighted = || self.pairs.iter().zip(weights.iter().map(|&weight| f64::from(weight)));
         let n: f64 = weighted().map(|(_, weight)| weight).sum();
         let mean = weighted().map(|((_, truth), weight)| weight * truth).sum::<f64>() / n;
@@ -61,7 +56,7 @@ impl Predicted {
         let absolute: f64 = weighted().map(|((p, t), weight)| weight * (p - t).abs()).sum();
         let variance: f64 = weighted().map(|((_, t), weight)| weight * (t - mean).powi(2)).sum();
         let r2 = if variance > 0.0 { 1.0 - squared / variance } else { f64::NAN };
-        [(squared / n).sqrt(), absolute / n, r2]
+        vec![(squared / n).sqrt(), absolute / n, r2]
     }
 }
 

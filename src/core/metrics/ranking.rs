@@ -1,8 +1,9 @@
 //! Ranks, and what they amount to. All items are ranked but those left out as seen; ties count
 //! with their mean rank, so a model cannot win by giving everything the same score.
 
-use super::{plain, within};
+use super::{Figures, metrics_of, plain};
 use crate::protocol::Metric;
+use std::sync::OnceLock;
 
 /// Items whose scores are compared at once with the worst one that is still in the list.
 const BLOCK: usize = 32;
@@ -118,17 +119,17 @@ impl Ranking {
     /// percentile bootstrap intervals over cases, the same for the same seed. Without cases only
     /// `cases` is reported.
     pub fn metrics(&self, split: &str, ks: &[usize], seed: u64) -> Vec<Metric> {
-        let mut metrics = Vec::new();
+        let mut metrics = metrics_of(&self.ranks(ks), split, "", seed);
         if !self.is_empty() {
-            let measures = Measure::all(ks);
-            let intervals = self.intervals(&measures, seed);
-            for (measure, (value, low, high)) in measures.iter().zip(intervals) {
-                metrics.push(within(split, measure.name(), value, (low, high)));
-            }
             metrics.extend(ks.iter().filter_map(|&k| Some(plain(split, format!("coverage@{k}"), self.coverage(k)?))));
         }
         metrics.push(plain(split, "cases", self.len() as f64));
         metrics
+    }
+
+    /// The ranks alone, in the order in which cases were added.
+    pub fn ranks(&self, ks: &[usize]) -> Ranks {
+        Ranks::new(self.ranks.iter().map(|&rank| rank as f32).collect(), ks.to_vec())
     }
 
     /// Share of the items that are in at least one list of `k`.
@@ -137,22 +138,53 @@ impl Ranking {
         let enough = self.listed.is_some_and(|listed| listed >= k.min(self.places.len()) && listed > 0);
         enough.then(|| shown as f64 / self.places.len() as f64)
     }
+}
 
-    /// Mean and interval of each measure.
-    fn intervals(&self, measures: &[Measure], seed: u64) -> Vec<(f64, f64, f64)> {
-        let cases = self.len() as f64;
-        let width = measures.len();
-        let values: Vec<f64> =
-            self.ranks.iter().flat_map(|&rank| measures.iter().map(move |measure| measure.value(rank))).collect();
-        let bounds = super::intervals(self.len(), width, seed, |drawn, means| {
-            means.fill(0.0);
-            for (values, &times) in values.chunks_exact(width).zip(drawn) {
-                means.iter_mut().zip(values).for_each(|(sum, value)| *sum += f64::from(times) * value);
-            }
-            means.iter_mut().for_each(|sum| *sum /= cases);
-        });
-        let mean = |i: usize| values.iter().skip(i).step_by(width).sum::<f64>() / cases;
-        bounds.into_iter().enumerate().map(|(i, (low, high))| (mean(i), low, high)).collect()
+/// Ranks of targets, and the cut-offs that they are judged at.
+#[derive(Clone, Debug)]
+pub struct Ranks {
+    pub ranks: Vec<f32>,
+    pub ks: Vec<usize>,
+    /// What each measure gives for each case, [cases, measures]; made when it is asked for.
+    values: OnceLock<Vec<f64>>,
+}
+
+impl PartialEq for Ranks {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.ranks, &self.ks) == (&other.ranks, &other.ks)
+    }
+}
+
+impl Ranks {
+    pub fn new(ranks: Vec<f32>, ks: Vec<usize>) -> Self {
+        Ranks { ranks, ks, values: OnceLock::new() }
+    }
+
+    fn values(&self) -> Vec<f64> {
+        let measures = Measure::all(&self.ks);
+        self.ranks.iter().flat_map(|&rank| measures.iter().map(move |measure| measure.value(f64::from(rank)))).collect()
+    }
+}
+
+impl Figures for Ranks {
+    fn len(&self) -> usize {
+        self.ranks.len()
+    }
+
+    fn names(&self) -> Vec<String> {
+        Measure::all(&self.ks).into_iter().map(Measure::name).collect()
+    }
+
+    /// Means.
+    fn figures(&self, weights: &[u32]) -> Vec<f64> {
+        let values = self.values.get_or_init(|| self.values());
+        let width = Measure::all(&self.ks).len();
+        let mut means = vec![0.0; width];
+        for (values, &weight) in values.chunks_exact(width).zip(weights) {
+            means.iter_mut().zip(values).for_each(|(sum, value)| *sum += f64::from(weight) * value);
+        }
+        let cases: f64 = weights.iter().map(|&weight| f64::from(weight)).sum();
+        means.into_iter().map(|sum| sum / cases).collect()
     }
 }
 

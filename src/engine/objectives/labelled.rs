@@ -1,17 +1,20 @@
 //! A class or a number of an entity, from its profile vector.
 
-use super::{Loss, Objective, Standing};
+use super::{Loss, Objective};
 use crate::error::Result;
 use crate::inputs::{Batch, integers};
 use crate::models::Model;
 use crate::parameters::floats;
 use crate::report::Reporter;
 use persona_core::batch::{Window, buckets, history_window};
+use persona_core::events::Keys;
 use persona_core::features::Encoded;
 use persona_core::labels::{Example, Examples, FittedLabel, Truth};
 use persona_core::metrics::classes::Classified;
+use persona_core::metrics::judgement::Cases;
 use persona_core::metrics::numbers::Predicted;
-use persona_core::protocol::Metric;
+use persona_core::metrics::{Judgement, case_id};
+use persona_core::protocol::{Metric, Standing};
 use persona_core::spec::{self, ClassWeights, Deviation};
 use rand_chacha::ChaCha8Rng;
 use tch::{Kind, Reduction, Tensor};
@@ -125,15 +128,20 @@ impl Objective for Labelled<'_> {
         }
         let rows: Vec<Example> = self.valid.iter().map(|&i| self.examples.rows[i]).collect();
         let outputs = predictions(model, self.encoded, self.label, &rows, self.batch_events)?;
-        Ok(Judged::new(self.label, &rows, &outputs).metrics("valid", self.label, self.seed))
+        Ok(label_metrics(&judged("valid", self.label, &self.encoded.keys, &rows, &outputs), self.label, self.seed))
     }
 
     fn standing(&self, metrics: &[Metric]) -> Option<Standing> {
-        let figure = if self.label.classes.is_some() { "log_loss" } else { "rmse" };
-        let name = format!("{}.{figure}", self.label.name);
-        let value = metrics.iter().find(|metric| metric.metric == name)?.value;
-        Some(Standing { name, value, less: true })
+        label_standing(metrics, self.label)
     }
+}
+
+/// The figure that a label is learned by.
+pub fn label_standing(metrics: &[Metric], label: &FittedLabel) -> Option<Standing> {
+    let figure = if label.classes.is_some() { "log_loss" } else { "rmse" };
+    let name = format!("{}.{figure}", label.name);
+    let value = metrics.iter().find(|metric| metric.metric == name)?.value;
+    Some(Standing { name, value, less: true })
 }
 
 /// Probabilities of classes, or unscaled numbers: [examples, outputs], row-major, in the order of the examples.
@@ -168,49 +176,35 @@ pub fn readable(label: &FittedLabel, outputs: &Tensor) -> Result<Vec<f32>> {
     }
 }
 
-/// Predictions beside the truth.
-pub enum Judged {
-    Classes(Classified),
-    Numbers(Predicted),
+/// The judgement of examples, of whom `outputs` are the predictions.
+pub fn judged(split: &str, label: &FittedLabel, keys: &Keys, examples: &[Example], outputs: &[f32]) -> Judgement {
+    let rows = examples.iter().zip(outputs.chunks_exact(label.outputs()));
+    let cases = match label.classes {
+        Some(_) => {
+            let mut classified = Classified::new(label.outputs());
+            rows.for_each(|(example, row)| classified.add(row, class(example.truth) as u32));
+            Cases::Classes(classified)
+        }
+        None => {
+            let mut predicted = Predicted::default();
+            rows.for_each(|(example, row)| predicted.add(f64::from(row[0]), number(example.truth)));
+            Cases::Numbers(predicted)
+        }
+    };
+    let ids = examples.iter().map(|example| case_id(keys, example.entity, example.at)).collect();
+    Judgement { split: split.to_string(), subject: label.name.clone(), ids, cases }
 }
 
-impl Judged {
-    /// `outputs`: those of [`predictions`] for these examples.
-    pub fn new(label: &FittedLabel, examples: &[Example], outputs: &[f32]) -> Self {
-        let rows = examples.iter().zip(outputs.chunks_exact(label.outputs()));
-        match label.classes {
-            Some(_) => {
-                let mut classified = Classified::new(label.outputs());
-                rows.for_each(|(example, row)| classified.add(row, class(example.truth) as u32));
-                Judged::Classes(classified)
-            }
-            None => {
-                let mut predicted = Predicted::default();
-                rows.for_each(|(example, row)| predicted.add(f64::from(row[0]), number(example.truth)));
-                Judged::Numbers(predicted)
-            }
+/// The figures of a label's judgement.
+pub fn label_metrics(judgement: &Judgement, label: &FittedLabel, seed: u64) -> Vec<Metric> {
+    let prefix = format!("{}.", label.name);
+    match (&judgement.cases, &label.classes) {
+        (Cases::Classes(classified), Some(classes)) => {
+            let names: Vec<String> = (0..classes.len()).map(|class| classes.text(class)).collect();
+            classified.metrics(&judgement.split, &prefix, &names, seed)
         }
-    }
-
-    /// Adds the predictions of another part.
-    pub fn extend(&mut self, other: Judged) {
-        match (self, other) {
-            (Judged::Classes(all), Judged::Classes(more)) => all.extend(more),
-            (Judged::Numbers(all), Judged::Numbers(more)) => all.extend(more),
-            _ => unreachable!("a label has classes or numbers"),
-        }
-    }
-
-    pub fn metrics(&self, split: &str, label: &FittedLabel, seed: u64) -> Vec<Metric> {
-        let prefix = format!("{}.", label.name);
-        match (self, &label.classes) {
-            (Judged::Classes(classified), Some(classes)) => {
-                let names: Vec<String> = (0..classes.len()).map(|class| classes.text(class)).collect();
-                classified.metrics(split, &prefix, &names, seed)
-            }
-            (Judged::Numbers(predicted), _) => predicted.metrics(split, &prefix, seed),
-            _ => Vec::new(),
-        }
+        (Cases::Numbers(predicted), _) => predicted.metrics(&judgement.split, &prefix, seed),
+        _ => Vec::new(),
     }
 }
 

@@ -4,13 +4,13 @@
 mod labelled;
 mod next_event;
 
-pub use labelled::{Judged, Labelled, predictions, readable};
+pub use labelled::{Labelled, judged, label_metrics, label_standing, predictions, readable};
 pub use next_event::NextEvent;
 
 use crate::error::Result;
 use crate::models::Model;
 use crate::report::Reporter;
-use persona_core::protocol::Metric;
+use persona_core::protocol::{Metric, Standing};
 use rand_chacha::ChaCha8Rng;
 use tch::Tensor;
 
@@ -20,20 +20,6 @@ pub struct Loss {
     pub sum: Tensor,
     /// Predictions that it is summed over.
     pub count: usize,
-}
-
-/// How good a model is by the figure that decides which epoch is the best.
-pub struct Standing {
-    pub name: String,
-    pub value: f64,
-    /// Whether less is better.
-    pub less: bool,
-}
-
-impl Standing {
-    pub fn better_than(&self, other: &Standing) -> bool {
-        if self.less { self.value < other.value } else { self.value > other.value }
-    }
 }
 
 pub trait Objective {

@@ -1,6 +1,6 @@
 //! The next event's category, by a softmax over items.
 
-use super::{Loss, Objective, Standing};
+use super::{Loss, Objective};
 use crate::device;
 use crate::error::Result;
 use crate::evaluate::{Protocol, Scorer};
@@ -10,7 +10,7 @@ use crate::models::Model;
 use crate::report::Reporter;
 use persona_core::batch::{Window, buckets, training_windows};
 use persona_core::features::Encoded;
-use persona_core::protocol::Metric;
+use persona_core::protocol::{Metric, Standing};
 use persona_core::spec::{self, ModelSpec};
 use persona_core::split::{Case, Partition, sample};
 use rand_chacha::ChaCha8Rng;

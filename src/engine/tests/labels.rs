@@ -148,6 +148,8 @@ fn folds_judge_every_entity_once() {
     let answer = trained(&spec(&families()[2], objective, "k_fold"));
     assert_eq!(test_metric(&answer, "tier.cases"), ENTITIES as f64);
     assert!(test_metric(&answer, "tier.accuracy") > 0.95);
+    assert_eq!(answer.judgements.len(), 1);
+    assert_eq!((answer.judgements[0].subject.as_str(), answer.judgements[0].ids.len()), ("tier", ENTITIES as usize));
     let told: Vec<_> = answer.progress.iter().filter_map(|p| p.message.as_deref()).collect();
     assert!(told.iter().any(|message| message.starts_with("fold 3/3: epoch ")), "{told:?}");
 }

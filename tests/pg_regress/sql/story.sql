@@ -101,6 +101,13 @@ SELECT persona.create_model('counts', source => 'walks', spec => '{
 CALL persona.train('counts');
 SELECT split, metric, value > .9 AS good FROM persona.evaluate('counts') WHERE metric = 'hr@10' ORDER BY split;
 
+-- Models beside each other, on the same cases.
+SELECT metric, model, value > .9 AS good, low IS NOT NULL AS interval, difference IS NOT NULL AS difference, cases
+FROM persona.compare(ARRAY['counts', 'ring']) WHERE metric = 'hr@5' ORDER BY model;
+SELECT * FROM persona.compare(ARRAY['counts', 'nothing']);
+SELECT * FROM persona.compare(ARRAY[]::text[]);
+SELECT * FROM persona.compare(ARRAY['counts'], split => 'training');
+
 -- What is in use cannot be dropped; then all of it can.
 SELECT persona.drop_source('walks');
 SELECT persona.drop_model('ring');

@@ -2,6 +2,7 @@
 
 use arrow_array::RecordBatch;
 use persona_core::Error;
+use persona_core::metrics::Judgement;
 use persona_core::protocol::{
     ARTIFACT_CHUNK, ColumnReader, ColumnWriter, Finding, Frame, Job, Kind, Limits, Metric, Outcome, Progress, Task,
     VERSION, cut,
@@ -16,6 +17,7 @@ use std::process::{Child, Command, Stdio};
 pub struct Answer {
     pub progress: Vec<Progress>,
     pub metrics: Vec<Metric>,
+    pub judgements: Vec<Judgement>,
     pub artifact: Vec<u8>,
     pub profiles: Vec<RecordBatch>,
     pub items: Vec<RecordBatch>,
@@ -83,6 +85,7 @@ pub fn run(
                 answer.progress.push(progress);
             }
             Kind::Metrics => answer.metrics.extend(frame.parse::<Vec<Metric>>().expect("metrics")),
+            Kind::Judgement => answer.judgements.push(Judgement::from_bytes(&frame.payload).expect("a judgement")),
             Kind::Artifact => answer.artifact.extend(frame.payload),
             Kind::Profiles => answer.profiles.extend(profiles.read(frame).expect("profiles")),
             Kind::Items => answer.items.extend(items.read(frame).expect("items")),
