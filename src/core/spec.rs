@@ -28,7 +28,13 @@ pub struct ModelSpec {
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Encoder {
     Transformer(Transformer),
-    Gru(Gru),
+    /// Plain recurrence through a hyperbolic tangent (Elman 1990).
+    Rnn(Recurrent),
+    /// Long short-term memory (Hochreiter & Schmidhuber 1997).
+    Lstm(Recurrent),
+    /// Gated recurrent unit (Cho et al. 2014), as in GRU4Rec (Hidasi et al. 2016).
+    Gru(Recurrent),
+    Cnn(Cnn),
     Transitions(Transitions),
 }
 
@@ -48,6 +54,22 @@ pub struct Transformer {
     pub dropout: f64,
     /// Width of the feed-forward layer in units of `dim`.
     pub feed_forward: usize,
+    /// Attention depends on the time between two events (Zhai et al. 2024, "HSTU").
+    pub time_bias: bool,
+    /// Feed-forward layers have a gate, and two thirds of the width (Shazeer 2020, "SwiGLU").
+    pub gated: bool,
+    pub pooling: Pooling,
+}
+
+/// What of the states after an entity's events is its profile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pooling {
+    #[default]
+    Last,
+    Mean,
+    /// Their mean, weighted by a softmax of products with a learned vector.
+    Attention,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,16 +81,35 @@ pub enum Positions {
     Rotary,
 }
 
-/// Gated recurrent unit (Hidasi et al. 2016, "GRU4Rec").
+/// The shape of every recurrent family.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Gru {
+pub struct Recurrent {
     pub dim: usize,
     pub layers: usize,
     pub length: usize,
     /// Embed the gap to the event before.
     pub time_gaps: bool,
     pub dropout: f64,
+    pub pooling: Pooling,
+}
+
+/// Dilated convolutions over the events (Yuan et al. 2019, "NextItNet").
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cnn {
+    pub dim: usize,
+    /// Residual blocks of two convolutions each; every convolution reaches twice as far as the one before.
+    pub layers: usize,
+    /// Events that a convolution sees.
+    pub kernel: usize,
+    /// Whether a state depends on the events before it alone.
+    pub causal: bool,
+    pub length: usize,
+    /// Embed the gap to the event before.
+    pub time_gaps: bool,
+    pub dropout: f64,
+    pub pooling: Pooling,
 }
 
 /// Decayed item-to-item counts; nothing is learned. The floor for the others.
@@ -132,11 +173,43 @@ pub struct Training {
     pub learning_rate: f64,
     /// Steps over which the learning rate grows from zero; a tenth of all steps where that is less.
     pub warmup: usize,
+    /// What becomes of the learning rate after warming up.
+    pub schedule: Schedule,
+    /// L2: the share of each weight, times the learning rate, that a step takes away.
     pub weight_decay: f64,
+    /// L1: what a step takes away from the size of each number of a matrix, times the learning rate.
+    pub l1: f64,
+    /// Share of the target's probability that is spread over all categories (Szegedy et al. 2016).
+    pub label_smoothing: f64,
+    /// Decay of a running mean of the weights, which is judged and kept instead of them; 0 keeps the last.
+    pub average: f64,
+    pub augment: Augment,
     pub seed: u64,
     /// `auto`, `cpu`, `cuda` or `cuda:N`.
     pub device: String,
     pub precision: Precision,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Schedule {
+    Constant,
+    /// Half a cosine, down to nothing at the last step (Loshchilov & Hutter 2017, "SGDR").
+    Cosine,
+    /// Halved after every two epochs in succession without a better validation metric.
+    Plateau,
+}
+
+/// Probabilities of changes to training sequences, drawn anew in every epoch (Xie et al. 2022, "CL4SRec").
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Augment {
+    /// Of a sequence: to be cut to a random run of its events.
+    pub crop: f64,
+    /// Of an event: to be read as one of unknown content; it stays a target.
+    pub mask: f64,
+    /// Of a sequence: to have a random run of its events shuffled.
+    pub reorder: f64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -194,13 +267,31 @@ impl Default for Transformer {
             time_gaps: true,
             dropout: 0.3,
             feed_forward: 4,
+            time_bias: false,
+            gated: false,
+            pooling: Pooling::Last,
         }
     }
 }
 
-impl Default for Gru {
+impl Default for Recurrent {
     fn default() -> Self {
-        Gru { dim: 64, layers: 1, length: 200, time_gaps: true, dropout: 0.3 }
+        Recurrent { dim: 64, layers: 1, length: 200, time_gaps: true, dropout: 0.3, pooling: Pooling::Last }
+    }
+}
+
+impl Default for Cnn {
+    fn default() -> Self {
+        Cnn {
+            dim: 64,
+            layers: 2,
+            kernel: 3,
+            causal: true,
+            length: 100,
+            time_gaps: true,
+            dropout: 0.3,
+            pooling: Pooling::Last,
+        }
     }
 }
 
@@ -221,7 +312,12 @@ impl Default for Training {
             batch_events: 4096,
             learning_rate: 1e-3,
             warmup: 100,
+            schedule: Schedule::Constant,
             weight_decay: 0.0,
+            l1: 0.0,
+            label_smoothing: 0.0,
+            average: 0.0,
+            augment: Augment::default(),
             seed: 1,
             device: "auto".into(),
             precision: Precision::Auto,
@@ -232,6 +328,45 @@ impl Default for Training {
 impl Default for Evaluation {
     fn default() -> Self {
         Evaluation { seen: Seen::Auto, k: vec![10, 5, 20] }
+    }
+}
+
+impl Encoder {
+    /// Whether the gap to the event before is an input; `None` for families that read the target alone.
+    pub fn time_gaps(&self) -> Option<bool> {
+        match self {
+            Encoder::Transformer(t) => Some(t.time_gaps),
+            Encoder::Rnn(r) | Encoder::Lstm(r) | Encoder::Gru(r) => Some(r.time_gaps),
+            Encoder::Cnn(c) => Some(c.time_gaps),
+            Encoder::Transitions(_) => None,
+        }
+    }
+
+    /// What of the states is the profile.
+    pub fn pooling(&self) -> Pooling {
+        match self {
+            Encoder::Transformer(t) => t.pooling,
+            Encoder::Rnn(r) | Encoder::Lstm(r) | Encoder::Gru(r) => r.pooling,
+            Encoder::Cnn(c) => c.pooling,
+            Encoder::Transitions(_) => Pooling::Last,
+        }
+    }
+
+    /// Predicting the event after each event needs a state there that has not seen it.
+    fn check_next_event(&self) -> Result<()> {
+        let unsupported =
+            |what: &str| Error::new(ErrorKind::Unsupported, format!("objective next_event cannot use {what}"));
+        if matches!(self, Encoder::Cnn(Cnn { causal: false, .. })) {
+            return Err(unsupported("an encoder that is not causal")
+                .detail("The state after an event would have seen the next event, which it is to predict.")
+                .hint("Leave out encoder.causal, or choose another objective."));
+        }
+        match self.pooling() {
+            Pooling::Last => Ok(()),
+            _ => Err(unsupported("pooling over all events")
+                .detail("The state after the last event is what predicts the next one.")
+                .hint("Choose encoder.pooling \"last\", or another objective.")),
+        }
     }
 }
 
@@ -280,7 +415,8 @@ impl ModelSpec {
     pub fn dim(&self) -> Option<usize> {
         match &self.encoder {
             Encoder::Transformer(t) => Some(t.dim),
-            Encoder::Gru(g) => Some(g.dim),
+            Encoder::Rnn(r) | Encoder::Lstm(r) | Encoder::Gru(r) => Some(r.dim),
+            Encoder::Cnn(c) => Some(c.dim),
             Encoder::Transitions(_) => None,
         }
     }
@@ -308,11 +444,18 @@ impl ModelSpec {
                         .hint("Choose another dimension, or positions \"learned\"."));
                 }
             }
-            Encoder::Gru(g) => {
-                within("encoder.dim", g.dim, 1, MAX_DIM)?;
-                within("encoder.layers", g.layers, 1, 16)?;
-                within("encoder.length", g.length, 2, 8192)?;
-                fraction("encoder.dropout", g.dropout)?;
+            Encoder::Rnn(r) | Encoder::Lstm(r) | Encoder::Gru(r) => {
+                within("encoder.dim", r.dim, 1, MAX_DIM)?;
+                within("encoder.layers", r.layers, 1, 16)?;
+                within("encoder.length", r.length, 2, 8192)?;
+                fraction("encoder.dropout", r.dropout)?;
+            }
+            Encoder::Cnn(c) => {
+                within("encoder.dim", c.dim, 1, MAX_DIM)?;
+                within("encoder.layers", c.layers, 1, 16)?;
+                within("encoder.kernel", c.kernel, 2, 63)?;
+                within("encoder.length", c.length, 2, 8192)?;
+                fraction("encoder.dropout", c.dropout)?;
             }
             Encoder::Transitions(t) => {
                 within("encoder.gaps", t.gaps, 1, 100)?;
@@ -323,14 +466,27 @@ impl ModelSpec {
         }
         let Objective::NextEvent(next) = &self.objective;
         within("objective.negatives", next.negatives, 1, 100_000)?;
+        self.encoder.check_next_event()?;
         let t = &self.training;
         within("training.epochs", t.epochs, 1, 10_000)?;
         within("training.patience", t.patience, 1, 10_000)?;
         within("training.batch_events", t.batch_events, 2, 10_000_000)?;
         within("training.warmup", t.warmup, 0, 1_000_000)?;
         positive("training.learning_rate", t.learning_rate)?;
-        if !(t.weight_decay >= 0.0 && t.weight_decay.is_finite()) {
-            return Err(Error::invalid("training.weight_decay must not be negative"));
+        for (name, value) in [("training.weight_decay", t.weight_decay), ("training.l1", t.l1)] {
+            if !(value >= 0.0 && value.is_finite()) {
+                return Err(Error::invalid(format!("{name} must not be negative")));
+            }
+        }
+        let Augment { crop, mask, reorder } = t.augment;
+        for (name, value) in [
+            ("training.label_smoothing", t.label_smoothing),
+            ("training.average", t.average),
+            ("training.augment.crop", crop),
+            ("training.augment.mask", mask),
+            ("training.augment.reorder", reorder),
+        ] {
+            fraction(name, value)?;
         }
         fraction("training.valid", t.valid)?;
         fraction("training.test", t.test)?;

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::parameters::{DEVIATION, Parameters, Start};
 use persona_core::batch::Window;
 use persona_core::features::{Encoded, FIRST, Input};
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// What a model must know of the events that it will see.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,6 +48,8 @@ pub struct Layout {
     pub width: usize,
     /// Each token's distance from its window's end. [tokens], i64
     pub from_end: Tensor,
+    /// Each token's time, where the model asks for it. [tokens], f64
+    pub times: Option<Tensor>,
     padding: Option<Padding>,
 }
 
@@ -65,7 +67,7 @@ impl Layout {
         let from_end: Vec<i64> = lengths.iter().flat_map(|&n| (0..n as i64).rev()).collect();
         let uniform = lengths.iter().all(|&n| n == width);
         let padding = if uniform { None } else { Some(Padding::new(&lengths, width, device)?) };
-        Ok(Layout { from_end: integers(&from_end, device)?, lengths, width, padding })
+        Ok(Layout { from_end: integers(&from_end, device)?, times: None, lengths, width, padding })
     }
 
     /// [tokens, d] -> [windows, width, d], windows to the left. What stands in the padding is arbitrary.
@@ -84,6 +86,14 @@ impl Layout {
             None => Ok(flat),
             Some(padding) => rows(&flat, &padding.place_of_token),
         }
+    }
+
+    /// Whether a place of the rectangle is padding. [windows, width]
+    pub fn padding(&self) -> Result<Tensor> {
+        let device = self.from_end.device();
+        let lengths: Vec<i64> = self.lengths.iter().map(|&n| n as i64).collect();
+        let places = Tensor::f_arange(self.width as i64, (Kind::Int64, device))?;
+        Ok(places.f_ge_tensor(&integers(&lengths, device)?.f_unsqueeze(1)?)?)
     }
 
     /// The last token of each window: [tokens, d] -> [windows, d]
@@ -174,6 +184,14 @@ impl Batch {
         }
         let numbers = if columns.is_empty() { None } else { Some(numbers(&columns, windows, device)?) };
         Ok(Batch { layout, categories, numbers })
+    }
+
+    /// The same with the events' times.
+    pub fn timed(encoded: &Encoded, windows: &[Window], device: Device) -> Result<Self> {
+        let mut batch = Batch::new(encoded, windows, device)?;
+        let times: Vec<f64> = events(windows).map(|event| encoded.time[event]).collect();
+        batch.layout.times = Some(upload(Tensor::f_from_slice(&times)?, device)?);
+        Ok(batch)
     }
 }
 
@@ -302,6 +320,11 @@ mod tests {
         let numbers = Tensor::from_slice(&[0f32, 1., 2., 3., 4., 5.]).view([-1, 1]);
         assert_eq!(floats(&layout.last(&numbers).unwrap()).unwrap(), [2., 3., 5.]);
         assert_eq!(Vec::<i64>::try_from(&layout.from_end).unwrap(), [2, 1, 0, 0, 1, 0]);
+        let padding = layout.padding().unwrap().view([-1]);
+        assert_eq!(
+            Vec::<bool>::try_from(&padding).unwrap(),
+            [false, false, false, false, true, true, false, false, true]
+        );
     }
 
     #[test]

@@ -13,11 +13,16 @@
 //! - [`parameters`]  named weights, to and from an artifact
 //! - [`loss`]        the objective and its gradient, in tiles
 //! - [`optimizer`]   AdamW
+//! - [`schedule`]    the learning rate from step to step
+//! - [`average`]     a running mean of the weights
+//! - [`augment`]     changes to training sequences
 //! - [`train`]       epochs, early stopping
 //! - [`evaluate`]    ranking metrics
 //! - [`score`]       profile and item vectors
 //! - [`error`]       core's error, and libtorch's in its words
 
+mod augment;
+mod average;
 mod cpu;
 mod device;
 mod error;
@@ -28,6 +33,7 @@ mod loss;
 mod models;
 mod optimizer;
 mod parameters;
+mod schedule;
 mod score;
 mod train;
 

@@ -1,7 +1,6 @@
 //! Every entity's profile vector and every item's vector, as halves, for inner products.
 
 use crate::error::Result;
-use crate::inputs::Batch;
 use crate::models::Model;
 use crate::parameters::floats;
 use crate::report::{INTERVAL, Reporter};
@@ -95,7 +94,7 @@ fn slab(
     let mut done = entities.start;
     for batch in buckets(&lengths, batch_events.max(EVENTS), None) {
         let part: Vec<Window> = batch.iter().map(|&i| windows[i]).collect();
-        let vectors = floats(&model.profiles(&Batch::new(encoded, &part, model.compute.device)?)?)?;
+        let vectors = floats(&model.profiles(&model.batch(encoded, &part)?)?)?;
         let mut packed = Vec::with_capacity(size * part.len());
         append(&mut packed, &vectors)?;
         for (&i, vector) in batch.iter().zip(packed.chunks_exact(size)) {

@@ -1,10 +1,12 @@
 //! Epochs over batches, until the validation metric no longer grows. Knows neither a model's
 //! family nor what its states mean: a batch gives states, the objective gives them a gradient.
 
+use crate::augment::Augment;
+use crate::average::Average;
 use crate::device::{self, Compute};
 use crate::error::Result;
 use crate::evaluate::{Protocol, Scorer};
-use crate::inputs::{Batch, Shape, Targets};
+use crate::inputs::{Shape, Targets};
 use crate::loss::NextEvent;
 use crate::models::Model;
 use crate::optimizer::AdamW;
@@ -43,6 +45,7 @@ struct State {
     model: Model,
     objective: NextEvent,
     optimizer: AdamW,
+    average: Option<Average>,
     rng: ChaCha8Rng,
 }
 
@@ -67,10 +70,11 @@ pub fn train(
     let model = Model::new(&spec.encoder, &Shape::of(encoded), compute)?;
     model.parameters.make_gradients()?;
     let Objective::NextEvent(next) = &spec.objective;
-    let objective = NextEvent::new(next, counts, &compute)?;
+    let objective = NextEvent::new(next, spec.training.label_smoothing, counts, &compute)?;
     let trainer = Trainer::new(spec, encoded, partition, model.length, &mut rng);
     let optimizer = AdamW::new(&model.parameters, &spec.training, trainer.steps())?;
-    trainer.run(State { model, objective, optimizer, rng }, reporter)
+    let average = Average::new(&model.parameters, spec.training.average)?;
+    trainer.run(State { model, objective, optimizer, average, rng }, reporter)
 }
 
 impl<'a> Trainer<'a> {
@@ -99,6 +103,7 @@ impl<'a> Trainer<'a> {
         let mut best: Option<Best> = None;
         for epoch in 1..=training.epochs {
             let loss = self.epoch(&mut state, epoch, started, reporter)?;
+            state.exchange_weights()?;
             reporter.count_as(Phase::Evaluate);
             let metrics = self.validate(&state.model, epoch, loss, reporter)?;
             reporter.count_as(Phase::Train);
@@ -106,11 +111,14 @@ impl<'a> Trainer<'a> {
             let left = started.elapsed().as_secs_f64() / epoch as f64 * (training.epochs - epoch) as f64;
             reporter.metrics(&metrics)?;
             reporter.tell(end_of_epoch(epoch, training.epochs, loss, (name, value), left))?;
-            if best.as_ref().is_none_or(|best| value > best.value) {
+            let better = best.as_ref().is_none_or(|best| value > best.value);
+            state.optimizer.observe(better);
+            if better {
                 best = Some(Best { epoch, value, weights: state.model.parameters.copy()? });
             } else if best.as_ref().is_some_and(|best| epoch - best.epoch >= training.patience) {
                 break;
             }
+            state.exchange_weights()?;
         }
         let epoch = best.as_ref().map_or(0, |best| best.epoch as u32);
         if let Some(best) = best {
@@ -121,12 +129,15 @@ impl<'a> Trainer<'a> {
 
     /// The mean loss of one pass over all windows, in nats.
     fn epoch(&self, state: &mut State, epoch: usize, started: Instant, reporter: &mut Reporter) -> Result<f64> {
-        let lengths: Vec<usize> = self.windows.iter().map(Window::len).collect();
+        let mut windows = self.windows.clone();
+        self.augment().crop(&mut windows, &mut state.rng);
+        let lengths: Vec<usize> = windows.iter().map(Window::len).collect();
         let batches = buckets(&lengths, self.spec.training.batch_events, Some(&mut state.rng));
         let mut sum = Tensor::f_zeros([], (Kind::Double, state.model.compute.device))?;
         let mut targets = 0;
         for (i, batch) in batches.iter().enumerate() {
-            if let Some((loss, count)) = self.step(state, batch)? {
+            let windows = batch.iter().map(|&i| windows[i]).collect();
+            if let Some((loss, count)) = self.step(state, windows)? {
                 sum = sum.f_add(&loss)?;
                 targets += count;
             }
@@ -147,17 +158,26 @@ impl<'a> Trainer<'a> {
     }
 
     /// One step of the optimizer: the loss's sum and the number of targets, if the batch has any.
-    fn step(&self, state: &mut State, batch: &[usize]) -> Result<Option<(Tensor, usize)>> {
+    fn step(&self, state: &mut State, windows: Vec<Window>) -> Result<Option<(Tensor, usize)>> {
         let device = state.model.compute.device;
-        let windows: Vec<Window> = batch.iter().map(|&i| self.windows[i]).collect();
-        let targets = Targets::new(self.encoded.target_codes(), &windows, device)?;
+        let (encoded, windows) = self.augment().reorder(self.encoded, windows, &mut state.rng);
+        let targets = Targets::new(encoded.target_codes(), &windows, device)?;
         if targets.count == 0 {
             return Ok(None);
         }
-        let pass = state.model.forward(Batch::new(self.encoded, &windows, device)?)?;
+        let mut batch = state.model.batch(&encoded, &windows)?;
+        self.augment().mask(&mut batch, &mut state.rng)?;
+        let pass = state.model.forward(batch)?;
         let loss = state.objective.backward(&state.model, pass, &targets, &mut state.rng)?;
         state.optimizer.step()?;
+        if let Some(average) = &mut state.average {
+            average.update(&state.model.parameters)?;
+        }
         Ok(Some((loss, targets.count)))
+    }
+
+    fn augment(&self) -> Augment {
+        Augment(self.spec.training.augment)
     }
 
     /// The epoch's loss, and the validation metrics of the sample.
@@ -187,6 +207,16 @@ impl<'a> Trainer<'a> {
         let name = format!("ndcg@{}", self.spec.evaluation.k[0]);
         let value = metrics.iter().find(|metric| metric.metric == name).map_or(0.0, |metric| metric.value);
         (name, value)
+    }
+}
+
+impl State {
+    /// Weights and their running mean change places, where there is one: before an epoch is judged, and after.
+    fn exchange_weights(&mut self) -> Result<()> {
+        match &mut self.average {
+            Some(average) => average.swap(&self.model.parameters),
+            None => Ok(()),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use super::{FieldState, Fitted, FittedField, Scale, TimeFeatures, Vocabulary, vo
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{Column, Events, NULL};
 use crate::source::{Field, SourceSchema};
-use crate::spec::{Encoder, ModelSpec};
+use crate::spec::ModelSpec;
 
 /// Which events have a target that will get a code of its own: not NULL, and not rarer than the
 /// field's `min_count`. This is what [`crate::split::partition`] asks before events are encoded.
@@ -52,12 +52,7 @@ impl Fitted {
                 Ok(FittedField { name: field.name.clone(), state })
             })
             .collect::<Result<Vec<_>>>()?;
-        let gaps = match &spec.encoder {
-            Encoder::Transformer(transformer) => Some(transformer.time_gaps),
-            Encoder::Gru(gru) => Some(gru.time_gaps),
-            Encoder::Transitions(_) => None,
-        };
-        let time = match gaps {
+        let time = match spec.encoder.time_gaps() {
             Some(gaps) => TimeFeatures::fit(&events.time, &events.offsets, train_end, schema.clock, gaps),
             None => TimeFeatures::default(),
         };

@@ -1,7 +1,9 @@
 //! Model families behind one enum. All read the same input embedding and end in the same
 //! normalisation, so that a family is only what turns vectors of events into states.
 
-mod gru;
+mod cnn;
+mod pooling;
+mod recurrent;
 mod transformer;
 
 use crate::cpu::transformer as by_hand;
@@ -9,19 +11,24 @@ use crate::device::Compute;
 use crate::error::Result;
 use crate::inputs::{Batch, Embedding, Layout, Shape};
 use crate::parameters::{DEVIATION, Parameters, Start};
-use gru::Gru;
-use persona_core::features::FIRST;
+use cnn::Cnn;
+use persona_core::batch::Window;
+use persona_core::features::{Encoded, FIRST};
 use persona_core::spec;
 use persona_core::{Error, ErrorKind};
+use pooling::Pooling;
+use recurrent::{Cell, Recurrent};
 use tch::{Kind, Tensor};
 use transformer::Transformer;
 
 const EPSILON: f64 = 1e-5;
 
-/// A family's network: [tokens, dim] -> [tokens, dim], where a token sees itself and what is before it.
+/// A family's network: [tokens, dim] -> [tokens, dim], where a token sees itself and what is before it,
+/// unless the specification lets it see all of its window.
 enum Encoder {
     Transformer(Transformer),
-    Gru(Gru),
+    Recurrent(Recurrent),
+    Cnn(Cnn),
 }
 
 /// What of a specification every family has.
@@ -54,6 +61,7 @@ pub struct Model {
     embedding: Embedding,
     encoder: Encoder,
     norm: Norm,
+    pooling: Pooling,
     dropout: f64,
 }
 
@@ -63,13 +71,26 @@ impl Model {
         let Common { dim, length, dropout } = common(encoder)?;
         let mut parameters = Parameters::new(&compute);
         let embedding = Embedding::new(&mut parameters, shape, dim)?;
+        let pooling = encoder.pooling();
         let encoder = match encoder {
             spec::Encoder::Transformer(t) => Encoder::Transformer(Transformer::new(&mut parameters, t)?),
-            spec::Encoder::Gru(g) => Encoder::Gru(Gru::new(&mut parameters, g)?),
+            spec::Encoder::Rnn(r) => Encoder::Recurrent(Recurrent::new(&mut parameters, Cell::Rnn, r)?),
+            spec::Encoder::Lstm(r) => Encoder::Recurrent(Recurrent::new(&mut parameters, Cell::Lstm, r)?),
+            spec::Encoder::Gru(r) => Encoder::Recurrent(Recurrent::new(&mut parameters, Cell::Gru, r)?),
+            spec::Encoder::Cnn(c) => Encoder::Cnn(Cnn::new(&mut parameters, c)?),
             spec::Encoder::Transitions(_) => return Err(without_vectors().into()),
         };
         let norm = Norm::new(&mut parameters, "norm", dim)?;
-        Ok(Model { parameters, compute, dim: dim as usize, length, embedding, encoder, norm, dropout })
+        let pooling = Pooling::new(&mut parameters, pooling, dim)?;
+        Ok(Model { parameters, compute, dim: dim as usize, length, embedding, encoder, norm, pooling, dropout })
+    }
+
+    /// Events as this model reads them: with their times where it asks for them.
+    pub fn batch(&self, encoded: &Encoded, windows: &[Window]) -> Result<Batch> {
+        match &self.encoder {
+            Encoder::Transformer(t) if t.reads_times() => Batch::timed(encoded, windows, self.compute.device),
+            _ => Batch::new(encoded, windows, self.compute.device),
+        }
     }
 
     /// The state after each event: [tokens, dim]
@@ -77,12 +98,19 @@ impl Model {
         self.by_autograd(&self.inputs(batch)?, batch, false)
     }
 
-    /// The state after each window's last event: [windows, dim]
+    /// The profile of each window: [windows, dim]
     pub fn profiles(&self, batch: &Batch) -> Result<Tensor> {
-        match self.by_hand() {
-            Some(transformer) => transformer.infer_last_by_hand(self.inputs(batch)?, &batch.layout, &self.norm),
-            None => batch.layout.last(&self.states(batch)?),
+        match (self.by_hand(), &self.pooling) {
+            (Some(transformer), Pooling::Last) => {
+                transformer.infer_last_by_hand(self.inputs(batch)?, &batch.layout, &self.norm)
+            }
+            _ => self.pool(&self.states(batch)?, &batch.layout),
         }
+    }
+
+    /// Profiles from states, by autograd: [tokens, dim] -> [windows, dim]
+    pub fn pool(&self, states: &Tensor, layout: &Layout) -> Result<Tensor> {
+        self.pooling.forward(states, layout)
     }
 
     /// The states in training, with dropout.
@@ -113,7 +141,7 @@ impl Model {
         let x = self.embedding.forward(batch, &self.compute)?;
         match &self.encoder {
             Encoder::Transformer(t) => t.add_positions(&x, &batch.layout),
-            Encoder::Gru(_) => Ok(x),
+            Encoder::Recurrent(_) | Encoder::Cnn(_) => Ok(x),
         }
     }
 
@@ -148,7 +176,8 @@ impl Encoder {
     fn forward(&self, x: &Tensor, layout: &Layout, compute: &Compute, train: bool) -> Result<Tensor> {
         match self {
             Encoder::Transformer(transformer) => transformer.forward(x, layout, compute, train),
-            Encoder::Gru(gru) => gru.forward(x, layout, train),
+            Encoder::Recurrent(recurrent) => recurrent.forward(x, layout, train),
+            Encoder::Cnn(cnn) => cnn.forward(x, layout, compute, train),
         }
     }
 }
@@ -156,7 +185,10 @@ impl Encoder {
 fn common(encoder: &spec::Encoder) -> Result<Common> {
     match encoder {
         spec::Encoder::Transformer(t) => Ok(Common { dim: t.dim as i64, length: t.length, dropout: t.dropout }),
-        spec::Encoder::Gru(g) => Ok(Common { dim: g.dim as i64, length: g.length, dropout: g.dropout }),
+        spec::Encoder::Rnn(r) | spec::Encoder::Lstm(r) | spec::Encoder::Gru(r) => {
+            Ok(Common { dim: r.dim as i64, length: r.length, dropout: r.dropout })
+        }
+        spec::Encoder::Cnn(c) => Ok(Common { dim: c.dim as i64, length: c.length, dropout: c.dropout }),
         spec::Encoder::Transitions(_) => Err(without_vectors().into()),
     }
 }
@@ -165,7 +197,7 @@ fn common(encoder: &spec::Encoder) -> Result<Common> {
 pub fn without_vectors() -> Error {
     Error::new(ErrorKind::Unsupported, "encoder \"transitions\" has no vectors")
         .detail("It counts which item follows which, and learns no profile of an entity.")
-        .hint("Use a model whose encoder is \"transformer\" or \"gru\".")
+        .hint("Use a model whose encoder is \"transformer\", \"rnn\", \"lstm\", \"gru\" or \"cnn\".")
 }
 
 /// `x W^T + b`
