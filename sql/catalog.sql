@@ -17,6 +17,22 @@ SELECT pg_catalog.pg_extension_config_dump('sources', '');
 COMMENT ON TABLE sources IS 'where the events are, and what their columns mean';
 COMMENT ON COLUMN sources.fields IS 'per field, in order: name, kind (category or number) and min_count';
 
+CREATE TABLE labels (
+    source      text NOT NULL,
+    label       text NOT NULL,
+    owner       regrole NOT NULL,
+    definition  jsonb NOT NULL,
+    relation    regclass,
+    entity      name,
+    value       name,
+    at          name,
+    PRIMARY KEY (source, label)
+);
+SELECT pg_catalog.pg_extension_config_dump('labels', '');
+COMMENT ON TABLE labels IS 'what is known of a source''s entities, for models to predict';
+COMMENT ON COLUMN labels.definition IS 'kind (class or number), and what a label of the events themselves asks for';
+COMMENT ON COLUMN labels.relation IS 'the table of labels; null where the events themselves say';
+
 CREATE TABLE models (
     model       text PRIMARY KEY,
     owner       regrole NOT NULL,
@@ -97,7 +113,7 @@ COMMENT ON TABLE aliases IS 'which version answers to a name; live is the one th
 
 CREATE TABLE profiles (
     profile      regclass PRIMARY KEY,
-    items        regclass NOT NULL,
+    items        regclass,
     model        text NOT NULL,
     owner        regrole NOT NULL,
     options      jsonb NOT NULL,
@@ -106,7 +122,7 @@ CREATE TABLE profiles (
     refreshed_at timestamptz
 );
 SELECT pg_catalog.pg_extension_config_dump('profiles', '');
-COMMENT ON TABLE profiles IS 'profile tables, their item tables, and the version that filled them';
+COMMENT ON TABLE profiles IS 'profile tables, their item tables (where the model has items), and the version that filled them';
 
 -- Not dumped: a job belongs to the server that it was submitted to.
 CREATE TABLE jobs (

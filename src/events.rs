@@ -1,14 +1,15 @@
 //! A source's table as columns: which query to run, how to read what it returns, and the scan itself.
 
-use crate::catalog::sources::{Declared, Source};
+use crate::catalog::sources::{Declared, LabelTable, Source};
 use crate::error::{Code, Error, Result};
 use crate::pg::columns::{Datums, Read};
 use crate::pg::scan;
 use crate::relation::{Column, Relation};
 use crate::worker::batches::LargeBatches;
 use crate::worker::engine::Engine;
+use persona_core::protocol::SideTable;
 use persona_core::protocol::region::Form;
-use persona_core::source::{Clock, Field, FieldKind, KeyType, SourceSchema, ValueType};
+use persona_core::source::{Clock, Field, FieldKind, KeyType, Label, LabelKind, SourceSchema, ValueType};
 use pgrx::pg_sys;
 use pgrx::spi::quote_identifier;
 
@@ -36,14 +37,26 @@ impl EventQuery {
     /// Looks the source's table up as it is now; errors where it no longer fits.
     pub fn of(source: &Source) -> Result<EventQuery> {
         let relation = Relation::open(source.events, &format!("event table of source \"{}\"", source.name))?;
-        EventQuery::over(&relation, &source.entity, &source.at, &source.fields)
+        let mut query = EventQuery::over(&relation, &source.entity, &source.at, &source.fields)?;
+        query.schema.labels = source.labels.iter().map(|declared| declared.label.clone()).collect();
+        Ok(query)
+    }
+
+    /// The tables of some labels as they are now; what the events themselves say needs none.
+    pub fn of_labels<'a>(source: &Source, names: impl Iterator<Item = &'a str>) -> Result<Vec<LabelQuery>> {
+        let declared = |name: &str| source.labels.iter().find(|declared| declared.label.name == name);
+        let tables = names.filter_map(|name| {
+            let declared = declared(name)?;
+            Some((declared, declared.table.as_ref()?))
+        });
+        tables.map(|(declared, table)| label_query(&declared.label, table)).collect()
     }
 
     pub fn over(relation: &Relation, entity: &str, at: &str, fields: &[Declared]) -> Result<EventQuery> {
         let (key, key_reading) = key(relation.column(entity)?)?;
         let (clock, clock_reading) = clock(relation.column(at)?)?;
         let mut readings = vec![(entity, key_reading), (at, clock_reading)];
-        let mut schema = SourceSchema { key, clock, fields: Vec::new() };
+        let mut schema = SourceSchema { key, clock, fields: Vec::new(), labels: Vec::new() };
         for declared in fields {
             let (value, reading) = field(relation.column(&declared.name)?, declared.kind)?;
             readings.push((&declared.name, reading));
@@ -81,6 +94,51 @@ impl EventQuery {
         })?;
         Ok(rows)
     }
+}
+
+/// A label's table, ready to be read.
+pub struct LabelQuery {
+    pub label: String,
+    pub query: EventQuery,
+}
+
+impl LabelQuery {
+    /// As the engine's job names it.
+    pub fn table(&self) -> SideTable {
+        SideTable { name: self.label.clone(), schema: self.query.schema.clone() }
+    }
+}
+
+fn label_query(label: &Label, table: &LabelTable) -> Result<LabelQuery> {
+    let relation = Relation::open(table.relation, &format!("table of label \"{}\"", label.name))?;
+    Ok(LabelQuery { label: label.name.clone(), query: over_labels(&relation, label, table)?.1 })
+}
+
+/// How a label's values travel, and the query over its table: as over events, with the label as the only field.
+pub fn over_labels(relation: &Relation, label: &Label, table: &LabelTable) -> Result<(ValueType, EventQuery)> {
+    let (key, key_reading) = key(relation.column(&table.entity)?)?;
+    let kind = match label.kind {
+        LabelKind::Class => FieldKind::Category,
+        LabelKind::Number => FieldKind::Number,
+    };
+    let (value, reading) = field(relation.column(&table.value)?, kind)?;
+    let (clock, at, clock_reading) = match &table.at {
+        Some(at) => {
+            let (clock, reading) = clock(relation.column(at)?)?;
+            (clock, select(at, reading), reading)
+        }
+        None => (Clock::Number, "0::pg_catalog.float8".to_string(), precise(Datums::Float8)),
+    };
+    let columns = [select(&table.entity, key_reading), at, select(&table.value, reading)];
+    let readings = [key_reading, clock_reading, reading];
+    let read = |(place, reading): (usize, &Reading)| Read { place, datums: reading.datums, form: reading.form };
+    let field = Field { name: label.name.clone(), kind, value, min_count: 1 };
+    let query = EventQuery {
+        schema: SourceSchema { key, clock, fields: vec![field], labels: Vec::new() },
+        sql: format!("SELECT {} FROM {}", columns.join(", "), relation.sql_name()),
+        reads: readings.iter().enumerate().map(read).collect(),
+    };
+    Ok((value, query))
 }
 
 /// What to select, and where in it each reading is found. A table is selected as it is stored, where

@@ -38,7 +38,11 @@ use pgrx::prelude::*;
 
 // Tables, then functions, then views, then who may read them and what the functions are for.
 extension_sql_file!("../sql/catalog.sql", name = "catalog", bootstrap);
-extension_sql_file!("../sql/views.sql", name = "views", requires = [api::job::running_jobs]);
+extension_sql_file!(
+    "../sql/views.sql",
+    name = "views",
+    requires = [api::job::running_jobs, api::model::known_families]
+);
 extension_sql_file!("../sql/surface.sql", name = "surface", finalize);
 
 #[pg_guard]

@@ -4,12 +4,12 @@ use crate::catalog::models::Model;
 use crate::catalog::profiles::{self, Profile};
 use crate::catalog::sources::Source;
 use crate::error::{Code, Error, Result};
-use crate::events::EventQuery;
+use crate::events::{EventQuery, over_labels};
 use crate::pg::identity::acts_as;
 use crate::pg::local_settings::LocalSettings;
 use crate::relation::{Column, Relation};
-use persona_core::source::{Clock, FieldKind, ValueType};
-use persona_core::spec::ModelSpec;
+use persona_core::source::{Clock, FieldKind, LabelKind, ValueType};
+use persona_core::spec::{FAMILIES, ModelSpec, listed};
 use pgrx::pg_sys::Oid;
 use pgrx::spi::{Spi, quote_identifier, quote_literal, quote_qualified_identifier};
 use serde::{Deserialize, Serialize};
@@ -73,105 +73,188 @@ pub fn create(name: &str, model: &str, options: &serde_json::Value) -> Result<()
     let source = Source::of_model(&model)?;
     let query = EventQuery::of(&source)?;
     let spec = ModelSpec::parse(&model.spec, &query.schema)?;
-    let dim = spec.dim().ok_or_else(|| no_vectors(&model))?;
+    let dim = spec.dim().ok_or_else(|| no_vectors(&model, &spec))?;
     let events = Relation::open(source.events, "event table")?;
     let entity = events.column(&source.entity)?;
-    if OWN.contains(&entity.name.as_str()) {
-        return Err(Error::new(
-            Code::DuplicateObject,
-            format!("entity column \"{}\" has the name of a profile's own column", entity.name),
-        )
-        .hint("Make a view that renames it, and a source over the view."));
-    }
-    let target = &query.schema.fields[spec.target(&query.schema)?];
-    let items = format!("{table}_items");
+    let target = spec.target(&query.schema)?.map(|target| &query.schema.fields[target]);
+    let items = match target {
+        Some(field) => Some(Items {
+            table: quote_qualified_identifier(&schema, &format!("{table}_items")),
+            field: field.name.clone(),
+            item: item_type(field.value, field.kind, events.column(&field.name)?),
+        }),
+        None => None,
+    };
+    let labels = label_columns(&source, &spec)?;
+    check_names(std::iter::once(&entity.name).chain(labels.iter().map(|label| &label.name)))?;
     let shape = Shape {
         profile: quote_qualified_identifier(&schema, &table),
-        items: quote_qualified_identifier(&schema, &items),
+        items,
+        labels,
         entity,
         clock: clock_type(query.schema.clock, events.column(&source.at)?),
-        item: item_type(target.value, target.kind, events.column(&target.name)?),
         vector: vector_schema()?,
         dim,
         options: &options,
     };
-    shape.create(&model, &target.name)?;
+    shape.create(&model)?;
     profiles::forget_dropped()?;
     let json = serde_json::to_value(&options).map_err(|e| Error::new(Code::InvalidParameter, e.to_string()))?;
-    Profile::create(oid_of(&shape.profile)?, oid_of(&shape.items)?, &model, json)
+    let items = shape.items.as_ref().map(|items| oid_of(&items.table)).transpose()?;
+    Profile::create(oid_of(&shape.profile)?, items, &model, json)
 }
 
-fn no_vectors(model: &Model) -> Error {
+fn no_vectors(model: &Model, spec: &ModelSpec) -> Error {
+    let able = FAMILIES.iter().filter(|family| family.vectors).map(|family| family.kind);
     Error::new(Code::Unsupported, format!("model \"{}\" makes no vectors, so it can fill no profile", model.name))
-        .detail("Encoder transitions only counts; it is the floor that others are measured against.")
-        .hint("Create a model with encoder transformer or gru.")
+        .detail(format!("Its encoder is \"{}\".", spec.encoder.kind()))
+        .hint(format!("Families that make vectors are {}.", listed(able)))
 }
 
 /// Everything that CREATE TABLE needs to know.
 struct Shape<'a> {
     profile: String,
-    items: String,
+    items: Option<Items>,
+    labels: Vec<LabelColumn>,
     entity: &'a Column,
     clock: String,
-    item: String,
     vector: String,
     dim: usize,
     options: &'a Options,
 }
 
+/// The companion table.
+struct Items {
+    table: String,
+    /// The field whose values they are, and their type.
+    field: String,
+    item: String,
+}
+
+/// What the profile says of a label, in a column of its own.
+struct LabelColumn {
+    name: String,
+    type_name: String,
+    comment: String,
+}
+
 impl Shape<'_> {
-    fn create(&self, model: &Model, target: &str) -> Result<()> {
-        let Shape { profile, items, clock, item, vector, dim, .. } = self;
+    fn create(&self, model: &Model) -> Result<()> {
+        let Shape { profile, clock, vector, dim, .. } = self;
         let entity = quote_identifier(&self.entity.name);
         let entity_type = &self.entity.type_name;
-        let index = format!("WITH (m = {}, ef_construction = {})", self.options.m, self.options.ef_construction);
+        let labels: String = self
+            .labels
+            .iter()
+            .map(|label| format!(", {} {} NOT NULL", quote_identifier(&label.name), label.type_name))
+            .collect();
         Spi::run(&format!(
             "CREATE TABLE {profile} ({entity} {entity_type} NOT NULL, embedding {vector}.halfvec({dim}) NOT NULL, \
                  events bigint NOT NULL, first_event {clock} NOT NULL, last_event {clock} NOT NULL, \
-                 model_version integer NOT NULL, updated_at timestamptz NOT NULL)"
+                 model_version integer NOT NULL, updated_at timestamptz NOT NULL{labels})"
         ))?;
-        Spi::run(&format!(
-            "CREATE TABLE {items} (item {item} NOT NULL, events bigint NOT NULL, embedding {vector}.halfvec({dim}) NOT NULL)"
-        ))?;
-        for (table, key, operators) in [(profile, &entity, "cosine"), (items, &"item".to_string(), "ip")] {
-            plain_storage(table)?;
-            Spi::run(&format!("ALTER TABLE {table} ADD PRIMARY KEY ({key})"))?;
+        self.index(profile, &entity, "cosine")?;
+        if let Some(Items { table, item, .. }) = &self.items {
             Spi::run(&format!(
-                "CREATE INDEX ON {table} USING hnsw (embedding {vector}.halfvec_{operators}_ops) {index}"
+                "CREATE TABLE {table} (item {item} NOT NULL, events bigint NOT NULL, embedding {vector}.halfvec({dim}) NOT NULL)"
             ))?;
+            self.index(table, "item", "ip")?;
         }
-        self.comment(model, &entity, target)
+        self.comment(model, &entity)
     }
 
-    fn comment(&self, model: &Model, entity: &str, target: &str) -> Result<()> {
-        let (profile, items) = (&self.profile, &self.items);
+    fn index(&self, table: &str, key: &str, operators: &str) -> Result<()> {
+        plain_storage(table)?;
+        Spi::run(&format!("ALTER TABLE {table} ADD PRIMARY KEY ({key})"))?;
+        Ok(Spi::run(&format!(
+            "CREATE INDEX ON {table} USING hnsw (embedding {}.halfvec_{operators}_ops) WITH (m = {}, ef_construction = {})",
+            self.vector, self.options.m, self.options.ef_construction
+        ))?)
+    }
+
+    fn comment(&self, model: &Model, entity: &str) -> Result<()> {
         let on_table =
             |table: &str, text: String| Spi::run(&format!("COMMENT ON TABLE {table} IS {}", quote_literal(text)));
+        let on_column = |table: &str, column: &str, text: &str| {
+            Spi::run(&format!("COMMENT ON COLUMN {table}.{column} IS {}", quote_literal(text)))
+        };
         on_table(
-            profile,
+            &self.profile,
             format!("profiles of persona model {}: one row per entity, filled by persona.refresh", model.name),
         )?;
-        on_table(items, format!("vectors of the values of {target} in persona model {}", model.name))?;
-        for (table, column, text) in [
-            (profile, entity, "the entity, as in the source's events"),
+        for (column, text) in [
+            (entity, "the entity, as in the source's events"),
             (
-                profile,
                 "embedding",
                 "profile vector: near vectors are similar entities, inner products with item vectors are scores",
             ),
-            (profile, "events", "number of events that the profile is made of"),
-            (profile, "first_event", "time of the entity's first event"),
-            (profile, "last_event", "time of the entity's last event"),
-            (profile, "model_version", "version of the model that made the vector"),
-            (profile, "updated_at", "when this row was written"),
-            (items, "item", "the value that events have"),
-            (items, "events", "number of events with it"),
-            (items, "embedding", "item vector, in the space of the profile vectors"),
+            ("events", "number of events that the profile is made of"),
+            ("first_event", "time of the entity's first event"),
+            ("last_event", "time of the entity's last event"),
+            ("model_version", "version of the model that made the vector"),
+            ("updated_at", "when this row was written"),
         ] {
-            Spi::run(&format!("COMMENT ON COLUMN {table}.{column} IS {}", quote_literal(text)))?;
+            on_column(&self.profile, column, text)?;
+        }
+        for label in &self.labels {
+            on_column(&self.profile, &quote_identifier(&label.name), &label.comment)?;
+        }
+        let Some(items) = &self.items else { return Ok(()) };
+        on_table(&items.table, format!("vectors of the values of {} in persona model {}", items.field, model.name))?;
+        for (column, text) in [
+            ("item", "the value that events have"),
+            ("events", "number of events with it"),
+            ("embedding", "item vector, in the space of the profile vectors"),
+        ] {
+            on_column(&items.table, column, text)?;
         }
         Ok(())
     }
+}
+
+/// The columns for what a model says of labels, in the order in which the engine says it.
+fn label_columns(source: &Source, spec: &ModelSpec) -> Result<Vec<LabelColumn>> {
+    let mut columns = Vec::new();
+    for name in spec.objective.labels() {
+        let Some(declared) = source.labels.iter().find(|declared| declared.label.name == name) else { continue };
+        if declared.label.kind == LabelKind::Number {
+            let comment = format!("{name}, as the model predicts it");
+            columns.push(LabelColumn { name: name.into(), type_name: "double precision".into(), comment });
+            continue;
+        }
+        let type_name = match &declared.table {
+            None => "boolean".to_string(),
+            Some(table) => {
+                let relation = Relation::open(table.relation, &format!("table of label \"{name}\""))?;
+                let column = relation.column(&table.value)?;
+                let (value, _) = over_labels(&relation, &declared.label, table)?;
+                item_type(value, FieldKind::Category, column)
+            }
+        };
+        columns.push(LabelColumn { name: name.into(), type_name, comment: format!("{name}: the likeliest class") });
+        columns.push(LabelColumn {
+            name: format!("{name}_probability"),
+            type_name: "real".into(),
+            comment: format!("probability of the class in {name}"),
+        });
+    }
+    Ok(columns)
+}
+
+/// No two columns of a profile may have one name.
+fn check_names<'a>(names: impl Iterator<Item = &'a String>) -> Result<()> {
+    let mut seen: Vec<&str> = OWN.to_vec();
+    for name in names {
+        if seen.contains(&name.as_str()) {
+            return Err(Error::new(
+                Code::DuplicateObject,
+                format!("column \"{name}\" has the name of another of the profile's columns"),
+            )
+            .hint("Make a view that renames it, and a source over the view; or give the label another name."));
+        }
+        seen.push(name);
+    }
+    Ok(())
 }
 
 /// No column may be moved to TOAST: rows stay whole, and storage can be swapped (see `pg::swap`).
@@ -237,7 +320,7 @@ pub fn open(profile: Oid) -> Result<(Profile, Relation)> {
 pub fn drop_profile(profile: Oid) -> Result<()> {
     let (profile, relation) = open(profile)?;
     must_own(&relation)?;
-    let items = Relation::open(profile.items, "item table").ok().map(|items| items.sql_name());
+    let items = profile.items.and_then(|items| Relation::open(items, "item table").ok()).map(|items| items.sql_name());
     // The tables first, as a refresh locks them before it writes the catalog.
     for table in std::iter::once(relation.sql_name()).chain(items) {
         Spi::run(&format!("DROP TABLE {table}"))?;

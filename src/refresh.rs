@@ -20,11 +20,11 @@ use crate::training;
 use crate::worker::engine::Engine;
 use crate::worker::progress::Reporter;
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Float64Type, Int64Type};
+use arrow_array::types::{Float32Type, Float64Type, Int64Type};
 use arrow_array::{Array, RecordBatch};
 use arrow_schema::DataType;
 use persona_core::protocol::{ColumnReader, Kind, Outcome, Phase, Progress, Task};
-use persona_core::source::Clock;
+use persona_core::source::{Clock, LabelKind};
 use pgrx::pg_sys::{self, Oid};
 use pgrx::spi::{Spi, quote_qualified_identifier};
 use std::time::Instant;
@@ -41,12 +41,26 @@ pub fn refresh_profile(table: Oid, phases: &Phases, reporter: &mut Reporter) -> 
     let version = Version::find(&model, model.live()?)?;
     let query = EventQuery::of(&Source::of_model(&model)?)?;
     training::same_fields(&model, &version, &query.schema)?;
-    let mut engine = Engine::start(Task::Score, &query.schema, Some(&version.spec))?;
-    training::scan(&query, &mut engine, Some((&model, &version)), reporter)?;
+    let mut engine = Engine::start(Task::Score, &query.schema, &[], Some(&version.spec))?;
+    training::scan(&query, &[], &mut engine, Some((&model, &version)), reporter)?;
     training::release_snapshot(phases, reporter);
     as_table_owner(relation.owner, || rebuild(&profile, query.schema.clock, &version, &mut engine, reporter))?;
     phases.commit();
     analyze(&profile)
+}
+
+/// Columns of a profile without those of labels, and of an item table.
+const OWN: usize = 7;
+const OWN_OF_ITEMS: usize = 3;
+
+/// Columns for what a version says of labels: a class and its probability, or a number.
+fn said_columns(version: &Version) -> usize {
+    let columns = |name: &str| match version.source.label(name).map(|label| label.kind) {
+        Some(LabelKind::Class) => 2,
+        Some(LabelKind::Number) => 1,
+        None => 0,
+    };
+    version.spec.objective.labels().map(columns).sum()
 }
 
 fn rebuild(
@@ -56,21 +70,21 @@ fn rebuild(
     engine: &mut Engine,
     reporter: &mut Reporter,
 ) -> Result<()> {
-    let rows = Table::build(profile.profile)?;
-    let items = Table::build(profile.items)?;
-    let outcome = write(&rows, &items, clock, version, engine, reporter)?;
+    let rows = Table::build(profile.profile, OWN + said_columns(version))?;
+    let items = profile.items.map(|items| Table::build(items, OWN_OF_ITEMS)).transpose()?;
+    let outcome = write(&rows, items.as_ref(), clock, version, engine, reporter)?;
     training::tell_notes(&outcome, reporter);
     let begun = Instant::now();
     reporter.progress(&Progress::of(Phase::Write, outcome.entities, outcome.entities));
-    rows.index()?;
-    items.index()?;
+    let tables = || std::iter::once(&rows).chain(&items);
+    tables().try_for_each(Table::index)?;
     let indexed = begun.elapsed().as_secs_f64();
-    rows.swap()?;
-    items.swap()?;
+    tables().try_for_each(Table::swap)?;
     profile.refreshed(version.number)?;
+    let with_items = if items.is_some() { format!(" and {} items", outcome.items) } else { String::new() };
     reporter.say(&format!(
-        "profile \"{}\" holds {} entities and {} items of version {}; indexes took {indexed:.1} s",
-        rows.live.name, outcome.entities, outcome.items, version.number
+        "profile \"{}\" holds {} entities{with_items} of version {}; indexes took {indexed:.1} s",
+        rows.live.name, outcome.entities, version.number
     ));
     Ok(())
 }
@@ -78,7 +92,7 @@ fn rebuild(
 /// Receives vectors and writes them, until the engine is done.
 fn write(
     rows: &Table,
-    items: &Table,
+    items: Option<&Table>,
     clock: Clock,
     version: &Version,
     engine: &mut Engine,
@@ -87,17 +101,21 @@ fn write(
     let date = rows.live.column("first_event")?.type_oid == pg_sys::DATEOID;
     let writer = RowWriter { clock, date, version: version.number as i64, now: types::transaction_time() };
     let (mut profiles, mut vectors) = (ColumnReader::new(), ColumnReader::new());
-    let (mut into_rows, mut into_items) = (BulkInsert::open(rows.built), BulkInsert::open(items.built));
+    let (mut into_rows, mut into_items) =
+        (BulkInsert::open(rows.built), items.map(|items| BulkInsert::open(items.built)));
     loop {
         let frame = engine.receive(|event| training::tell(reporter, event, &mut Vec::new()))?;
         match frame.kind {
             Kind::Profiles => {
                 profiles.read(frame)?.iter().for_each(|batch| writer.profiles(batch, &mut into_rows));
             }
-            Kind::Items => vectors.read(frame)?.iter().for_each(|batch| writer.items(batch, &mut into_items)),
+            Kind::Items => {
+                let Some(into_items) = &mut into_items else { return Err(training::unexpected(&frame)) };
+                vectors.read(frame)?.iter().for_each(|batch| writer.items(batch, into_items));
+            }
             Kind::Done => {
                 into_rows.finish();
-                into_items.finish();
+                into_items.into_iter().for_each(BulkInsert::finish);
                 return Ok(frame.parse()?);
             }
             _ => return Err(training::unexpected(&frame)),
@@ -118,8 +136,9 @@ impl RowWriter {
     fn profiles(&self, batch: &RecordBatch, into: &mut BulkInsert) {
         let events = batch.column(1).as_primitive::<Int64Type>();
         let vectors = batch.column(4).as_fixed_size_binary();
+        let labels = &batch.columns()[5..];
         for i in 0..batch.num_rows() {
-            into.push(&[
+            let own = [
                 key(batch.column(0).as_ref(), i),
                 Value::Halves(vectors.value(i)),
                 Value::Word(events.value(i)),
@@ -127,7 +146,9 @@ impl RowWriter {
                 self.time(batch.column(3).as_ref(), i),
                 Value::Word(self.version),
                 Value::Word(self.now),
-            ]);
+            ];
+            let row: Vec<Value> = own.into_iter().chain(labels.iter().map(|column| said(column.as_ref(), i))).collect();
+            into.push(&row);
         }
     }
 
@@ -155,6 +176,15 @@ impl RowWriter {
     }
 }
 
+/// What a label's column holds: a class, a probability or a number.
+fn said(column: &dyn Array, row: usize) -> Value<'_> {
+    match column.data_type() {
+        DataType::Float32 => Value::Word(i64::from(column.as_primitive::<Float32Type>().value(row).to_bits())),
+        DataType::Float64 => Value::Word(column.as_primitive::<Float64Type>().value(row).to_bits() as i64),
+        _ => key(column, row),
+    }
+}
+
 fn key(column: &dyn Array, row: usize) -> Value<'_> {
     match column.data_type() {
         DataType::Utf8 => Value::Text(column.as_string::<i32>().value(row)),
@@ -171,8 +201,8 @@ struct Table {
 }
 
 impl Table {
-    /// Makes an empty table of the same shape. Keeps other refreshes of the same table waiting.
-    fn build(live: Oid) -> Result<Table> {
+    /// Makes an empty table of the same shape, which has so many columns. Keeps other refreshes of the same table waiting.
+    fn build(live: Oid, columns: usize) -> Result<Table> {
         let live = Relation::open(live, "table of the profile")?;
         let name = live.sql_name();
         Spi::run(&format!("LOCK TABLE {name} IN SHARE UPDATE EXCLUSIVE MODE"))?;
@@ -182,19 +212,19 @@ impl Table {
         ))?;
         let built = oid_of(&built_name)?;
         let table = Table { live, built, built_name };
-        table.check_shape()?;
+        table.check_shape(columns)?;
         Ok(table)
     }
 
     /// Storage can change hands only between tables whose rows look exactly alike.
-    fn check_shape(&self) -> Result<()> {
+    fn check_shape(&self, columns: usize) -> Result<()> {
         const ROW: &str = "SELECT array_agg(ROW(attnum, attname, atttypid, atttypmod, attstorage, attisdropped)::text ORDER BY attnum) \
                            FROM pg_catalog.pg_attribute WHERE attnum > 0 AND attrelid = ";
         let same = Spi::get_one_with_args::<bool>(
             &format!("SELECT ({ROW} $1) = ({ROW} $2)"),
             &[self.live.oid.into(), self.built.into()],
         )?;
-        match same == Some(true) && self.live.columns.len() == self.own_columns() {
+        match same == Some(true) && self.live.columns.len() == columns {
             true => Ok(()),
             false => Err(Error::new(
                 Code::NotInPrerequisiteState,
@@ -202,10 +232,6 @@ impl Table {
             )
             .hint("Keep columns of your own in another table and join it; drop this profile and create it anew.")),
         }
-    }
-
-    fn own_columns(&self) -> usize {
-        if self.live.columns.iter().any(|column| column.name == "item") { 3 } else { 7 }
     }
 
     /// Builds all indexes over what was written, in bulk.
@@ -253,7 +279,7 @@ impl Table {
 
 /// Statistics for the planner, once the new rows are everybody's.
 fn analyze(profile: &Profile) -> Result<()> {
-    for table in [profile.profile, profile.items] {
+    for table in std::iter::once(profile.profile).chain(profile.items) {
         Spi::run(&format!("ANALYZE {}", Relation::open(table, "profile")?.sql_name()))?;
     }
     Ok(())

@@ -4,7 +4,7 @@ use crate::catalog::models::Model;
 use crate::catalog::sources::Source;
 use crate::catalog::versions::Version;
 use crate::error::{Code, Error, Result};
-use crate::events::EventQuery;
+use crate::events::{EventQuery, LabelQuery};
 use crate::pg::procedure::Phases;
 use crate::worker::engine::{Engine, Event};
 use crate::worker::progress::Reporter;
@@ -17,8 +17,9 @@ use persona_core::spec::ModelSpec;
 pub fn check(name: &str, reporter: &mut Reporter) -> Result<Vec<Finding>> {
     let source = Source::find(name)?;
     let query = EventQuery::of(&source)?;
-    let mut engine = Engine::start(Task::Check, &query.schema, None)?;
-    scan(&query, &mut engine, None, reporter)?;
+    let labels = EventQuery::of_labels(&source, source.labels.iter().map(|declared| declared.label.name.as_str()))?;
+    let mut engine = Engine::start(Task::Check, &query.schema, &labels, None)?;
+    scan(&query, &labels, &mut engine, None, reporter)?;
     let mut findings = Vec::new();
     loop {
         let frame = engine.receive(|event| tell(reporter, event, &mut Vec::new()))?;
@@ -33,10 +34,12 @@ pub fn check(name: &str, reporter: &mut Reporter) -> Result<Vec<Finding>> {
 /// Trains a new version of a model and makes it live. Returns its number.
 pub fn train(name: &str, phases: &Phases, reporter: &mut Reporter) -> Result<i32> {
     let model = Model::find(name)?;
-    let query = EventQuery::of(&Source::of_model(&model)?)?;
+    let source = Source::of_model(&model)?;
+    let query = EventQuery::of(&source)?;
     let spec = ModelSpec::parse(&model.spec, &query.schema)?;
-    let mut engine = Engine::start(Task::Train, &query.schema, Some(&spec))?;
-    scan(&query, &mut engine, None, reporter)?;
+    let labels = EventQuery::of_labels(&source, spec.objective.labels())?;
+    let mut engine = Engine::start(Task::Train, &query.schema, &labels, Some(&spec))?;
+    scan(&query, &labels, &mut engine, None, reporter)?;
     release_snapshot(phases, reporter);
     store(&model, &spec, &query.schema, &mut engine, reporter)
 }
@@ -84,28 +87,38 @@ fn store(
 pub fn evaluate(name: &str, reporter: &mut Reporter) -> Result<Vec<Metric>> {
     let model = Model::find(name)?;
     let version = Version::find(&model, model.live()?)?;
-    let query = EventQuery::of(&Source::of_model(&model)?)?;
+    let source = Source::of_model(&model)?;
+    let query = EventQuery::of(&source)?;
     same_fields(&model, &version, &query.schema)?;
-    let mut engine = Engine::start(Task::Evaluate, &query.schema, Some(&version.spec))?;
-    scan(&query, &mut engine, Some((&model, &version)), reporter)?;
+    let labels = EventQuery::of_labels(&source, version.spec.objective.labels())?;
+    let mut engine = Engine::start(Task::Evaluate, &query.schema, &labels, Some(&version.spec))?;
+    scan(&query, &labels, &mut engine, Some((&model, &version)), reporter)?;
     let mut metrics = Vec::new();
     let frame = engine.receive(|event| tell(reporter, event, &mut metrics))?;
     match frame.kind {
-        Kind::Done => Ok(metrics),
+        Kind::Done => {
+            tell_notes(&frame.parse()?, reporter);
+            Ok(metrics)
+        }
         _ => Err(unexpected(&frame)),
     }
 }
 
-/// All that the engine reads: the source's events, then the version that the job is about. In this
+/// All that the engine reads: the source's events, the tables of labels, then the version that the job is about. In this
 /// order, because a version does not fit the pipe, and the engine reads only once it has loaded libtorch.
 pub fn scan(
     query: &EventQuery,
+    labels: &[LabelQuery],
     engine: &mut Engine,
     about: Option<(&Model, &Version)>,
     reporter: &mut Reporter,
 ) -> Result<()> {
     reporter.watch(engine.pid());
     let rows = query.send(engine, |rows| reporter.scanned(rows))?;
+    for label in labels {
+        engine.send(&Frame::new(Kind::Table, Vec::new()))?;
+        label.query.send(engine, |_| ())?;
+    }
     reporter.scan_ended(rows);
     if let Some((model, version)) = about {
         send_artifact(model, version, engine)?;
@@ -139,7 +152,7 @@ pub fn tell_notes(outcome: &Outcome, reporter: &mut Reporter) {
 
 /// A version reads only what it was trained on.
 pub fn same_fields(model: &Model, version: &Version, now: &SourceSchema) -> Result<()> {
-    match version.source == *now {
+    match version.source.has_events_of(now) {
         true => Ok(()),
         false => Err(Error::new(
             Code::NotInPrerequisiteState,
@@ -174,11 +187,16 @@ fn clock_text(clock: Clock, at: f64) -> String {
 }
 
 fn summary(model: &Model, version: i32, outcome: &Outcome, metrics: &[Metric]) -> String {
-    let figure = metrics.iter().find(|m| m.epoch.is_none() && m.split == "test" && m.metric.starts_with("ndcg@"));
+    let telling = |m: &&Metric| {
+        let ends = |names: &[&str]| names.iter().any(|name| m.metric.ends_with(name));
+        m.epoch.is_none() && m.split == "test" && (m.metric.starts_with("ndcg@") || ends(&[".auc", ".rmse"]))
+    };
+    let figure = metrics.iter().find(telling);
     let figure = figure.map(|m| format!(", test {} {:.4}", m.metric, m.value)).unwrap_or_default();
+    let items = if outcome.items > 0 { format!(", {} items", outcome.items) } else { String::new() };
     let seconds: f64 = outcome.seconds.iter().filter(|(phase, _)| *phase != Phase::Scan).map(|(_, s)| s).sum();
     format!(
-        "model \"{}\" version {version} is live: {} events of {} entities, {} items, {:.1} s on {} in {}{figure}",
-        model.name, outcome.events, outcome.entities, outcome.items, seconds, outcome.device, outcome.precision
+        "model \"{}\" version {version} is live: {} events of {} entities{items}, {:.1} s on {} in {}{figure}",
+        model.name, outcome.events, outcome.entities, seconds, outcome.device, outcome.precision
     )
 }

@@ -2,6 +2,7 @@
 //! procedures for what takes long and commits.
 
 mod job;
+mod labels;
 mod model;
 mod profile;
 mod source;

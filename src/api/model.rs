@@ -7,7 +7,7 @@ use crate::pg::procedure::Phases;
 use crate::training;
 use crate::worker::job::JobKind;
 use crate::worker::progress::Reporter;
-use persona_core::spec::ModelSpec;
+use persona_core::spec::{FAMILIES, Family, ModelSpec};
 use pgrx::JsonB;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -22,6 +22,25 @@ fn create_model(name: Option<&str>, source: Option<&str>, spec: Option<JsonB>) -
     let full =
         serde_json::to_value(&spec).map_err(|e| persona_core::Error::invalid(e.to_string())).map_err(Error::from)?;
     Ok(Model::create(name, &source.name, full)?)
+}
+
+/// Which families of models there are, and what each can learn.
+#[pg_extern(immutable, parallel_safe)]
+#[allow(clippy::type_complexity)]
+fn known_families() -> TableIterator<
+    'static,
+    (
+        name!(kind, String),
+        name!(objectives, Vec<String>),
+        name!(vectors, bool),
+        name!(summary, String),
+        name!(reference, String),
+    ),
+> {
+    let objectives = |family: &Family| family.objectives.iter().map(ToString::to_string).collect();
+    TableIterator::new(FAMILIES.iter().map(move |family| {
+        (family.kind.into(), objectives(family), family.vectors, family.summary.into(), family.reference.into())
+    }))
 }
 
 /// Trains a new version of a model and makes it live.

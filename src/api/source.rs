@@ -1,4 +1,4 @@
-use super::given;
+use super::{given, labels};
 use crate::catalog::sources::{Declared, Source};
 use crate::error::{Code, Error, Result};
 use crate::events::{self, EventQuery};
@@ -13,7 +13,8 @@ use pgrx::prelude::*;
 use pgrx::{JsonB, default};
 use serde::Deserialize;
 
-/// Declares where events are and what their columns mean. Without `fields` they are inferred.
+/// Declares where events are, what their columns mean, and what is known of entities beside them. Without
+/// `fields` they are inferred.
 #[pg_extern(volatile, parallel_unsafe)]
 fn create_source(
     name: Option<&str>,
@@ -21,6 +22,7 @@ fn create_source(
     entity: Option<&str>,
     at: Option<&str>,
     fields: default!(Option<JsonB>, "NULL"),
+    labels: default!(Option<JsonB>, "NULL"),
 ) -> Result<(), ErrorReport> {
     let (name, events) = (given(name, "name")?, given(events, "events")?);
     let (entity, at) = (given(entity, "entity")?, given(at, "at")?);
@@ -31,10 +33,14 @@ fn create_source(
         None => infer(&mut relation, entity, at)?,
     };
     distinct(entity, at, &declared)?;
-    EventQuery::over(&relation, entity, at, &declared)?;
+    let schema = EventQuery::over(&relation, entity, at, &declared)?.schema;
     let names = [entity, at].into_iter().chain(declared.iter().map(|field| field.name.as_str()));
     relation.may_read(names)?;
-    Ok(Source::create(name, events.0, entity, at, &declared)?)
+    let labels = match labels {
+        Some(labels) => labels::declare(labels.0, entity, &schema)?,
+        None => Vec::new(),
+    };
+    Ok(Source::create(name, events.0, entity, at, &declared, &labels)?)
 }
 
 /// What is in a source's events, and what would make training fail.

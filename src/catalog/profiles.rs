@@ -8,7 +8,8 @@ use pgrx::JsonB;
 #[derive(Clone, Debug)]
 pub struct Profile {
     pub profile: Oid,
-    pub items: Oid,
+    /// Absent where the model has no items.
+    pub items: Option<Oid>,
     pub model: String,
     pub version: Option<i32>,
 }
@@ -22,7 +23,7 @@ impl Profile {
             |row| {
                 Ok(Profile {
                     profile: present(row.get(1)?, "profile")?,
-                    items: present(row.get(2)?, "items")?,
+                    items: row.get(2)?,
                     model: present(row.get(3)?, "model")?,
                     version: row.get(4)?,
                 })
@@ -34,7 +35,7 @@ impl Profile {
         })
     }
 
-    pub fn create(profile: Oid, items: Oid, model: &Model, options: serde_json::Value) -> Result<()> {
+    pub fn create(profile: Oid, items: Option<Oid>, model: &Model, options: serde_json::Value) -> Result<()> {
         model.lock("KEY SHARE")?;
         run(
             "INSERT INTO persona.profiles (profile, items, model, owner, options) VALUES ($1, $2, $3, $4, $5)",

@@ -3,7 +3,7 @@
 use super::models::Model;
 use super::*;
 use crate::pg::identity::current_user;
-use persona_core::source::FieldKind;
+use persona_core::source::{FieldKind, Label};
 use pgrx::JsonB;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,22 @@ pub struct Declared {
     pub min_count: u32,
 }
 
+/// A label as declared. What its table looks like is looked up each time.
+#[derive(Clone, Debug)]
+pub struct DeclaredLabel {
+    pub label: Label,
+    /// Absent where the events themselves say.
+    pub table: Option<LabelTable>,
+}
+
+#[derive(Clone, Debug)]
+pub struct LabelTable {
+    pub relation: Oid,
+    pub entity: String,
+    pub value: String,
+    pub at: Option<String>,
+}
+
 #[derive(Clone, Debug)]
 pub struct Source {
     pub name: String,
@@ -22,6 +38,7 @@ pub struct Source {
     pub entity: String,
     pub at: String,
     pub fields: Vec<Declared>,
+    pub labels: Vec<DeclaredLabel>,
 }
 
 const COLUMNS: &str = "source, owner::oid, events::oid, entity::text, at::text, fields";
@@ -36,6 +53,7 @@ fn read(row: &SpiHeapTupleData) -> Result<(Source, Oid)> {
         entity: present(row.get(4)?, "entity")?,
         at: present(row.get(5)?, "at")?,
         fields,
+        labels: Vec::new(),
     };
     Ok((source, present(row.get(2)?, "owner")?))
 }
@@ -55,10 +73,26 @@ impl Source {
     fn look_up(name: &str) -> Result<(Source, Oid)> {
         let sql = format!("SELECT {COLUMNS} FROM persona.sources WHERE source = $1");
         let known = "SELECT source, owner::oid FROM persona.sources ORDER BY source LIMIT 20";
-        one(&sql, &[name.into()], read)?.map_or_else(|| Err(unknown("source", name, names(known)?)), Ok)
+        let Some((mut source, owner)) = one(&sql, &[name.into()], read)? else {
+            return Err(unknown("source", name, names(known)?));
+        };
+        source.labels = all(
+            "SELECT definition, relation::oid, entity::text, value::text, at::text FROM persona.labels \
+             WHERE source = $1 ORDER BY label",
+            &[name.into()],
+            read_label,
+        )?;
+        Ok((source, owner))
     }
 
-    pub fn create(name: &str, events: Oid, entity: &str, at: &str, fields: &[Declared]) -> Result<()> {
+    pub fn create(
+        name: &str,
+        events: Oid,
+        entity: &str,
+        at: &str,
+        fields: &[Declared],
+        labels: &[DeclaredLabel],
+    ) -> Result<()> {
         valid_name("source", name)?;
         let exists = one("SELECT 1 FROM persona.sources WHERE source = $1", &[name.into()], |_| Ok(()))?.is_some();
         not_duplicate("source", name, exists)?;
@@ -67,7 +101,7 @@ impl Source {
             "INSERT INTO persona.sources (source, owner, events, entity, at, fields) VALUES ($1, $2, $3, $4, $5, $6)",
             &[name.into(), current_user().into(), events.into(), entity.into(), at.into(), JsonB(fields).into()],
         )?;
-        Ok(())
+        labels.iter().try_for_each(|label| label.create(name))
     }
 
     pub fn drop(name: &str) -> Result<()> {
@@ -80,7 +114,48 @@ impl Source {
                 .detail(format!("Models: {}.", models.join(", ")))
                 .hint("Drop them first with persona.drop_model."));
         }
-        run("DELETE FROM persona.sources WHERE source = $1", &[name.into()])?;
+        for table in ["labels", "sources"] {
+            run(&format!("DELETE FROM persona.{table} WHERE source = $1"), &[name.into()])?;
+        }
+        Ok(())
+    }
+}
+
+fn read_label(row: &SpiHeapTupleData) -> Result<DeclaredLabel> {
+    let definition = present(row.get::<JsonB>(1)?, "definition")?;
+    let label = serde_json::from_value(definition.0)
+        .map_err(|e| Error::new(Code::InvalidData, format!("could not read a source's labels: {e}")))?;
+    let table = match row.get(2)? {
+        Some(relation) => Some(LabelTable {
+            relation,
+            entity: present(row.get(3)?, "entity")?,
+            value: present(row.get(4)?, "value")?,
+            at: row.get(5)?,
+        }),
+        None => None,
+    };
+    Ok(DeclaredLabel { label, table })
+}
+
+impl DeclaredLabel {
+    fn create(&self, source: &str) -> Result<()> {
+        let definition =
+            serde_json::to_value(&self.label).map_err(|e| Error::new(Code::InvalidParameter, e.to_string()))?;
+        let table = self.table.as_ref();
+        run(
+            "INSERT INTO persona.labels (source, label, owner, definition, relation, entity, value, at) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            &[
+                source.into(),
+                self.label.name.as_str().into(),
+                current_user().into(),
+                JsonB(definition).into(),
+                table.map(|table| table.relation).into(),
+                table.map(|table| table.entity.as_str()).into(),
+                table.map(|table| table.value.as_str()).into(),
+                table.and_then(|table| table.at.as_deref()).into(),
+            ],
+        )?;
         Ok(())
     }
 }

@@ -2,15 +2,20 @@
 
 use crate::calendar;
 use crate::events::{Column, Events, NULL};
+use crate::labels::Examples;
 use crate::protocol::{Finding, Severity};
-use crate::source::{Clock, SourceSchema};
+use crate::source::{Clock, Label, SourceSchema};
 use std::cmp::Ordering;
 
 /// Share of events with a value of their own above which a category is likely the key of its rows.
 const ALMOST_ALL: f64 = 0.9;
 
+/// What an objective asks of every class, unless it is told otherwise.
+const FEW_EXAMPLES: usize = 100;
+
 /// The findings in a fixed order: source, entity, time, then the fields.
-pub fn findings(events: &Events, schema: &SourceSchema) -> Vec<Finding> {
+/// The labels come last; `tables`: those of labels that have one, under the labels' names.
+pub fn findings(events: &Events, schema: &SourceSchema, tables: &[(&str, &Events)]) -> Vec<Finding> {
     let mut findings = source(events);
     if !events.is_empty() {
         findings.extend(lengths(events));
@@ -22,6 +27,32 @@ pub fn findings(events: &Events, schema: &SourceSchema) -> Vec<Finding> {
         findings.extend(infinite(&field.name, events.report.infinite_numbers.get(i).copied().unwrap_or(0)));
     }
     findings.extend(no_target(events));
+    findings.extend(schema.labels.iter().flat_map(|label| examples(label, schema, events, tables)));
+    findings
+}
+
+/// How many examples a label has, by class.
+fn examples(label: &Label, schema: &SourceSchema, events: &Events, tables: &[(&str, &Events)]) -> Vec<Finding> {
+    let table = tables.iter().find(|(name, _)| *name == label.name).map(|(_, table)| *table);
+    let examples = match Examples::new(label, schema, events, table, 0) {
+        Ok(examples) => examples,
+        Err(error) => {
+            return vec![finding(Severity::Error, &label.name, "label", error.message, error.hint.as_deref())];
+        }
+    };
+    let mut findings = vec![info(&label.name, "examples", examples.rows.len())];
+    let counts = examples.counts();
+    for (class, count) in counts.iter().enumerate() {
+        let (severity, hint) = match *count < FEW_EXAMPLES {
+            true => {
+                (Severity::Warning, Some("Classes need 100 examples, unless the objective's min_examples says less."))
+            }
+            false => (Severity::Info, None),
+        };
+        let name = examples.classes.as_ref().map(|classes| classes.text(class)).unwrap_or_default();
+        findings.push(finding(severity, &label.name, &format!("class {name}"), count, hint));
+    }
+    findings.extend(examples.notes.iter().map(|note| finding(Severity::Warning, &label.name, "set aside", note, None)));
     findings
 }
 
@@ -212,6 +243,7 @@ mod tests {
                 field("item", FieldKind::Category, ValueType::Integer),
                 field("price", FieldKind::Number, ValueType::Number),
             ],
+            labels: Vec::new(),
         }
     }
 
@@ -259,13 +291,13 @@ mod tests {
             "Info price nulls 2",
             "Warning price infinite 1",
         ];
-        assert_eq!(lines(&findings(&events(), &schema(Clock::Timestamp))), expected);
+        assert_eq!(lines(&findings(&events(), &schema(Clock::Timestamp), &[])), expected);
     }
 
     #[test]
     fn what_makes_training_fail_is_an_error() {
         let errors = |events: &Events| -> Vec<String> {
-            let mut findings = findings(events, &schema(Clock::Number));
+            let mut findings = findings(events, &schema(Clock::Number), &[]);
             findings.retain(|finding| finding.severity == Severity::Error);
             assert!(findings.iter().all(|finding| finding.hint.is_some()));
             lines(&findings)
@@ -288,6 +320,6 @@ mod tests {
     fn values_that_never_repeat_are_a_warning() {
         let mut events = events();
         events.columns[0] = Column::Category { codes: (0..6).collect(), values: Values::Integer((0..6).collect()) };
-        assert!(lines(&findings(&events, &schema(Clock::Date))).contains(&"Warning item unique 6".to_string()));
+        assert!(lines(&findings(&events, &schema(Clock::Date), &[])).contains(&"Warning item unique 6".to_string()));
     }
 }

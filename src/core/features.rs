@@ -12,7 +12,7 @@ mod stored;
 mod time;
 mod vocabulary;
 
-pub use fit::known_targets;
+pub use fit::{check_events, known_targets};
 pub use scale::Scale;
 pub use time::{GAP_CODES, TimeFeatures};
 pub use vocabulary::Vocabulary;
@@ -47,17 +47,17 @@ pub struct Fitted {
     /// In the order of the source's fields.
     pub fields: Vec<FittedField>,
     pub time: TimeFeatures,
-    /// Index of the predicted field in `fields`.
-    pub target: usize,
+    /// Index in `fields` of the field whose values are items; `None` where no objective predicts a field.
+    pub target: Option<usize>,
     /// Cut-offs of the temporal split, to be set by whoever split the events.
     pub cutoffs: Option<(f64, f64)>,
 }
 
 impl Fitted {
-    /// The items: values of the target field.
-    pub fn target_vocabulary(&self) -> &Vocabulary {
-        match &self.fields[self.target].state {
-            FieldState::Category(vocabulary) => vocabulary,
+    /// The items: values of the target field, if there is one.
+    pub fn items(&self) -> Option<&Vocabulary> {
+        match &self.fields[self.target?].state {
+            FieldState::Category(vocabulary) => Some(vocabulary),
             // `fit` and `read` refuse any other target.
             state => unreachable!("the target is a category, not {state:?}"),
         }
@@ -83,8 +83,8 @@ pub struct Encoded {
     pub time: Vec<f64>,
     /// Fields in the source's order without those left out, then the time features in use.
     pub inputs: Vec<Input>,
-    /// Index of the predicted field in `inputs`; always a category.
-    pub target: usize,
+    /// Index in `inputs` of the field whose values are items; always a category.
+    pub target: Option<usize>,
 }
 
 /// One input of a model, with a value for each event.
@@ -120,14 +120,14 @@ impl Encoded {
         self.keys.len()
     }
 
-    /// The target's code of each event.
+    /// The target's code of each event; none without a target.
     pub fn target_codes(&self) -> &[u32] {
-        self.target_input().0
+        self.target_input().map_or(&[], |(codes, _)| codes)
     }
 
     /// Number of items that are ranked.
     pub fn items(&self) -> usize {
-        self.target_input().1 - FIRST as usize
+        self.target_input().map_or(0, |(_, size)| size - FIRST as usize)
     }
 
     /// Time of the entity's first event.
@@ -140,9 +140,9 @@ impl Encoded {
         self.time[self.offsets[entity + 1] - 1]
     }
 
-    fn target_input(&self) -> (&[u32], usize) {
-        match &self.inputs[self.target] {
-            Input::Category { codes, size, .. } => (codes, *size),
+    fn target_input(&self) -> Option<(&[u32], usize)> {
+        match &self.inputs[self.target?] {
+            Input::Category { codes, size, .. } => Some((codes, *size)),
             other => unreachable!("the target {} is a category", other.name()),
         }
     }

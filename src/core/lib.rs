@@ -7,6 +7,7 @@
 //! - [`protocol`]  the contract between a Postgres process and the engine
 //! - [`events`]    Arrow batches in any order -> events grouped by entity, ordered in time
 //! - [`features`]  statistics fitted to events (vocabularies, scales), and their replay
+//! - [`labels`]    what is to be predicted of entities: examples, and which part judges
 //! - [`split`]     which events train, which validate, which test
 //! - [`batch`]     windows of equal length, a batch as a number of events
 //! - [`transitions`] the counting model: decayed item-to-item transitions
@@ -25,6 +26,7 @@ pub mod check;
 pub mod error;
 pub mod events;
 pub mod features;
+pub mod labels;
 pub mod metrics;
 pub mod protocol;
 pub mod source;

@@ -8,7 +8,8 @@
 //!
 //! | direction  | frames, in this order                                                          |
 //! |------------|--------------------------------------------------------------------------------|
-//! | to engine  | `Job`, then `Placed` or `Events`*, then `Artifact`* (Score, Evaluate), then `End` |
+//! | to engine  | `Job`, then `Placed` or `Events`*, then for each of the job's tables `Table` and   |
+//! |            | its `Placed` or `Events`*, then `Artifact`* (Score, Evaluate), then `End`       |
 //! | to Postgres| `Progress`, `Metrics` and `Released` (one for each `Placed`) at any time;       |
 //! |            | `Artifact`* (Train); `Profiles`* then `Items`* (Score); `Findings` (Check);     |
 //! |            | last, exactly one `Done` or `Failed`                                            |
@@ -32,7 +33,7 @@ use std::io::{self, Read, Write};
 use std::panic::{self, AssertUnwindSafe};
 
 /// Raised by every change that an older peer would misread.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// No frame is longer: what is larger is cut.
 pub const MAX_FRAME: usize = 64 << 20;
@@ -58,15 +59,19 @@ pub enum Kind {
     Failed = 11,
     Placed = 12,
     Released = 13,
+    Table = 14,
 }
 
 impl Kind {
     fn from_byte(byte: u8) -> Result<Kind> {
         use Kind::*;
-        [Job, Artifact, Events, End, Progress, Metrics, Profiles, Items, Findings, Done, Failed, Placed, Released]
-            .into_iter()
-            .find(|kind| *kind as u8 == byte)
-            .ok_or_else(|| protocol(format!("unknown frame kind {byte}")))
+        [
+            Job, Artifact, Events, End, Progress, Metrics, Profiles, Items, Findings, Done, Failed, Placed, Released,
+            Table,
+        ]
+        .into_iter()
+        .find(|kind| *kind as u8 == byte)
+        .ok_or_else(|| protocol(format!("unknown frame kind {byte}")))
     }
 }
 
@@ -82,12 +87,23 @@ pub struct Job {
     pub protocol: u32,
     pub task: Task,
     pub source: SourceSchema,
+    /// What is read beside the events, in the order in which it comes.
+    #[serde(default)]
+    pub tables: Vec<SideTable>,
     /// Absent when the task is `Check`.
     pub spec: Option<ModelSpec>,
     /// The descriptor of the region that `Placed` batches lie in.
     #[serde(default)]
     pub region: Option<i32>,
     pub limits: Limits,
+}
+
+/// A table about entities; it is read as events are. A `Table` frame announces its batches.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SideTable {
+    /// The label that it holds.
+    pub name: String,
+    pub schema: SourceSchema,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,7 +1,10 @@
 //! What the columns of an event table mean, and the form in which they travel to the engine.
 
+use crate::events::Values;
+use crate::labels::FittedLabel;
 use arrow_schema::{DataType, Field as ArrowField, Schema as ArrowSchema};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The entity's key. `bigint` and `integer` travel as `Int64`, `uuid` as 16 bytes.
@@ -69,12 +72,61 @@ fn one() -> u32 {
     1
 }
 
-/// The columns of one source: entity, time, then the fields in order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+impl FieldKind {
+    /// The name in SQL.
+    pub fn name(self) -> &'static str {
+        match self {
+            FieldKind::Category => "category",
+            FieldKind::Number => "number",
+        }
+    }
+}
+
+/// Something known of entities that a model can learn to predict.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Label {
+    pub name: String,
+    pub kind: LabelKind,
+    pub origin: LabelOrigin,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LabelKind {
+    Class,
+    Number,
+}
+
+/// Where the truth about a label comes from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LabelOrigin {
+    /// A table of entities and labels. `timed`: with the time from which on events say nothing new,
+    /// for they may be consequences.
+    Table { value: ValueType, timed: bool },
+    /// The events themselves: what comes after a cut-off time.
+    Events(Upcoming),
+}
+
+/// Does an event that looks like this follow within a time? Classes are 0 and 1.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Upcoming {
+    /// Category fields and the values that they must have, as text; none: any event will do.
+    pub event: BTreeMap<String, String>,
+    /// The label is 1 where no such event follows, as in churn.
+    pub absent: bool,
+    /// In the clock's unit: microseconds, or that of a number.
+    pub within: f64,
+}
+
+/// The columns of one source: entity, time, then the fields in order. What is known beside them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SourceSchema {
     pub key: KeyType,
     pub clock: Clock,
     pub fields: Vec<Field>,
+    #[serde(default)]
+    pub labels: Vec<Label>,
 }
 
 impl KeyType {
@@ -112,6 +164,27 @@ impl SourceSchema {
         self.fields.iter().enumerate().find(|(_, field)| field.name == name)
     }
 
+    pub fn label(&self, name: &str) -> Option<&Label> {
+        self.labels.iter().find(|label| label.name == name)
+    }
+
+    /// Whether events of both look the same, whatever else is known of entities.
+    pub fn has_events_of(&self, other: &SourceSchema) -> bool {
+        (self.key, self.clock, &self.fields) == (other.key, other.clock, &other.fields)
+    }
+
+    /// The form of a table of labels: as that of events with one field.
+    pub fn label_table(&self, label: &Label) -> Option<SourceSchema> {
+        let LabelOrigin::Table { value, timed } = label.origin else { return None };
+        let kind = match label.kind {
+            LabelKind::Class => FieldKind::Category,
+            LabelKind::Number => FieldKind::Number,
+        };
+        let clock = if timed { self.clock } else { Clock::Number };
+        let field = Field { name: label.name.clone(), kind, value, min_count: 1 };
+        Some(SourceSchema { key: self.key, clock, fields: vec![field], labels: Vec::new() })
+    }
+
     /// Event batches: `entity`, `at`, then each field by its position (`f0`, `f1`, …). All nullable.
     pub fn arrow(&self) -> Arc<ArrowSchema> {
         let mut columns =
@@ -122,15 +195,28 @@ impl SourceSchema {
         Arc::new(ArrowSchema::new(columns))
     }
 
-    /// Profile batches: `entity`, `events`, `first`, `last`, `embedding` (little-endian halves).
-    pub fn profile_arrow(&self, dim: usize) -> Arc<ArrowSchema> {
-        Arc::new(ArrowSchema::new(vec![
+    /// Profile batches: `entity`, `events`, `first`, `last`, `embedding` (little-endian halves); then for each
+    /// label its class and the class's probability, or its number.
+    pub fn profile_arrow(&self, dim: usize, labels: &[FittedLabel]) -> Arc<ArrowSchema> {
+        let mut columns = vec![
             ArrowField::new("entity", self.key.arrow(), false),
             ArrowField::new("events", DataType::Int64, false),
             ArrowField::new("first", self.clock.arrow(), false),
             ArrowField::new("last", self.clock.arrow(), false),
             ArrowField::new("embedding", DataType::FixedSizeBinary(2 * dim as i32), false),
-        ]))
+        ];
+        for (i, label) in labels.iter().enumerate() {
+            let said = match &label.classes {
+                Some(Values::Integer(_)) => DataType::Int64,
+                Some(Values::Text(_)) => DataType::Utf8,
+                None => DataType::Float64,
+            };
+            columns.push(ArrowField::new(format!("l{i}"), said, false));
+            if label.classes.is_some() {
+                columns.push(ArrowField::new(format!("p{i}"), DataType::Float32, false));
+            }
+        }
+        Arc::new(ArrowSchema::new(columns))
     }
 
     /// Item batches of the field `field`: `item`, `events`, `embedding` (little-endian halves).

@@ -5,6 +5,7 @@
 //! [`crate::features::FIRST`]. Both say the same.
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::events::Keys;
 use crate::spec::{Split, Training};
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -17,6 +18,26 @@ pub struct Case {
     pub end: usize,
     /// Index of the event to predict; not before `end`.
     pub target: usize,
+}
+
+/// What an entity is for where whole entities are held out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Train,
+    Valid,
+    Test,
+}
+
+impl Part {
+    /// By the entity's key and the seed alone, so that it stays what it is when others come.
+    pub fn of(keys: &Keys, entity: usize, training: &Training) -> Part {
+        let share = keys.share(entity, training.seed);
+        match share {
+            _ if share < training.test => Part::Test,
+            _ if share < training.test + training.valid => Part::Valid,
+            _ => Part::Train,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -38,22 +59,24 @@ pub struct Partition {
 /// Leave one out: the last known target tests and the known one before it validates; entities
 /// without a history before both only train.
 ///
-/// It is an error when nothing is left to train or to validate on; with a stored version's
-/// cut-offs, when there is no case at all.
+/// Random: `part` says which entities are held out; the case of one is its last known target.
+///
+/// It is an error when there is no case at all for given cut-offs; see [`Partition::check_training`] too.
 pub fn partition(
     offsets: &[usize],
     time: &[f64],
     known: impl Fn(usize) -> bool,
+    part: impl Fn(usize) -> Part,
     training: &Training,
     cutoffs: Option<(f64, f64)>,
 ) -> Result<Partition> {
     let partition = match training.split {
         Split::Temporal => temporal(offsets, time, known, cutoffs.unwrap_or_else(|| quantiles(time, training))),
         Split::LeaveOneOut => leave_one_out(offsets, known),
+        Split::Random | Split::KFold => by_entity(offsets, known, part),
     };
-    match cutoffs {
-        None => partition.check_training(offsets)?,
-        Some(_) => partition.check_cases()?,
+    if cutoffs.is_some() {
+        partition.check_cases()?;
     }
     Ok(partition)
 }
@@ -92,6 +115,30 @@ fn leave_one_out(offsets: &[usize], known: impl Fn(usize) -> bool) -> Partition 
     partition
 }
 
+/// Entities that validate or test have no events that train; their last known target is their case.
+fn by_entity(offsets: &[usize], known: impl Fn(usize) -> bool, part: impl Fn(usize) -> Part) -> Partition {
+    let mut partition = Partition::with_capacity(offsets.len(), None);
+    for (entity, pair) in offsets.windows(2).enumerate() {
+        let (start, end) = (pair[0], pair[1]);
+        let case = || {
+            let target = (start + 1..end).rev().find(|&event| known(event))?;
+            Some(Case { entity, end: target, target })
+        };
+        match part(entity) {
+            Part::Train => partition.train_end.push(end),
+            Part::Valid => {
+                partition.train_end.push(start);
+                partition.valid.extend(case());
+            }
+            Part::Test => {
+                partition.train_end.push(start);
+                partition.test.extend(case());
+            }
+        }
+    }
+    partition
+}
+
 /// Times below which lie the shares `1 - valid - test` and `1 - test` of the events.
 fn quantiles(time: &[f64], training: &Training) -> (f64, f64) {
     let mut sorted = time.to_vec();
@@ -115,11 +162,21 @@ pub fn sample(cases: &[Case], most: usize, rng: &mut ChaCha8Rng) -> Vec<Case> {
 }
 
 impl Partition {
+    /// All events of all entities train, or those before a cut-off; there are no cases.
+    pub fn training(offsets: &[usize], time: &[f64], cutoffs: Option<(f64, f64)>) -> Self {
+        let end = |pair: &[usize]| match cutoffs {
+            Some((cutoff, _)) => pair[0] + time[pair[0]..pair[1]].partition_point(|&at| at < cutoff),
+            None => pair[1],
+        };
+        Partition { train_end: offsets.windows(2).map(end).collect(), valid: Vec::new(), test: Vec::new(), cutoffs }
+    }
+
     fn with_capacity(entities: usize, cutoffs: Option<(f64, f64)>) -> Self {
         Partition { train_end: Vec::with_capacity(entities), valid: Vec::new(), test: Vec::new(), cutoffs }
     }
 
-    fn check_training(&self, offsets: &[usize]) -> Result<()> {
+    /// An error where nothing is left to train or to validate on.
+    pub fn check_training(&self, offsets: &[usize]) -> Result<()> {
         let trains = self.train_end.iter().zip(offsets).any(|(end, start)| end - start >= 2);
         let (before, hint) = match self.cutoffs {
             Some(_) => (
@@ -177,7 +234,7 @@ mod tests {
 
     #[test]
     fn temporal_cuts_at_two_times() {
-        let split = partition(&OFFSETS, &TIME, |_| true, &training(Split::Temporal), None).unwrap();
+        let split = partition(&OFFSETS, &TIME, |_| true, |_| Part::Train, &training(Split::Temporal), None).unwrap();
         assert_eq!(split.cutoffs, Some((6.0, 8.0)));
         assert_eq!(split.train_end, [3, 7, 9]);
         assert_eq!(split.valid, [case(0, 3, 3), case(2, 9, 9)]);
@@ -188,8 +245,14 @@ mod tests {
     fn temporal_passes_over_unknown_targets_but_keeps_the_history() {
         let offsets = [0, 6];
         let time = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0];
-        let split =
-            partition(&offsets, &time, |event| event != 2 && event != 4, &training(Split::Temporal), Some((2.0, 4.0)));
+        let split = partition(
+            &offsets,
+            &time,
+            |event| event != 2 && event != 4,
+            |_| Part::Train,
+            &training(Split::Temporal),
+            Some((2.0, 4.0)),
+        );
         let split = split.unwrap();
         assert_eq!(split.valid, [case(0, 2, 3)]);
         assert_eq!(split.test, [case(0, 4, 5)]);
@@ -198,7 +261,7 @@ mod tests {
     #[test]
     fn temporal_without_test_share_tests_nothing() {
         let training = Training { test: 0.0, ..training(Split::Temporal) };
-        let split = partition(&OFFSETS, &TIME, |_| true, &training, None).unwrap();
+        let split = partition(&OFFSETS, &TIME, |_| true, |_| Part::Train, &training, None).unwrap();
         assert_eq!(split.cutoffs, Some((8.0, f64::MAX)));
         assert_eq!(split.valid, [case(0, 4, 4), case(1, 7, 7)]);
         assert_eq!(split.test, []);
@@ -207,11 +270,11 @@ mod tests {
     #[test]
     fn leave_one_out_takes_the_last_two_known_targets() {
         let training = training(Split::LeaveOneOut);
-        let split = partition(&OFFSETS, &TIME, |_| true, &training, None).unwrap();
+        let split = partition(&OFFSETS, &TIME, |_| true, |_| Part::Train, &training, None).unwrap();
         assert_eq!(split.train_end, [3, 6, 10]);
         assert_eq!(split.valid, [case(0, 3, 3), case(1, 6, 6)]);
         assert_eq!(split.test, [case(0, 4, 4), case(1, 7, 7)]);
-        let split = partition(&OFFSETS, &TIME, |event| event != 4, &training, None).unwrap();
+        let split = partition(&OFFSETS, &TIME, |event| event != 4, |_| Part::Train, &training, None).unwrap();
         assert_eq!(split.train_end, [2, 6, 10]);
         assert_eq!(split.test[0], case(0, 3, 3));
     }
@@ -219,17 +282,25 @@ mod tests {
     #[test]
     fn too_little_data_says_so() {
         let temporal = training(Split::Temporal);
-        let error = partition(&[0, 3], &[1.0; 3], |_| true, &temporal, None).unwrap_err();
+        let error = partition(&[0, 3], &[1.0; 3], |_| true, |_| Part::Train, &temporal, None)
+            .and_then(|p| p.check_training(&[0, 3]))
+            .unwrap_err();
         assert_eq!(error.kind, ErrorKind::InsufficientData);
         assert_eq!(error.message, "no entity has two events to train on before the validation cut-off");
-        let error = partition(&[0, 3], &[1.0, 1.0, 2.0], |_| false, &temporal, None).unwrap_err();
+        let error = partition(&[0, 3], &[1.0, 1.0, 2.0], |_| false, |_| Part::Train, &temporal, None)
+            .and_then(|p| p.check_training(&[0, 3]))
+            .unwrap_err();
         assert_eq!(error.message, "no entity has an event to validate on with a history before it");
-        let error = partition(&[0, 3], &[1.0; 3], |_| true, &temporal, Some((2.0, 3.0))).unwrap_err();
+        let error = partition(&[0, 3], &[1.0; 3], |_| true, |_| Part::Train, &temporal, Some((2.0, 3.0))).unwrap_err();
         assert_eq!(error.message, "no entity has an event to evaluate on with a history before it");
         let one_out = training(Split::LeaveOneOut);
-        let error = partition(&[0, 3], &[1.0; 3], |_| true, &one_out, None).unwrap_err();
+        let error = partition(&[0, 3], &[1.0; 3], |_| true, |_| Part::Train, &one_out, None)
+            .and_then(|p| p.check_training(&[0, 3]))
+            .unwrap_err();
         assert_eq!(error.message, "no entity has two events to train on");
-        let error = partition(&[0, 2, 4], &[1.0; 4], |_| true, &one_out, None).unwrap_err();
+        let error = partition(&[0, 2, 4], &[1.0; 4], |_| true, |_| Part::Train, &one_out, None)
+            .and_then(|p| p.check_training(&[0, 2, 4]))
+            .unwrap_err();
         assert!(error.message.starts_with("no entity has an event to validate on"));
     }
 

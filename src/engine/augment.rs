@@ -14,43 +14,45 @@ use rand_chacha::ChaCha8Rng;
 use std::borrow::Cow;
 use tch::{Kind, Tensor};
 
-/// Windows are of inputs: each is followed by one event more, the last target.
 pub struct Augment(pub spec::Augment);
 
 impl Augment {
     /// Cuts some windows to a run of their events, of any length. Positions that count from a window's
     /// end then meet events of all ages.
     pub fn crop(&self, windows: &mut [Window], rng: &mut ChaCha8Rng) {
-        for window in windows.iter_mut().filter(|_| self.0.crop > 0.0) {
+        for window in windows.iter_mut().filter(|window| self.0.crop > 0.0 && !window.is_empty()) {
             if rng.random_bool(self.0.crop) {
                 *window = run(*window, rng);
             }
         }
     }
 
-    /// The windows' events, with a run of some windows shuffled. Times stay in order.
+    /// The windows' events with a run of some windows shuffled, each followed by `more` events in their order,
+    /// the last targets. Times stay as they are.
     pub fn reorder<'a>(
         &self,
         encoded: &'a Encoded,
         windows: Vec<Window>,
+        more: usize,
         rng: &mut ChaCha8Rng,
     ) -> (Cow<'a, Encoded>, Vec<Window>) {
         if self.0.reorder == 0.0 {
             return (Cow::Borrowed(encoded), windows);
         }
         let (mut events, mut moved) = (Vec::new(), Vec::new());
-        for &window in &windows {
+        for window in windows {
             let start = events.len();
-            events.extend(window.start..=window.end);
-            moved.push(Window { start, end: events.len() - 1 });
+            events.extend(window.start..window.end + more);
+            moved.push(Window { start, end: events.len() - more });
+        }
+        let time = events.iter().map(|&event| encoded.time[event]).collect();
+        for &window in moved.iter().filter(|window| !window.is_empty()) {
             if rng.random_bool(self.0.reorder) {
-                let run = run(Window { start, end: events.len() - 1 }, rng);
+                let run = run(window, rng);
                 events[run.start..run.end].shuffle(rng);
             }
         }
-        let mut piece = gather(encoded, &events);
-        piece.time = windows.iter().flat_map(|window| &encoded.time[window.start..=window.end]).copied().collect();
-        (Cow::Owned(piece), moved)
+        (Cow::Owned(Encoded { time, ..gather(encoded, &events) }), moved)
     }
 
     /// Hides some events of a batch: all their categories are unknown and their numbers missing.
@@ -127,7 +129,7 @@ mod tests {
                 Input::Number { name: "price".into(), values: (0..100).map(|i| i as f32).collect() },
                 Input::Category { name: "item".into(), codes: (2..102).collect(), size: 102 },
             ],
-            target: 1,
+            target: Some(1),
         }
     }
 
@@ -147,7 +149,7 @@ mod tests {
     #[test]
     fn a_reordered_window_has_its_own_events_in_another_order_and_ends_in_its_target() {
         let (encoded, windows) = (encoded(), vec![Window { start: 60, end: 90 }, Window { start: 3, end: 9 }]);
-        let (piece, moved) = augment(0.0, 0.0, 0.999).reorder(&encoded, windows, &mut rng());
+        let (piece, moved) = augment(0.0, 0.0, 0.999).reorder(&encoded, windows, 1, &mut rng());
         assert_eq!(moved, [Window { start: 0, end: 30 }, Window { start: 31, end: 37 }]);
         let codes = piece.target_codes();
         assert_eq!((codes[30], codes[37]), (92, 11));

@@ -5,7 +5,8 @@ use crate::error::Result;
 use crate::parameters::Parameters;
 use tch::{Kind, Tensor};
 
-/// `mean += (1 - decay) * (weight - mean)` after every step, on the weights' device.
+/// `mean += (1 - decay) * (weight - mean)` after every step, on the weights' device. With a decay of 0 it is the
+/// weights themselves, and nothing is done.
 pub struct Average {
     decay: f64,
     steps: usize,
@@ -13,15 +14,10 @@ pub struct Average {
 }
 
 impl Average {
-    /// None where `decay` is 0: the last weights are their own mean.
-    pub fn new(parameters: &Parameters, decay: f64) -> Result<Option<Self>> {
+    pub fn new(parameters: &Parameters, decay: f64) -> Result<Self> {
         let copy = |weight: &Tensor| Ok(weight.f_detach()?.f_to_dtype(Kind::Float, false, true)?);
-        match decay > 0.0 {
-            true => {
-                Ok(Some(Average { decay, steps: 0, means: parameters.tensors().map(copy).collect::<Result<_>>()? }))
-            }
-            false => Ok(None),
-        }
+        let means = parameters.tensors().filter(|_| decay > 0.0).map(copy).collect::<Result<_>>()?;
+        Ok(Average { decay, steps: 0, means })
     }
 
     /// The first weights are noise: the decay begins at 2/11 and is `(1 + steps) / (10 + steps)` until it is the given.
@@ -35,7 +31,7 @@ impl Average {
         Ok(())
     }
 
-    /// Exchanges weights and means; the second time brings the weights back.
+    /// Weights and means change places: before an epoch is judged, and after.
     pub fn swap(&mut self, parameters: &Parameters) -> Result<()> {
         let _guard = tch::no_grad_guard();
         for (mean, weight) in self.means.iter_mut().zip(parameters.tensors()) {
@@ -59,8 +55,7 @@ mod tests {
     fn a_mean_follows_the_weights_and_changes_places_with_them() {
         let mut parameters = Parameters::new(&Compute::plain());
         let mut weight = parameters.make("w", &[1], Start::Constant(1.0)).unwrap().detach();
-        assert!(Average::new(&parameters, 0.0).unwrap().is_none());
-        let mut average = Average::new(&parameters, 0.25).unwrap().unwrap();
+        let mut average = Average::new(&parameters, 0.25).unwrap();
         for value in [12.0, 30.0] {
             let _ = weight.fill_(value);
             average.update(&parameters).unwrap();
@@ -68,6 +63,10 @@ mod tests {
         average.swap(&parameters).unwrap();
         assert!((floats(&weight).unwrap()[0] - 25.0).abs() < 1e-4);
         average.swap(&parameters).unwrap();
+        assert_eq!(floats(&weight).unwrap(), [30.0]);
+        let mut none = Average::new(&parameters, 0.0).unwrap();
+        none.update(&parameters).unwrap();
+        none.swap(&parameters).unwrap();
         assert_eq!(floats(&weight).unwrap(), [30.0]);
     }
 }

@@ -1,7 +1,6 @@
 //! The program that checks a source. It does what `persona-engine` does with the same job, without
 //! loading libtorch for it.
 
-use persona_core::check::findings;
 use persona_core::protocol::{Kind, Outcome, Task};
 use persona_core::{Error, ErrorKind, Result};
 use persona_engine::pipe::{self, Input};
@@ -20,9 +19,9 @@ fn run(input: &Input) -> Result<Outcome> {
     }
     limits::apply(&job.limits);
     let mut reporter = Reporter::new(pipe::send);
-    let (_, events) = intake::collect(input, &job, &mut reporter)?;
-    let mut outcome = intake::describe(&events);
-    reporter.json(Kind::Findings, &findings(&events, &job.source))?;
+    let gathered = intake::collect(input, &job, &mut reporter)?;
+    let mut outcome = intake::describe(&gathered.events);
+    reporter.json(Kind::Findings, &gathered.findings(&job))?;
     outcome.seconds = reporter.seconds();
     outcome.peak_memory_mb = limits::peak_memory_mb();
     Ok(outcome)

@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::parameters::{DEVIATION, Parameters, Start};
 use persona_core::batch::Window;
 use persona_core::features::{Encoded, FIRST, Input};
+use persona_core::labels::FittedLabel;
 use tch::{Device, Kind, Tensor};
 
 /// What a model must know of the events that it will see.
@@ -17,18 +18,21 @@ pub struct Shape {
     /// Name and number of codes of each category input, in order.
     pub categories: Vec<(String, usize)>,
     pub numbers: usize,
-    /// Which category input is predicted.
-    pub target: usize,
+    /// Which category input has the items.
+    pub target: Option<usize>,
+    /// Name and number of outputs of each label.
+    pub heads: Vec<(String, usize)>,
 }
 
 impl Shape {
-    pub fn of(encoded: &Encoded) -> Self {
-        let mut shape = Shape { categories: Vec::new(), numbers: 0, target: 0 };
+    pub fn of(encoded: &Encoded, labels: &[FittedLabel]) -> Self {
+        let heads = labels.iter().map(|label| (label.name.clone(), label.outputs())).collect();
+        let mut shape = Shape { categories: Vec::new(), numbers: 0, target: None, heads };
         for (i, input) in encoded.inputs.iter().enumerate() {
             match input {
                 Input::Category { name, size, .. } => {
-                    if i == encoded.target {
-                        shape.target = shape.categories.len();
+                    if Some(i) == encoded.target {
+                        shape.target = Some(shape.categories.len());
                     }
                     shape.categories.push((name.clone(), *size));
                 }
@@ -94,6 +98,18 @@ impl Layout {
         let lengths: Vec<i64> = self.lengths.iter().map(|&n| n as i64).collect();
         let places = Tensor::f_arange(self.width as i64, (Kind::Int64, device))?;
         Ok(places.f_ge_tensor(&integers(&lengths, device)?.f_unsqueeze(1)?)?)
+    }
+
+    /// The mean of each window's tokens, of which a share is left out at random: [tokens, d] -> [windows, d]
+    pub fn mean(&self, packed: &Tensor, left_out: f64) -> Result<Tensor> {
+        let padded = self.pad(packed)?;
+        let mask = self.padding()?.f_logical_not()?.f_to_dtype(Kind::Float, false, false)?.f_unsqueeze(2)?;
+        let mask = match left_out > 0.0 {
+            true => mask.f_mul(&mask.f_full_like(1.0 - left_out)?.f_bernoulli()?)?,
+            false => mask,
+        };
+        let count = mask.f_sum_dim_intlist(1i64, false, Kind::Float)?.f_clamp_min(1.0)?;
+        Ok(padded.f_mul(&mask)?.f_sum_dim_intlist(1i64, false, Kind::Float)?.f_div(&count)?)
     }
 
     /// The last token of each window: [tokens, d] -> [windows, d]
@@ -250,33 +266,35 @@ pub struct Embedding {
     tables: Vec<Tensor>,
     /// [dim, 2 * numbers]
     numbers: Option<Tensor>,
-    target: usize,
+    dim: i64,
+    target: Option<usize>,
 }
 
 impl Embedding {
     pub fn new(parameters: &mut Parameters, shape: &Shape, dim: i64) -> Result<Self> {
         let mut tables = Vec::new();
         for (i, (name, codes)) in shape.categories.iter().enumerate() {
-            let name = if i == shape.target { "items.weight".into() } else { format!("inputs.{name}.weight") };
+            let name = if Some(i) == shape.target { "items.weight".into() } else { format!("inputs.{name}.weight") };
             tables.push(parameters.make(name, &[*codes as i64, dim], Start::Normal(DEVIATION))?);
         }
         let numbers = match shape.numbers {
             0 => None,
             n => Some(parameters.make("numbers.weight", &[dim, 2 * n as i64], Start::Normal(DEVIATION))?),
         };
-        Ok(Embedding { tables, numbers, target: shape.target })
+        Ok(Embedding { tables, numbers, target: shape.target, dim })
     }
 
     /// [tokens, dim]
     pub fn forward(&self, batch: &Batch, compute: &Compute) -> Result<Tensor> {
-        let mut sum = rows(&self.tables[0], &batch.categories[0])?;
-        for (table, codes) in self.tables.iter().zip(&batch.categories).skip(1) {
-            sum = sum.f_add(&rows(table, codes)?)?;
-        }
-        if let (Some(weight), Some(numbers)) = (&self.numbers, &batch.numbers) {
-            sum = sum.f_add(&compute.linear(numbers, weight, None)?)?;
-        }
-        Ok(sum)
+        let categories = self.tables.iter().zip(&batch.categories).map(|(table, codes)| rows(table, codes));
+        let numbers = self.numbers.iter().zip(&batch.numbers).map(|(w, numbers)| compute.linear(numbers, w, None));
+        let mut parts = categories.chain(numbers);
+        // Every source has a field, and a constant one is dropped: then events are all alike.
+        let Some(first) = parts.next() else {
+            let shape = [batch.layout.from_end.size()[0], self.dim];
+            return Ok(Tensor::f_zeros(shape, (Kind::Float, compute.device))?);
+        };
+        parts.try_fold(first?, |sum, part| Ok(sum.f_add(&part?)?))
     }
 
     /// Adds to the gradients of all weights what the sum's gradient [tokens, dim] gives, on the CPU.
@@ -292,8 +310,8 @@ impl Embedding {
     }
 
     /// The target's table with its special codes: [FIRST + items, dim]
-    pub fn table(&self) -> &Tensor {
-        &self.tables[self.target]
+    pub fn table(&self) -> Option<&Tensor> {
+        Some(&self.tables[self.target?])
     }
 }
 
@@ -312,6 +330,15 @@ mod tests {
             assert_eq!(padded.size(), [lengths.len() as i64, layout.width as i64, 2]);
             assert_eq!(floats(&layout.pack(&padded).unwrap()).unwrap(), flat);
         }
+    }
+
+    #[test]
+    fn a_mean_is_over_a_windows_own_tokens() {
+        let layout = Layout::new(vec![3, 1, 2], Device::Cpu).unwrap();
+        let numbers = Tensor::from_slice(&[1f32, 2., 6., 7., 4., 5.]).view([-1, 1]);
+        assert_eq!(floats(&layout.mean(&numbers, 0.0).unwrap()).unwrap(), [3., 7., 4.5]);
+        let dropped = floats(&layout.mean(&numbers, 0.999).unwrap()).unwrap();
+        assert!(dropped.iter().all(|x| x.is_finite()), "{dropped:?}");
     }
 
     #[test]

@@ -3,8 +3,10 @@
 use crate::limits;
 use crate::pipe::{Input, Message};
 use crate::report::{Reporter, SCAN_INTERVAL};
+use persona_core::check;
 use persona_core::events::{Collector, Events};
-use persona_core::protocol::{Job, Outcome, Phase, Progress, VERSION};
+use persona_core::protocol::{Finding, Job, Outcome, Phase, Progress, VERSION};
+use persona_core::source::SourceSchema;
 use persona_core::{Error, ErrorKind, Result};
 
 fn next(input: &Input) -> Result<Message> {
@@ -24,10 +26,29 @@ pub fn job(input: &Input) -> Result<Job> {
     }
 }
 
+/// All that a job reads.
+pub struct Gathered {
+    pub artifact: Vec<u8>,
+    pub events: Events,
+    /// In the order of the job's tables.
+    pub tables: Vec<Events>,
+}
+
+impl Gathered {
+    /// What a check reports.
+    pub fn findings(&self, job: &Job) -> Vec<Finding> {
+        let names = job.tables.iter().map(|table| table.name.as_str());
+        check::findings(&self.events, &job.source, &names.zip(&self.tables).collect::<Vec<_>>())
+    }
+}
+
 /// The artifact's bytes, and all events in sequence.
-pub fn collect(input: &Input, job: &Job, reporter: &mut Reporter) -> Result<(Vec<u8>, Events)> {
+pub fn collect(input: &Input, job: &Job, reporter: &mut Reporter) -> Result<Gathered> {
     let limit = (job.limits.memory_mb > 0).then_some(job.limits.memory_mb << 20);
-    let mut collector = Collector::new(&job.source, limit)?.with_threads(limits::threads(&job.limits));
+    let collector = |schema: &SourceSchema| {
+        Ok::<_, Error>(Collector::new(schema, limit)?.with_threads(limits::threads(&job.limits)))
+    };
+    let mut collectors = vec![collector(&job.source)?];
     let (mut artifact, mut rows) = (Vec::new(), 0);
     reporter.enter(Phase::Scan)?;
     loop {
@@ -40,7 +61,15 @@ pub fn collect(input: &Input, job: &Job, reporter: &mut Reporter) -> Result<(Vec
             }
             Message::Events(batch) => {
                 rows += batch.num_rows() as u64;
-                collector.push(&batch)?;
+                let last = collectors.len() - 1;
+                collectors[last].push(&batch)?;
+            }
+            Message::Table => {
+                let table = job
+                    .tables
+                    .get(collectors.len() - 1)
+                    .ok_or_else(|| protocol("a table came that the job does not name"))?;
+                collectors.push(collector(&table.schema)?);
             }
             Message::Job(_) => return Err(protocol("a second job came")),
             Message::End => break,
@@ -49,9 +78,14 @@ pub fn collect(input: &Input, job: &Job, reporter: &mut Reporter) -> Result<(Vec
             reporter.tell(Progress::of(Phase::Scan, rows, 0))?;
         }
     }
+    if collectors.len() != 1 + job.tables.len() {
+        return Err(protocol("a table of the job did not come"));
+    }
     reporter.tell(Progress::of(Phase::Scan, rows, rows))?;
     reporter.enter(Phase::Sequence)?;
-    Ok((artifact, collector.finish()?))
+    let mut sequenced = collectors.into_iter().map(Collector::finish);
+    let events = sequenced.next().ok_or_else(|| protocol("no events came"))??;
+    Ok(Gathered { artifact, events, tables: sequenced.collect::<Result<_>>()? })
 }
 
 /// What an outcome says of the events.

@@ -4,19 +4,22 @@ use crate::device::{self, Compute};
 use crate::error::Result;
 use crate::evaluate::{Protocol, Scorer};
 use crate::inputs::Shape;
+use crate::intake::Gathered;
 use crate::models::{Model, without_vectors};
+use crate::network::Network;
 use crate::pipe::{self, Input};
 use crate::report::Reporter;
-use crate::{intake, score, train};
+use crate::{intake, network, score};
 use persona_core::artifact::Artifact;
 use persona_core::events::Events;
-use persona_core::features::{Encoded, Fitted, known_targets};
+use persona_core::features::{Encoded, Fitted, check_events, known_targets};
+use persona_core::labels::{Examples, FittedLabel};
 use persona_core::protocol::{ARTIFACT_CHUNK, Job, Kind, Outcome, Phase, Task, cut};
 use persona_core::source::SourceSchema;
-use persona_core::spec::{self, ModelSpec, Seen};
-use persona_core::split::{Partition, partition, repeat_share, sample};
+use persona_core::spec::{self, ModelSpec, Objective, Seen, Split};
+use persona_core::split::{Part, Partition, partition, repeat_share, sample};
 use persona_core::transitions::Transitions;
-use persona_core::{Error, ErrorKind, check};
+use persona_core::{Error, ErrorKind};
 use persona_engine::limits;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -30,14 +33,14 @@ pub fn run(input: &Input) -> Result<Outcome> {
     let job = intake::job(input)?;
     device::apply(&job.limits);
     let mut reporter = Reporter::new(pipe::send);
-    let (artifact, events) = intake::collect(input, &job, &mut reporter)?;
+    let gathered = intake::collect(input, &job, &mut reporter)?;
     limits::tune_for_tensors();
-    let mut outcome = intake::describe(&events);
+    let mut outcome = intake::describe(&gathered.events);
     match job.task {
-        Task::Check => reporter.json(Kind::Findings, &check::findings(&events, &job.source))?,
-        Task::Train => train_job(&job, events, &mut outcome, &mut reporter)?,
-        Task::Evaluate => evaluate_job(&job, &artifact, events, &mut outcome, &mut reporter)?,
-        Task::Score => score_job(&job, &artifact, events, &mut outcome, &mut reporter)?,
+        Task::Check => reporter.json(Kind::Findings, &gathered.findings(&job))?,
+        Task::Train => train_job(&job, gathered, &mut outcome, &mut reporter)?,
+        Task::Evaluate => evaluate_job(&job, gathered, &mut outcome, &mut reporter)?,
+        Task::Score => score_job(&job, gathered, &mut outcome, &mut reporter)?,
     }
     outcome.seconds = reporter.seconds();
     outcome.peak_memory_mb = limits::peak_memory_mb();
@@ -48,13 +51,20 @@ fn protocol(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Protocol, message)
 }
 
-fn train_job(job: &Job, events: Events, outcome: &mut Outcome, reporter: &mut Reporter) -> Result<()> {
+fn train_job(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: &mut Reporter) -> Result<()> {
     let spec = job.spec.as_ref().ok_or_else(|| protocol("a job to train came without a specification"))?;
-    let partition = split(&events, &job.source, spec, None)?;
+    let Gathered { events, tables, .. } = gathered;
+    let examples = examples(job, spec, &events, &tables, objective_minimum)?;
+    examples.iter().for_each(|examples| outcome.notes.extend_from_slice(&examples.notes));
+    let cutoffs = examples.iter().find_map(|examples| examples.cutoffs(&spec.training));
+    let partition = split(&events, &job.source, spec, cutoffs)?;
+    if spec.target(&job.source)?.is_some() {
+        partition.check_training(&events.offsets)?;
+    }
     let mut fitted = Fitted::fit(&events, &job.source, spec, &partition.train_end)?;
     fitted.cutoffs = partition.cutoffs;
     outcome.fingerprint = events.fingerprint();
-    outcome.notes = fitted.notes();
+    outcome.notes.extend(fitted.notes());
     let encoded = fitted.encode(events)?;
     outcome.items = encoded.items() as u64;
     let spec = &settle_seen(spec, &encoded, &partition, outcome);
@@ -72,13 +82,14 @@ fn train_job(job: &Job, events: Events, outcome: &mut Outcome, reporter: &mut Re
         measure(spec, &Scorer::Transitions(&counts), &encoded, &partition, outcome, reporter)?;
     } else {
         let compute = Compute::choose(&spec.training.device, spec.training.precision)?;
-        let counts = &fitted.target_vocabulary().counts;
-        let trained = train::train(spec, &encoded, &partition, counts, compute, reporter)?;
-        trained.model.parameters.write(&mut artifact)?;
-        outcome.best_epoch = Some(trained.best_epoch);
-        describe_model(&trained.model, outcome);
-        let scorer = Scorer::Model { model: &trained.model, batch_events: spec.training.batch_events };
+        let mut network = Network::new(spec, &encoded, &partition, &fitted, examples, compute)?;
+        let model = network.train(outcome, reporter)?;
+        model.parameters.write(&mut artifact)?;
+        FittedLabel::write_all(&network.labels(), &mut artifact)?;
+        describe_model(&model, outcome);
+        let scorer = Scorer::Model { model: &model, batch_events: spec.training.batch_events };
         measure(spec, &scorer, &encoded, &partition, outcome, reporter)?;
+        network.measure(&model, reporter)?;
     }
     reporter.enter(Phase::Write)?;
     for frame in cut(Kind::Artifact, artifact.to_bytes()?, ARTIFACT_CHUNK) {
@@ -87,13 +98,38 @@ fn train_job(job: &Job, events: Events, outcome: &mut Outcome, reporter: &mut Re
     Ok(())
 }
 
+/// The examples of each objective that has a label, in order. `least`: how many each class needs.
+fn examples(
+    job: &Job,
+    spec: &ModelSpec,
+    events: &Events,
+    tables: &[Events],
+    least: fn(&Objective) -> usize,
+) -> Result<Vec<Examples>> {
+    let labelled = spec.objective.iter().filter_map(|objective| Some((objective, objective.label()?)));
+    let one = |(objective, name): (&Objective, &str)| {
+        let label = job.source.label(name).ok_or_else(|| protocol(format!("the job has no label \"{name}\"")))?;
+        let table = job.tables.iter().position(|table| table.name == name).map(|i| &tables[i]);
+        Ok(Examples::new(label, &job.source, events, table, least(objective))?)
+    };
+    labelled.map(one).collect()
+}
+
+fn objective_minimum(objective: &Objective) -> usize {
+    match objective {
+        Objective::Classify(classify) => classify.min_examples,
+        Objective::Regress(regress) => regress.min_examples,
+        Objective::NextEvent(_) => 0,
+    }
+}
+
 /// Most repeats among the validation targets with which seen items are still left out.
 const FEW_REPEATS: f64 = 0.1;
 
 /// Decides what `evaluation.seen` is where the specification leaves it to the data.
 fn settle_seen(spec: &ModelSpec, encoded: &Encoded, partition: &Partition, outcome: &mut Outcome) -> ModelSpec {
     let mut spec = spec.clone();
-    if spec.evaluation.seen == Seen::Auto {
+    if spec.evaluation.seen == Seen::Auto && encoded.target.is_some() {
         let share = repeat_share(&partition.valid, &encoded.offsets, encoded.target_codes());
         spec.evaluation.seen = if share > FEW_REPEATS { Seen::Keep } else { Seen::Remove };
         if share > FEW_REPEATS {
@@ -106,11 +142,13 @@ fn settle_seen(spec: &ModelSpec, encoded: &Encoded, partition: &Partition, outco
     spec
 }
 
-fn evaluate_job(job: &Job, bytes: &[u8], events: Events, outcome: &mut Outcome, reporter: &mut Reporter) -> Result<()> {
-    let version = Version::read(bytes, job)?;
-    let partition = split(&events, &job.source, &version.spec, version.fitted.cutoffs)?;
-    let encoded = version.encode(events, outcome)?;
+fn evaluate_job(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: &mut Reporter) -> Result<()> {
+    let version = Version::read(&gathered.artifact, job)?;
     let spec = &version.spec;
+    let events = gathered.events;
+    let mut examples = examples(job, spec, &events, &gathered.tables, |_| 0)?;
+    let partition = split(&events, &job.source, spec, version.fitted.cutoffs)?;
+    let encoded = version.encode(events, outcome)?;
     if matches!(spec.encoder, spec::Encoder::Transitions(_)) {
         let counts = Transitions::read(&version.artifact)?;
         (outcome.device, outcome.precision) = ("cpu".into(), "f32".into());
@@ -118,26 +156,46 @@ fn evaluate_job(job: &Job, bytes: &[u8], events: Events, outcome: &mut Outcome, 
     }
     let model = version.model(&encoded, outcome)?;
     let scorer = Scorer::Model { model: &model, batch_events: spec.training.batch_events };
-    measure(spec, &scorer, &encoded, &partition, outcome, reporter)
+    measure(spec, &scorer, &encoded, &partition, outcome, reporter)?;
+    if spec.training.split == Split::KFold {
+        outcome
+            .notes
+            .push("Every entity has trained this version; the figures of its folds are in persona.metrics.".into());
+        return Ok(());
+    }
+    for (label, examples) in version.labels.iter().zip(&mut examples) {
+        label.align(examples);
+        let parts = examples.parts(&encoded.keys, &spec.training, version.fitted.cutoffs);
+        network::measure_label(&model, &encoded, (examples, label), &parts, spec, reporter)?;
+    }
+    Ok(())
 }
 
-fn score_job(job: &Job, bytes: &[u8], events: Events, outcome: &mut Outcome, reporter: &mut Reporter) -> Result<()> {
-    let version = Version::read(bytes, job)?;
-    if matches!(version.spec.encoder, spec::Encoder::Transitions(_)) {
-        return Err(without_vectors().into());
+fn score_job(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: &mut Reporter) -> Result<()> {
+    let version = Version::read(&gathered.artifact, job)?;
+    if version.spec.dim().is_none() {
+        return Err(without_vectors(&version.spec.encoder).into());
     }
-    let encoded = version.encode(events, outcome)?;
+    let encoded = version.encode(gathered.events, outcome)?;
     let model = version.model(&encoded, outcome)?;
     reporter.enter(Phase::Score)?;
-    score::profiles(&model, &encoded, &job.source, version.spec.training.batch_events, reporter)?;
-    score::items(&model, &version.fitted, &job.source, reporter)
+    score::profiles(&model, &encoded, &job.source, &version.labels, version.spec.training.batch_events, reporter)?;
+    match (version.fitted.target, version.fitted.items()) {
+        (Some(field), Some(vocabulary)) => score::items(&model, vocabulary, field, &job.source, reporter),
+        _ => Ok(()),
+    }
 }
 
-/// Which events train, validate and test. `cutoffs`: those of a stored version.
+/// Which events train, validate and test. `cutoffs`: those of a stored version, or of the labels.
 fn split(events: &Events, source: &SourceSchema, spec: &ModelSpec, cutoffs: Option<(f64, f64)>) -> Result<Partition> {
-    let target = spec.target(source)?;
+    let Some(target) = spec.target(source)? else {
+        check_events(events, 1)?;
+        return Ok(Partition::training(&events.offsets, &events.time, cutoffs));
+    };
+    check_events(events, 2)?;
     let known = known_targets(events, source, target)?;
-    Ok(partition(&events.offsets, &events.time, known, &spec.training, cutoffs)?)
+    let part = |entity| Part::of(&events.keys, entity, &spec.training);
+    Ok(partition(&events.offsets, &events.time, known, part, &spec.training, cutoffs)?)
 }
 
 /// The most cases that a split is judged by: with 50,000 a 95 % interval of HR@k is at most .009 wide,
@@ -154,6 +212,9 @@ fn measure(
     reporter: &mut Reporter,
 ) -> Result<()> {
     reporter.enter(Phase::Evaluate)?;
+    if encoded.target.is_none() {
+        return Ok(());
+    }
     let (evaluation, seed, threads) = (&spec.evaluation, spec.training.seed, device::threads());
     let protocol = Protocol { evaluation, seed, coverage: true, threads };
     for (split, cases) in [("valid", &partition.valid), ("test", &partition.test)] {
@@ -180,6 +241,7 @@ struct Version {
     /// As trained, but with the device and precision of this job.
     spec: ModelSpec,
     fitted: Fitted,
+    labels: Vec<FittedLabel>,
 }
 
 impl Version {
@@ -190,7 +252,7 @@ impl Version {
         let artifact = Artifact::from_bytes(bytes)?;
         let mut spec: ModelSpec = artifact.get_json(SPEC)?;
         let source: SourceSchema = artifact.get_json(SOURCE)?;
-        if source != job.source {
+        if !source.has_events_of(&job.source) {
             return Err(Error::invalid("the source has changed since the model was trained")
                 .detail("Its key, its clock or its fields are not those of the training.")
                 .hint("Train the model again.")
@@ -200,7 +262,7 @@ impl Version {
             spec.training.device = now.training.device.clone();
             spec.training.precision = now.training.precision;
         }
-        Ok(Version { fitted: Fitted::read(&artifact)?, artifact, spec })
+        Ok(Version { fitted: Fitted::read(&artifact)?, labels: FittedLabel::read_all(&artifact)?, artifact, spec })
     }
 
     fn encode(&self, events: Events, outcome: &mut Outcome) -> Result<Encoded> {
@@ -212,7 +274,7 @@ impl Version {
 
     fn model(&self, encoded: &Encoded, outcome: &mut Outcome) -> Result<Model> {
         let compute = Compute::choose(&self.spec.training.device, self.spec.training.precision)?;
-        let mut model = Model::new(&self.spec.encoder, &Shape::of(encoded), compute)?;
+        let mut model = Model::new(&self.spec.encoder, &Shape::of(encoded, &self.labels), compute)?;
         model.parameters.read(&self.artifact)?;
         describe_model(&model, outcome);
         Ok(model)

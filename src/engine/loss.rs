@@ -42,7 +42,7 @@ pub struct NextEvent {
 
 impl NextEvent {
     /// `counts`: events of each item.
-    pub fn new(spec: &spec::NextEvent, smoothing: f64, counts: &[u64], compute: &Compute) -> Result<Self> {
+    pub fn new(spec: &spec::NextEvent, counts: &[u64], compute: &Compute) -> Result<Self> {
         let sampled = match spec.softmax {
             Softmax::Auto => counts.len() > FULL_SOFTMAX_ITEMS,
             Softmax::Full => false,
@@ -50,12 +50,19 @@ impl NextEvent {
         };
         let sample = if sampled { Some(Negatives::new(counts, spec.negatives, compute.device)?) } else { None };
         let fused = compute.half && compute.device == Device::Cpu && simd::is_available();
-        Ok(NextEvent { sample, kind: compute.kind(), smoothing, fused })
+        Ok(NextEvent { sample, kind: compute.kind(), smoothing: spec.label_smoothing, fused })
     }
 
-    /// Leaves the gradients of the mean loss in the model's weights; returns the loss's sum (scalar, on the device).
-    pub fn backward(&self, model: &Model, pass: Pass, targets: &Targets, rng: &mut ChaCha8Rng) -> Result<Tensor> {
-        let share = (targets.count as f64).recip();
+    /// Adds the gradients of the mean loss, times a weight, to those of the model's weights; returns the loss's sum (scalar, on the device).
+    pub fn backward(
+        &self,
+        model: &Model,
+        pass: Pass,
+        targets: &Targets,
+        weight: f64,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<Tensor> {
+        let share = weight / targets.count as f64;
         let states = targets.select(&pass.states.f_detach()?)?.f_contiguous()?;
         let more = self.smoothing(model, &states, targets)?;
         let add = |gradient: Tensor| match &more {
@@ -66,19 +73,19 @@ impl NextEvent {
             true => {
                 let solved = self.in_one_pass(model, states, targets, share, rng)?;
                 model.backward(pass, &targets.spread(&add(solved.states.shallow_clone())?)?)?;
-                solved.accumulate(model.table(), FIRST as usize)?;
+                solved.accumulate(model.table()?, FIRST as usize)?;
                 Tensor::from(solved.loss)
             }
             false => {
                 let solved = self.in_tiles(model, &states, targets, rng)?;
                 model.backward(pass, &targets.spread(&add(solved.states.f_mul_scalar(share)?)?)?)?;
-                accumulate(model.table(), i64::from(FIRST), &solved.items.f_mul_scalar(share)?)?;
+                accumulate(model.table()?, i64::from(FIRST), &solved.items.f_mul_scalar(share)?)?;
                 solved.loss
             }
         };
         match more {
             Some(more) => {
-                accumulate(model.table(), i64::from(FIRST), &more.items.f_mul_scalar(share)?)?;
+                accumulate(model.table()?, i64::from(FIRST), &more.items.f_mul_scalar(share)?)?;
                 Ok(loss.f_add(&more.loss)?)
             }
             None => Ok(loss),

@@ -11,12 +11,14 @@
 //! - [`inputs`]      windows of events -> tensors -> the vectors that an encoder reads
 //! - [`models`]      the families, a file each
 //! - [`parameters`]  named weights, to and from an artifact
-//! - [`loss`]        the objective and its gradient, in tiles
+//! - [`loss`]        the softmax over items and its gradient, in tiles
+//! - [`objectives`]  what is learned, a file each
 //! - [`optimizer`]   AdamW
 //! - [`schedule`]    the learning rate from step to step
 //! - [`average`]     a running mean of the weights
 //! - [`augment`]     changes to training sequences
 //! - [`train`]       epochs, early stopping
+//! - [`network`]     a model with its objectives, trained and judged; folds
 //! - [`evaluate`]    ranking metrics
 //! - [`score`]       profile and item vectors
 //! - [`error`]       core's error, and libtorch's in its words
@@ -31,6 +33,8 @@ mod inputs;
 mod job;
 mod loss;
 mod models;
+mod network;
+mod objectives;
 mod optimizer;
 mod parameters;
 mod schedule;

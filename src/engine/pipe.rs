@@ -21,6 +21,8 @@ pub enum Message {
     Job(Box<Job>),
     Artifact(Vec<u8>),
     Events(RecordBatch),
+    /// What follows is of the job's next table.
+    Table,
     End,
 }
 
@@ -150,6 +152,10 @@ impl Decoder {
             Kind::Artifact => vec![Message::Artifact(frame.payload)],
             Kind::Events => self.columns.read(frame)?.into_iter().map(Message::Events).collect(),
             Kind::Placed => vec![Message::Events(self.placed(&frame)?)],
+            Kind::Table => {
+                self.columns = ColumnReader::new();
+                vec![Message::Table]
+            }
             Kind::End => vec![Message::End],
             kind => return Err(Error::new(ErrorKind::Protocol, format!("a {kind:?} frame came to the engine"))),
         })

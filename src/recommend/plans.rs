@@ -48,7 +48,7 @@ impl Key {
 /// A question ready to be asked.
 pub struct Plan {
     pub query: SavedPlan,
-    items: Oid,
+    items: Option<Oid>,
 }
 
 /// Last used first.
@@ -64,7 +64,7 @@ thread_local! {
 pub fn plan(key: Key, ask: &Ask) -> Result<Rc<Plan>> {
     lock_for_reading(key.profile);
     if let Some(plan) = kept(key) {
-        lock_for_reading(plan.items);
+        plan.items.into_iter().for_each(lock_for_reading);
         if plan.query.is_valid() {
             return Ok(plan);
         }

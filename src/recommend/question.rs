@@ -40,7 +40,8 @@ impl<'a> Question<'a> {
     /// The items with the largest inner products. The distance is named once, so that the entity's vector
     /// is looked up once.
     fn recommend(&self, exclude_seen: bool, limit: u32) -> Result<String> {
-        let items = Relation::open(self.profile.items, "item table of the profile")?;
+        let items = self.profile.items.ok_or_else(|| self.no_items())?;
+        let items = Relation::open(items, "item table of the profile")?;
         let seen = if exclude_seen { self.seen()? } else { String::new() };
         Ok(format!(
             "SELECT near.item::pg_catalog.text, (OPERATOR(pg_catalog.-) near.distance)::pg_catalog.float4 \
@@ -78,7 +79,8 @@ impl<'a> Question<'a> {
         let source = Source::of_model(&model)?;
         let query = EventQuery::of(&source)?;
         let spec = ModelSpec::parse(&model.spec, &query.schema)?;
-        let field = quote_identifier(&query.schema.fields[spec.target(&query.schema)?].name);
+        let target = spec.target(&query.schema)?.ok_or_else(|| self.no_items())?;
+        let field = quote_identifier(&query.schema.fields[target].name);
         let events = Relation::open(source.events, "event table")?;
         Ok(format!(
             "WHERE i.item::text <> ALL (ARRAY(SELECT s.{field}::text FROM {} s WHERE s.{} = {} AND s.{field} IS NOT NULL))",
@@ -117,6 +119,13 @@ impl<'a> Question<'a> {
             )
             .hint("Give the entity as a value of that type.")),
         }
+    }
+
+    fn no_items(&self) -> Error {
+        let message = format!("profile \"{}\" has no items to recommend", self.table.name);
+        Error::new(Code::NotInPrerequisiteState, message)
+            .detail(format!("None of the objectives of model \"{}\" predicts a field.", self.profile.model))
+            .hint("Add the objective next_event to the model's specification.")
     }
 
     /// Why the entity was not found.

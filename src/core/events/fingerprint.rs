@@ -52,6 +52,15 @@ pub(super) fn of(events: &Events) -> String {
     format!("{:016x}{:016x}", lanes.0, lanes.1)
 }
 
+/// A number between 0 and 1 for an entity's key and a seed: the same wherever and whenever it is asked.
+pub(super) fn share(keys: &Keys, entity: usize, seed: u64) -> f64 {
+    let mut lanes = Lanes::new();
+    lanes.add(seed);
+    add_key(&mut lanes, keys, entity);
+    lanes.add(seed);
+    (lanes.fold() >> 11) as f64 / (1u64 << 53) as f64
+}
+
 fn add_keys(lanes: &mut Lanes, keys: &Keys) {
     (0..keys.len()).for_each(|entity| add_key(lanes, keys, entity));
 }

@@ -1,7 +1,9 @@
 //! Distinct values, compactly: the keys of entities and the dictionaries of categories.
 
+use super::fingerprint;
 use arrow_array::{ArrayRef, FixedSizeBinaryArray, Int64Array, StringArray};
 use arrow_buffer::Buffer;
+use std::cmp::Ordering;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -109,8 +111,16 @@ impl Values {
         }
     }
 
+    /// A value for people.
+    pub fn text(&self, code: usize) -> String {
+        match self {
+            Values::Integer(values) => values[code].to_string(),
+            Values::Text(values) => values.get(code).to_string(),
+        }
+    }
+
     /// Orders two values of this dictionary: numbers by size, text by bytes.
-    pub fn compare(&self, a: usize, b: usize) -> std::cmp::Ordering {
+    pub fn compare(&self, a: usize, b: usize) -> Ordering {
         match self {
             Values::Integer(values) => values[a].cmp(&values[b]),
             Values::Text(values) => values.get(a).cmp(values.get(b)),
@@ -167,6 +177,22 @@ impl Keys {
             Keys::Integer(keys) => Keys::Integer(entities.iter().map(|&i| keys[i as usize]).collect()),
             Keys::Text(keys) => Keys::Text(entities.iter().map(|&i| keys.get(i as usize)).collect()),
             Keys::Uuid(keys) => Keys::Uuid(entities.iter().map(|&i| keys[i as usize]).collect()),
+        }
+    }
+
+    /// A number at least 0 and below 1 that is drawn by the key and a seed alone: the same as long as the key is.
+    pub fn share(&self, entity: usize, seed: u64) -> f64 {
+        fingerprint::share(self, entity, seed)
+    }
+
+    /// Orders a key before or after one of another list of the same type.
+    pub fn compare(&self, entity: usize, other: &Keys, i: usize) -> Ordering {
+        match (self, other) {
+            (Keys::Integer(a), Keys::Integer(b)) => a[entity].cmp(&b[i]),
+            (Keys::Text(a), Keys::Text(b)) => a.get(entity).cmp(b.get(i)),
+            (Keys::Uuid(a), Keys::Uuid(b)) => a[entity].cmp(&b[i]),
+            // Both were read with the type of one source.
+            _ => unreachable!("keys of two types"),
         }
     }
 

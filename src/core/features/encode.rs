@@ -16,10 +16,10 @@ impl Fitted {
             )));
         }
         let mut inputs = Vec::new();
-        let mut target = 0;
+        let mut target = None;
         for (i, (field, column)) in self.fields.iter().zip(events.columns).enumerate() {
-            if i == self.target {
-                target = inputs.len();
+            if Some(i) == self.target {
+                target = Some(inputs.len());
             }
             let name = field.name.clone();
             match (&field.state, column) {

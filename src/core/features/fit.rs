@@ -14,7 +14,6 @@ pub fn known_targets<'a>(
     schema: &SourceSchema,
     target: usize,
 ) -> Result<impl Fn(usize) -> bool + use<'a>> {
-    check_events(events)?;
     let field = &schema.fields[target];
     let Column::Category { codes, values } = &events.columns[target] else {
         return Err(Error::new(
@@ -40,7 +39,7 @@ impl Fitted {
             .enumerate()
             .map(|(i, (field, column))| {
                 check_name(field)?;
-                let state = match (column, i == target) {
+                let state = match (column, Some(i) == target) {
                     (Column::Category { codes, values }, true) => {
                         FieldState::Category(Vocabulary::fit(codes, values, field.min_count))
                     }
@@ -92,7 +91,8 @@ fn insufficient(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::InsufficientData, message)
 }
 
-fn check_events(events: &Events) -> Result<()> {
+/// An error where there is nothing to learn from, whatever is to be learned. `least`: events that some entity needs.
+pub fn check_events(events: &Events, least: usize) -> Result<()> {
     if events.is_empty() {
         let set_aside: Vec<_> = events.report.skipped().iter().map(|(why, rows)| format!("{rows} {why}")).collect();
         let error = insufficient("source has no events");
@@ -103,7 +103,7 @@ fn check_events(events: &Events) -> Result<()> {
                 .hint("See persona.check_source for what is wrong with them."),
         });
     }
-    match events.offsets.windows(2).any(|pair| pair[1] - pair[0] >= 2) {
+    match events.offsets.windows(2).any(|pair| pair[1] - pair[0] >= least) {
         true => Ok(()),
         false => Err(insufficient("no entity has two events")
             .detail(format!("{} events are of {} entities.", events.len(), events.entities()))

@@ -12,7 +12,7 @@ const KEY: &str = "fitted";
 struct StoredFitted {
     fields: Vec<StoredField>,
     time: TimeFeatures,
-    target: usize,
+    target: Option<usize>,
     cutoffs: Option<(f64, f64)>,
 }
 
@@ -59,9 +59,10 @@ impl Fitted {
             Ok(FittedField { name: field.name, state })
         };
         let fields = stored.fields.into_iter().enumerate().map(field).collect::<Result<Vec<_>>>()?;
-        match fields.get(stored.target).map(|field| &field.state) {
-            Some(FieldState::Category(_)) => {}
-            _ => return Err(damaged("Its target is not a category.")),
+        let is_category =
+            |target: usize| matches!(fields.get(target), Some(FittedField { state: FieldState::Category(_), .. }));
+        if stored.target.is_some_and(|target| !is_category(target)) {
+            return Err(damaged("Its target is not a category."));
         }
         Ok(Fitted { fields, time: stored.time, target: stored.target, cutoffs: stored.cutoffs })
     }

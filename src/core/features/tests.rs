@@ -16,6 +16,7 @@ fn schema() -> SourceSchema {
             field("item", FieldKind::Category, ValueType::Text, 2),
             field("price", FieldKind::Number, ValueType::Number, 1),
         ],
+        labels: Vec::new(),
     }
 }
 
@@ -61,7 +62,7 @@ fn category(input: &Input) -> (&str, &[u32], usize) {
 fn refused(change: impl Fn(&mut Events)) -> String {
     let mut events = events();
     change(&mut events);
-    let error = known_targets(&events, &schema(), 1).err().unwrap();
+    let error = check_events(&events, 2).err().or_else(|| known_targets(&events, &schema(), 1).err()).unwrap();
     assert_eq!(error.kind, ErrorKind::InsufficientData);
     assert!(error.hint.is_some());
     error.message
@@ -70,8 +71,8 @@ fn refused(change: impl Fn(&mut Events)) -> String {
 #[test]
 fn fitting_and_replay_by_hand() {
     let fitted = fitted();
-    assert_eq!(fitted.target_vocabulary().values, Values::Text(["b", "a"].iter().collect()));
-    assert_eq!(fitted.target_vocabulary().counts, [3, 2]);
+    assert_eq!(fitted.items().unwrap().values, Values::Text(["b", "a"].iter().collect()));
+    assert_eq!(fitted.items().unwrap().counts, [3, 2]);
     assert_eq!(fitted.notes(), [""; 0]);
     let encoded = fitted.encode(events()).unwrap();
     assert_eq!(encoded.inputs.iter().map(Input::name).collect::<Vec<_>>(), ["shop", "item", "price"]);
@@ -113,7 +114,7 @@ fn fields_that_say_nothing_are_left_out() {
         ["Field \"shop\" is left out: it has only one value.", "Field \"price\" is left out: it is all NULL."]
     );
     let encoded = fitted.encode(events.clone()).unwrap();
-    assert_eq!((encoded.inputs.len(), encoded.target), (1, 0));
+    assert_eq!((encoded.inputs.len(), encoded.target), (1, Some(0)));
 
     events.columns[0] = Column::Category { codes: vec![NULL; 7], values: Values::Integer(vec![]) };
     events.columns[2] = Column::Number(vec![4.0; 7]);

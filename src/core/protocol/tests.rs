@@ -4,7 +4,7 @@ use arrow_array::{ArrayRef, Float64Array, Int64Array, StringArray};
 use proptest::prelude::*;
 use std::sync::Arc;
 
-const KINDS: [Kind; 13] = [
+const KINDS: [Kind; 14] = [
     Kind::Job,
     Kind::Artifact,
     Kind::Events,
@@ -18,6 +18,7 @@ const KINDS: [Kind; 13] = [
     Kind::Failed,
     Kind::Placed,
     Kind::Released,
+    Kind::Table,
 ];
 
 fn schema() -> SourceSchema {
@@ -29,6 +30,7 @@ fn schema() -> SourceSchema {
             field("item", FieldKind::Category, ValueType::Integer),
             field("price", FieldKind::Number, ValueType::Number),
         ],
+        labels: Vec::new(),
     }
 }
 
@@ -156,7 +158,7 @@ fn kinds_are_their_bytes() {
     for (byte, kind) in (1..).zip(KINDS) {
         assert_eq!(Frame::read_header([byte, 7, 0, 0, 0]).unwrap(), (kind, 7));
     }
-    for byte in [0, 14, 255] {
+    for byte in [0, 15, 255] {
         assert_eq!(Frame::read_header([byte, 0, 0, 0, 0]).unwrap_err().kind, ErrorKind::Protocol);
     }
 }
@@ -172,7 +174,15 @@ fn a_frame_that_announces_too_much_is_refused_before_it_is_read() {
 #[test]
 fn json_frames_round_trip() {
     let limits = Limits { threads: 2, memory_mb: 0, nice: 5 };
-    let job = Job { protocol: VERSION, task: Task::Check, source: schema(), spec: None, region: None, limits };
+    let job = Job {
+        protocol: VERSION,
+        task: Task::Check,
+        source: schema(),
+        spec: None,
+        tables: Vec::new(),
+        region: None,
+        limits,
+    };
     assert_eq!(Frame::json(Kind::Job, &job).unwrap().parse::<Job>().unwrap(), job);
     let progress =
         Progress { metric: Some(("ndcg@10".into(), 0.05)), loss: Some(7.5), ..Progress::of(Phase::Train, 3, 9) };

@@ -1,15 +1,22 @@
 use super::*;
-use crate::source::{Clock, Field, KeyType, ValueType};
+use crate::error::ErrorKind;
+use crate::source::{Clock, Field, FieldKind, KeyType, Label, LabelKind, LabelOrigin, ValueType};
 use serde_json::{Value, json};
 
 fn source() -> SourceSchema {
     let field = |name: &str, kind, value| Field { name: name.into(), kind, value, min_count: 1 };
+    let label =
+        |name: &str, kind, value| Label { name: name.into(), kind, origin: LabelOrigin::Table { value, timed: false } };
     SourceSchema {
         key: KeyType::Integer,
         clock: Clock::Timestamp,
         fields: vec![
             field("price", FieldKind::Number, ValueType::Number),
             field("item", FieldKind::Category, ValueType::Integer),
+        ],
+        labels: vec![
+            label("tier", LabelKind::Class, ValueType::Text),
+            label("spend", LabelKind::Number, ValueType::Number),
         ],
     }
 }
@@ -43,9 +50,9 @@ fn an_objective_is_enough() {
     assert_eq!(spec.encoder, Encoder::Transformer(Transformer::default()));
     assert_eq!(spec.training, Training::default());
     assert_eq!(spec.evaluation, Evaluation { seen: Seen::Auto, k: vec![10, 5, 20] });
-    let Objective::NextEvent(next) = &spec.objective;
+    let next = spec.objective.next_event().unwrap();
     assert_eq!((next.softmax, next.negatives), (Softmax::Auto, 1024));
-    assert_eq!((spec.target(&source()).unwrap(), spec.dim()), (1, Some(64)));
+    assert_eq!((spec.target(&source()).unwrap(), spec.dim()), (Some(1), Some(64)));
 }
 
 #[test]
@@ -81,7 +88,7 @@ fn unknown_keys_and_values_name_the_valid_ones() {
         ("training.epoch", json!(1), ["epoch", "epochs"]),
         ("training.schedule", json!("step"), ["step", "cosine"]),
         ("training.augment", json!({"drop": 0.1}), ["drop", "mask"]),
-        ("training.split", json!("random"), ["random", "leave_one_out"]),
+        ("training.split", json!("sideways"), ["sideways", "leave_one_out"]),
         ("training.precision", json!("f16"), ["f16", "bf16"]),
         ("evaluation.seen", json!("hide"), ["hide", "remove"]),
         ("evaluation.ks", json!([1]), ["ks", "seen"]),
@@ -126,7 +133,7 @@ fn bounds_are_in_the_message() {
         ("training.weight_decay", json!(-0.1), "training.weight_decay must not be negative"),
         ("training.l1", json!(-0.1), "training.l1 must not be negative"),
         ("training.average", json!(1.0), "training.average must be at least 0 and less than 1, not 1"),
-        ("training.label_smoothing", json!(-0.1), "training.label_smoothing must be at least 0"),
+        ("objective.label_smoothing", json!(-0.1), "objective.label_smoothing must be at least 0"),
         ("training.augment", json!({"crop": 1.5}), "training.augment.crop must be at least 0"),
         ("training.augment", json!({"mask": 1.5}), "training.augment.mask must be at least 0"),
         ("training.augment", json!({"reorder": 1.5}), "training.augment.reorder must be at least 0"),
@@ -191,4 +198,60 @@ fn the_target_must_be_a_category() {
     numbers.fields.truncate(1);
     let error = ModelSpec::parse(&with("objective.field", json!("price")), &numbers).unwrap_err();
     assert!(error.hint.unwrap().starts_with("The source has no field of kind category"));
+}
+
+#[test]
+fn objectives_are_one_or_several_and_are_written_as_they_were() {
+    let one = json!({"kind": "next_event", "field": "item"});
+    let two = json!([one, {"kind": "classify", "label": "tier", "weight": 0.5}]);
+    let spec = parse(&json!({"objective": two})).unwrap();
+    assert_eq!(spec.objective.iter().map(Objective::kind).collect::<Vec<_>>(), ["next_event", "classify"]);
+    assert_eq!(spec.objective.0[1].weight(), 0.5);
+    let written = serde_json::to_value(&spec).unwrap();
+    assert_eq!(parse(&written).unwrap(), spec);
+    assert!(serde_json::to_value(parse(&json!({"objective": one})).unwrap()).unwrap()["objective"].is_object());
+    assert!(refused(&json!({"objective": []})).starts_with("a model needs an objective"));
+    assert!(refused(&json!({"objective": [one, one]})).starts_with("objective next_event is there twice"));
+    assert!(refused(&json!({"objective": 7})).contains("an objective or an array of objectives"));
+}
+
+#[test]
+fn a_family_that_cannot_learn_an_objective_names_those_that_can() {
+    let text =
+        refused(&json!({"encoder": {"kind": "transitions"}, "objective": {"kind": "classify", "label": "tier"}}));
+    assert!(text.starts_with("encoder \"transitions\" cannot learn the objective classify"), "{text}");
+    assert!(
+        text.contains("\"transformer\"") && text.contains("\"dnn\"") && !text.contains("\"transitions\" and"),
+        "{text}"
+    );
+    let text = refused(&json!({"encoder": {"kind": "dnn"}, "objective": {"kind": "next_event", "field": "item"}}));
+    assert!(text.contains("cannot learn the objective next_event"), "{text}");
+    let text = refused(&with("training", json!({"split": "k_fold"})));
+    assert!(text.starts_with("training.split \"k_fold\" cannot judge the objective next_event"), "{text}");
+    let text =
+        refused(&json!({"objective": {"kind": "classify", "label": "tier"}, "training": {"split": "leave_one_out"}}));
+    assert!(text.contains("\"temporal\", \"random\" and \"k_fold\""), "{text}");
+}
+
+#[test]
+fn labels_are_those_of_the_source() {
+    let text = refused(&json!({"objective": {"kind": "classify", "label": "age"}}));
+    assert_eq!(
+        text,
+        "objective label \"age\" is not a label of the source |  | The source's labels are \"tier\", \"spend\"."
+    );
+    let text = refused(&json!({"objective": {"kind": "regress", "label": "tier"}}));
+    assert!(text.starts_with("objective regress cannot predict label \"tier\" of kind class"), "{text}");
+    let spec = parse(&json!({"objective": {"kind": "regress", "label": "spend"}})).unwrap();
+    assert_eq!(spec.target(&source()).unwrap(), None);
+}
+
+#[test]
+fn every_family_of_the_table_is_an_encoder_with_defaults() {
+    for family in FAMILIES {
+        let encoder: Encoder = serde_json::from_value(json!({"kind": family.kind})).unwrap();
+        assert_eq!(encoder.kind(), family.kind);
+        assert_eq!(encoder.dim().is_some(), family.vectors, "{}", family.kind);
+        assert!(encoder.check().is_ok(), "{}", family.kind);
+    }
 }

@@ -28,7 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     spec["objective"]["field"] = "item_id".into();
     let spec = ModelSpec::parse(&spec, &source).map_err(|e| format!("{e}: {:?} {:?}", e.detail, e.hint))?;
     let job = driver::job(Task::Train, &source, Some(&spec), threads);
-    let answer = driver::run(Path::new(engine), &job, &[], &events, |progress| {
+    let answer = driver::run(Path::new(engine), &job, &[], &[events], |progress| {
         progress.message.iter().for_each(|message| println!("{message}"));
     });
     for metric in answer.metrics.iter().filter(|metric| metric.epoch.is_none()) {
@@ -45,7 +45,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn source() -> SourceSchema {
     let item = Field { name: "item_id".into(), kind: FieldKind::Category, value: ValueType::Integer, min_count: 1 };
-    SourceSchema { key: KeyType::Integer, clock: Clock::Number, fields: vec![item] }
+    SourceSchema { key: KeyType::Integer, clock: Clock::Number, fields: vec![item], labels: Vec::new() }
 }
 
 fn read(file: &str, source: &SourceSchema) -> Result<RecordBatch, Box<dyn Error>> {

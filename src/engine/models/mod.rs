@@ -2,6 +2,8 @@
 //! normalisation, so that a family is only what turns vectors of events into states.
 
 mod cnn;
+mod dnn;
+mod heads;
 mod pooling;
 mod recurrent;
 mod transformer;
@@ -12,9 +14,11 @@ use crate::error::Result;
 use crate::inputs::{Batch, Embedding, Layout, Shape};
 use crate::parameters::{DEVIATION, Parameters, Start};
 use cnn::Cnn;
+use dnn::Dnn;
+use heads::Heads;
 use persona_core::batch::Window;
 use persona_core::features::{Encoded, FIRST};
-use persona_core::spec;
+use persona_core::spec::{self, FAMILIES, listed};
 use persona_core::{Error, ErrorKind};
 use pooling::Pooling;
 use recurrent::{Cell, Recurrent};
@@ -23,17 +27,20 @@ use transformer::Transformer;
 
 const EPSILON: f64 = 1e-5;
 
-/// A family's network: [tokens, dim] -> [tokens, dim], where a token sees itself and what is before it,
-/// unless the specification lets it see all of its window.
+/// A family's network. Over sequences: [tokens, dim] -> [tokens, dim], where a token sees itself and what is
+/// before it, unless the specification lets it see all of its window. Over bags: [tokens, embedding] -> [windows, dim].
 enum Encoder {
     Transformer(Transformer),
     Recurrent(Recurrent),
     Cnn(Cnn),
+    Dnn(Dnn),
 }
 
 /// What of a specification every family has.
 struct Common {
     dim: i64,
+    /// Width of the events' embeddings.
+    embedding: i64,
     length: usize,
     dropout: f64,
 }
@@ -42,13 +49,14 @@ struct Common {
 pub struct Pass {
     /// [tokens, dim]
     pub states: Tensor,
+    pub batch: Batch,
     back: Back,
 }
 
 enum Back {
     /// The states hold libtorch's graph.
     Autograd,
-    ByHand(Box<(Batch, by_hand::Tape)>),
+    ByHand(Box<by_hand::Tape>),
 }
 
 pub struct Model {
@@ -62,15 +70,16 @@ pub struct Model {
     encoder: Encoder,
     norm: Norm,
     pooling: Pooling,
+    heads: Heads,
     dropout: f64,
 }
 
 impl Model {
     /// A model with fresh weights, from torch's generator.
     pub fn new(encoder: &spec::Encoder, shape: &Shape, compute: Compute) -> Result<Self> {
-        let Common { dim, length, dropout } = common(encoder)?;
+        let Common { dim, embedding, length, dropout } = common(encoder)?;
         let mut parameters = Parameters::new(&compute);
-        let embedding = Embedding::new(&mut parameters, shape, dim)?;
+        let embedding = Embedding::new(&mut parameters, shape, embedding)?;
         let pooling = encoder.pooling();
         let encoder = match encoder {
             spec::Encoder::Transformer(t) => Encoder::Transformer(Transformer::new(&mut parameters, t)?),
@@ -78,11 +87,14 @@ impl Model {
             spec::Encoder::Lstm(r) => Encoder::Recurrent(Recurrent::new(&mut parameters, Cell::Lstm, r)?),
             spec::Encoder::Gru(r) => Encoder::Recurrent(Recurrent::new(&mut parameters, Cell::Gru, r)?),
             spec::Encoder::Cnn(c) => Encoder::Cnn(Cnn::new(&mut parameters, c)?),
-            spec::Encoder::Transitions(_) => return Err(without_vectors().into()),
+            spec::Encoder::Dnn(d) => Encoder::Dnn(Dnn::new(&mut parameters, d)?),
+            other => return Err(without_vectors(other).into()),
         };
         let norm = Norm::new(&mut parameters, "norm", dim)?;
         let pooling = Pooling::new(&mut parameters, pooling, dim)?;
-        Ok(Model { parameters, compute, dim: dim as usize, length, embedding, encoder, norm, pooling, dropout })
+        let heads = Heads::new(&mut parameters, shape, dim)?;
+        let dim = dim as usize;
+        Ok(Model { parameters, compute, dim, length, embedding, encoder, norm, pooling, heads, dropout })
     }
 
     /// Events as this model reads them: with their times where it asks for them.
@@ -93,7 +105,7 @@ impl Model {
         }
     }
 
-    /// The state after each event: [tokens, dim]
+    /// The state after each event: [tokens, dim]; of families over bags that of each window: [windows, dim]
     pub fn states(&self, batch: &Batch) -> Result<Tensor> {
         self.by_autograd(&self.inputs(batch)?, batch, false)
     }
@@ -108,29 +120,37 @@ impl Model {
         }
     }
 
-    /// Profiles from states, by autograd: [tokens, dim] -> [windows, dim]
+    /// From the states of events to profiles: [tokens, dim] -> [windows, dim]. Those of a bag are that already.
     pub fn pool(&self, states: &Tensor, layout: &Layout) -> Result<Tensor> {
-        self.pooling.forward(states, layout)
+        match &self.encoder {
+            Encoder::Dnn(_) => Ok(states.shallow_clone()),
+            _ => self.pooling.forward(states, layout),
+        }
+    }
+
+    /// What profiles say of a label: [windows, dim] -> [windows, outputs], with dropout in training
+    pub fn head(&self, label: &str, profiles: &Tensor, train: bool) -> Result<Tensor> {
+        self.heads.forward(label, &profiles.f_dropout(self.dropout, train)?, &self.compute)
     }
 
     /// The states in training, with dropout.
     pub fn forward(&self, batch: Batch) -> Result<Pass> {
         let Some(transformer) = self.by_hand() else {
-            return Ok(Pass { states: self.by_autograd(&self.inputs(&batch)?, &batch, true)?, back: Back::Autograd });
+            let states = self.by_autograd(&self.inputs(&batch)?, &batch, true)?;
+            return Ok(Pass { states, batch, back: Back::Autograd });
         };
         let _guard = tch::no_grad_guard();
         let mut states = self.inputs(&batch)?;
         let tape = transformer.forward_by_hand(&mut states, &batch.layout, &self.norm)?;
-        Ok(Pass { states, back: Back::ByHand(Box::new((batch, tape))) })
+        Ok(Pass { states, batch, back: Back::ByHand(Box::new(tape)) })
     }
 
     /// Adds to the weights' gradients what the states' gradient [tokens, dim] gives.
     pub fn backward(&self, pass: Pass, gradient: &Tensor) -> Result<()> {
         match (pass.back, &self.encoder) {
-            (Back::ByHand(kept), Encoder::Transformer(transformer)) => {
-                let (batch, tape) = *kept;
-                let gradient = transformer.backward_by_hand(tape, &batch.layout, gradient, &self.norm)?;
-                self.embedding.accumulate(&batch, &gradient)
+            (Back::ByHand(tape), Encoder::Transformer(transformer)) => {
+                let gradient = transformer.backward_by_hand(*tape, &pass.batch.layout, gradient, &self.norm)?;
+                self.embedding.accumulate(&pass.batch, &gradient)
             }
             _ => Ok(pass.states.f_mul(gradient)?.f_sum(Kind::Float)?.f_backward()?),
         }
@@ -141,7 +161,7 @@ impl Model {
         let x = self.embedding.forward(batch, &self.compute)?;
         match &self.encoder {
             Encoder::Transformer(t) => t.add_positions(&x, &batch.layout),
-            Encoder::Recurrent(_) | Encoder::Cnn(_) => Ok(x),
+            Encoder::Recurrent(_) | Encoder::Cnn(_) | Encoder::Dnn(_) => Ok(x),
         }
     }
 
@@ -160,13 +180,13 @@ impl Model {
     }
 
     /// The target's embeddings with those of the special codes: [FIRST + items, dim]
-    pub fn table(&self) -> &Tensor {
-        self.embedding.table()
+    pub fn table(&self) -> Result<&Tensor> {
+        Ok(self.embedding.table().ok_or_else(|| Error::new(ErrorKind::Engine, "the model has no items"))?)
     }
 
     /// The vectors of all items: [items, dim]
     pub fn items(&self) -> Result<Tensor> {
-        let table = self.table().f_detach()?;
+        let table = self.table()?.f_detach()?;
         let items = table.size()[0] - i64::from(FIRST);
         Ok(table.f_narrow(0, i64::from(FIRST), items)?)
     }
@@ -178,26 +198,27 @@ impl Encoder {
             Encoder::Transformer(transformer) => transformer.forward(x, layout, compute, train),
             Encoder::Recurrent(recurrent) => recurrent.forward(x, layout, train),
             Encoder::Cnn(cnn) => cnn.forward(x, layout, compute, train),
+            Encoder::Dnn(dnn) => dnn.forward(x, layout, compute, train),
         }
     }
 }
 
 fn common(encoder: &spec::Encoder) -> Result<Common> {
+    let same = |dim: usize, length, dropout| Common { dim: dim as i64, embedding: dim as i64, length, dropout };
     match encoder {
-        spec::Encoder::Transformer(t) => Ok(Common { dim: t.dim as i64, length: t.length, dropout: t.dropout }),
-        spec::Encoder::Rnn(r) | spec::Encoder::Lstm(r) | spec::Encoder::Gru(r) => {
-            Ok(Common { dim: r.dim as i64, length: r.length, dropout: r.dropout })
-        }
-        spec::Encoder::Cnn(c) => Ok(Common { dim: c.dim as i64, length: c.length, dropout: c.dropout }),
-        spec::Encoder::Transitions(_) => Err(without_vectors().into()),
+        spec::Encoder::Transformer(t) => Ok(same(t.dim, t.length, t.dropout)),
+        spec::Encoder::Rnn(r) | spec::Encoder::Lstm(r) | spec::Encoder::Gru(r) => Ok(same(r.dim, r.length, r.dropout)),
+        spec::Encoder::Cnn(c) => Ok(same(c.dim, c.length, c.dropout)),
+        spec::Encoder::Dnn(d) => Ok(Common { embedding: d.embedding as i64, ..same(d.dim, d.length, d.dropout) }),
+        other => Err(without_vectors(other).into()),
     }
 }
 
-/// The counting model has no vectors to store.
-pub fn without_vectors() -> Error {
-    Error::new(ErrorKind::Unsupported, "encoder \"transitions\" has no vectors")
-        .detail("It counts which item follows which, and learns no profile of an entity.")
-        .hint("Use a model whose encoder is \"transformer\", \"rnn\", \"lstm\", \"gru\" or \"cnn\".")
+/// Families that count have no vectors to store.
+pub fn without_vectors(encoder: &spec::Encoder) -> Error {
+    let able = FAMILIES.iter().filter(|family| family.vectors).map(|family| family.kind);
+    Error::new(ErrorKind::Unsupported, format!("encoder \"{}\" has no vectors", encoder.kind()))
+        .hint(format!("Families that have are {}.", listed(able)))
 }
 
 /// `x W^T + b`

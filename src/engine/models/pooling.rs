@@ -28,7 +28,7 @@ impl Pooling {
     pub fn forward(&self, states: &Tensor, layout: &Layout) -> Result<Tensor> {
         let query = match self {
             Pooling::Last => return layout.last(states),
-            Pooling::Mean => &states.f_new_zeros(&states.size()[1..], (states.kind(), states.device()))?,
+            Pooling::Mean => return layout.mean(states, 0.0),
             Pooling::Attention(query) => query,
         };
         let padded = layout.pad(states)?; // [windows, width, dim]

@@ -36,6 +36,7 @@ fn calm(encoder: &spec::Encoder) -> spec::Encoder {
         spec::Encoder::Transformer(t) => t.dropout = 0.0,
         spec::Encoder::Rnn(r) | spec::Encoder::Lstm(r) | spec::Encoder::Gru(r) => r.dropout = 0.0,
         spec::Encoder::Cnn(c) => c.dropout = 0.0,
+        spec::Encoder::Dnn(d) => d.dropout = 0.0,
         spec::Encoder::Transitions(_) => {}
     }
     encoder
@@ -52,13 +53,13 @@ fn encoded() -> Encoded {
             Input::Number { name: "price".into(), values },
             Input::Category { name: "item".into(), codes, size: 7 },
         ],
-        target: 1,
+        target: Some(1),
     }
 }
 
 fn model(encoder: &spec::Encoder, seed: i64) -> Model {
     tch::manual_seed(seed);
-    Model::new(encoder, &Shape::of(&encoded()), Compute::plain()).unwrap()
+    Model::new(encoder, &Shape::of(&encoded(), &[]), Compute::plain()).unwrap()
 }
 
 fn states(model: &Model, windows: &[(usize, usize)]) -> Vec<f32> {
@@ -131,14 +132,14 @@ fn every_family_learns_what_an_earlier_event_says() {
             Input::Number { name: "price".into(), values: values.collect() },
             Input::Category { name: "item".into(), codes: vec![2; windows * length], size: 3 },
         ],
-        target: 1,
+        target: Some(1),
     };
     let spans: Vec<Window> = (0..windows).map(|i| Window { start: i * length, end: (i + 1) * length }).collect();
     let wanted: Vec<f32> = (0..windows).map(|i| if high(i) { 1.0 } else { -1.0 }).collect();
     let wanted = Tensor::from_slice(&wanted);
     for encoder in encoders() {
         tch::manual_seed(1);
-        let model = Model::new(&calm(&encoder), &Shape::of(&encoded), Compute::plain()).unwrap();
+        let model = Model::new(&calm(&encoder), &Shape::of(&encoded, &[]), Compute::plain()).unwrap();
         model.parameters.make_gradients().unwrap();
         let training = spec::Training { learning_rate: 0.02, warmup: 0, ..Default::default() };
         let mut optimizer = AdamW::new(&model.parameters, &training, 200).unwrap();
@@ -179,7 +180,7 @@ fn a_gpu_gives_the_states_and_gradients_of_the_processor() {
     for encoder in encoders() {
         let run = |compute: Compute| {
             tch::manual_seed(1);
-            let model = Model::new(&calm(&encoder), &Shape::of(&encoded()), compute).unwrap();
+            let model = Model::new(&calm(&encoder), &Shape::of(&encoded(), &[]), compute).unwrap();
             model.parameters.make_gradients().unwrap();
             let windows = [Window { start: 0, end: 4 }, Window { start: 4, end: 5 }, Window { start: 5, end: 9 }];
             let pass = model.forward(model.batch(&encoded(), &windows).unwrap()).unwrap();
@@ -227,7 +228,7 @@ mod by_hand {
                 .collect(),
             time: (0..n).map(|i| i as f64).collect(),
             inputs: vec![Input::Category { name: "item".into(), codes, size: 52 }],
-            target: 0,
+            target: Some(0),
         }
     }
 
@@ -241,7 +242,7 @@ mod by_hand {
         tch::manual_seed(11);
         let encoded = encoded();
         let compute = Compute { half, ..Compute::plain() };
-        let model = Model::new(&spec(dropout), &Shape::of(&encoded), compute).unwrap();
+        let model = Model::new(&spec(dropout), &Shape::of(&encoded, &[]), compute).unwrap();
         let _guard = tch::no_grad_guard();
         for weight in model.parameters.tensors() {
             let noise = Tensor::f_randn_like(weight).unwrap().f_mul_scalar(0.15).unwrap();

@@ -39,6 +39,7 @@ fn source() -> SourceSchema {
             field("color", FieldKind::Category, ValueType::Text),
             field("price", FieldKind::Number, ValueType::Number),
         ],
+        labels: Vec::new(),
     }
 }
 
@@ -73,7 +74,7 @@ fn spec(encoder: serde_json::Value) -> ModelSpec {
 }
 
 fn run(job: &Job, artifact: &[u8]) -> Answer {
-    driver::run(engine(), job, artifact, &events(), |_| {})
+    driver::run(engine(), job, artifact, &[events()], |_| {})
 }
 
 /// Trains; the engine must succeed.
@@ -163,7 +164,7 @@ fn evaluating_a_stored_version_gives_its_metrics_again() {
 #[test]
 fn a_sampled_softmax_learns_the_walk_too() {
     let mut spec = families()[0].clone();
-    let persona_core::spec::Objective::NextEvent(next) = &mut spec.objective;
+    let persona_core::spec::Objective::NextEvent(next) = &mut spec.objective.0[0] else { unreachable!() };
     (next.softmax, next.negatives) = (persona_core::spec::Softmax::Sampled, 64);
     assert!(test_metric(&trained(&spec).0, "hr@1") > 0.95);
 }
@@ -189,7 +190,7 @@ fn a_check_gives_findings() {
 #[test]
 fn a_number_as_clock_comes_back_as_a_number() {
     let item = field("item", FieldKind::Category, ValueType::Integer);
-    let source = SourceSchema { key: KeyType::Integer, clock: Clock::Number, fields: vec![item] };
+    let source = SourceSchema { key: KeyType::Integer, clock: Clock::Number, fields: vec![item], labels: Vec::new() };
     let rows = || (0..300).map(|i| (i / 10, i % 10));
     let columns: Vec<ArrayRef> = vec![
         Arc::new(Int64Array::from_iter_values(rows().map(|(entity, _)| entity))),
@@ -198,9 +199,16 @@ fn a_number_as_clock_comes_back_as_a_number() {
     ];
     let events = RecordBatch::try_new(source.arrow(), columns).unwrap();
     let spec = &spec(json!({"kind": "gru", "dim": 8, "length": 8}));
-    let train = driver::run(engine(), &job(Task::Train, &source, Some(spec), 1), &[], &events, |_| {});
+    let train =
+        driver::run(engine(), &job(Task::Train, &source, Some(spec), 1), &[], std::slice::from_ref(&events), |_| {});
     assert!(matches!(train.result, Some(Ok(_))), "{:?}", train.result);
-    let score = driver::run(engine(), &job(Task::Score, &source, None, 1), &train.artifact, &events, |_| {});
+    let score = driver::run(
+        engine(),
+        &job(Task::Score, &source, None, 1),
+        &train.artifact,
+        std::slice::from_ref(&events),
+        |_| {},
+    );
     assert_eq!(score.profiles[0].column(3).as_primitive::<Float64Type>().value(0), 4.5);
     assert!(score.items[0].column(0).as_primitive::<Int64Type>().values().contains(&6));
 }
@@ -225,7 +233,7 @@ fn too_little_memory_is_an_error_that_names_the_setting() {
     let mut job = job(Task::Train, &source(), Some(&families()[0]), 1);
     job.limits.memory_mb = 1;
     let big = repeated(&events(), 60);
-    let answer = driver::run(engine(), &job, &[], &big, |_| {});
+    let answer = driver::run(engine(), &job, &[], &[big], |_| {});
     let error = answer.result.unwrap().unwrap_err();
     assert_eq!(error.kind, ErrorKind::OutOfMemory);
     assert!(error.hint.unwrap().contains("persona.engine_memory"));

@@ -31,27 +31,41 @@ pub fn start(engine: &Path) -> Child {
 
 pub fn job(task: Task, source: &SourceSchema, spec: Option<&ModelSpec>, threads: usize) -> Job {
     let limits = Limits { threads, memory_mb: 0, nice: 0 };
-    Job { protocol: VERSION, task, source: source.clone(), spec: spec.cloned(), region: None, limits }
+    Job {
+        protocol: VERSION,
+        task,
+        source: source.clone(),
+        spec: spec.cloned(),
+        tables: Vec::new(),
+        region: None,
+        limits,
+    }
 }
 
-/// Runs one job to its end. `listen` hears progress as it comes.
+/// Runs one job to its end. `batches`: its events, then those of each of its tables. `listen` hears progress
+/// as it comes.
 pub fn run(
     engine: &Path,
     job: &Job,
     artifact: &[u8],
-    events: &RecordBatch,
+    batches: &[RecordBatch],
     mut listen: impl FnMut(&Progress),
 ) -> Answer {
     let mut child = start(engine);
     let mut input = child.stdin.take().expect("a pipe");
     let mut output = child.stdout.take().expect("a pipe");
     let mut frames = vec![Frame::json(Kind::Job, job).expect("a job")];
-    frames.extend(cut(Kind::Artifact, artifact.to_vec(), ARTIFACT_CHUNK));
-    let mut columns = ColumnWriter::new(Kind::Events, &events.schema()).expect("a schema");
-    for from in (0..events.num_rows()).step_by(10_000) {
-        let part = events.slice(from, 10_000.min(events.num_rows() - from));
-        frames.extend(columns.write(&part).expect("a batch"));
+    for (i, rows) in batches.iter().enumerate() {
+        if i > 0 {
+            frames.push(Frame::new(Kind::Table, Vec::new()));
+        }
+        let mut columns = ColumnWriter::new(Kind::Events, &rows.schema()).expect("a schema");
+        for from in (0..rows.num_rows()).step_by(10_000) {
+            let part = rows.slice(from, 10_000.min(rows.num_rows() - from));
+            frames.extend(columns.write(&part).expect("a batch"));
+        }
     }
+    frames.extend(cut(Kind::Artifact, artifact.to_vec(), ARTIFACT_CHUNK));
     frames.push(Frame::new(Kind::End, Vec::new()));
     // The input stays open until the answer is complete: closed, it would end the engine.
     let writer = std::thread::spawn(move || {

@@ -1,0 +1,333 @@
+//! The families of models and their shapes.
+
+use super::{MAX_DIM, fraction, positive, within};
+use crate::error::{Error, ErrorKind, Result};
+use serde::{Deserialize, Serialize};
+
+/// The family of models and its shape. A family is a file in the engine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Encoder {
+    Transformer(Transformer),
+    /// Plain recurrence through a hyperbolic tangent (Elman 1990).
+    Rnn(Recurrent),
+    /// Long short-term memory (Hochreiter & Schmidhuber 1997).
+    Lstm(Recurrent),
+    /// Gated recurrent unit (Cho et al. 2014), as in GRU4Rec (Hidasi et al. 2016).
+    Gru(Recurrent),
+    Cnn(Cnn),
+    Dnn(Dnn),
+    Transitions(Transitions),
+}
+
+impl Encoder {
+    /// The name in a specification.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Encoder::Transformer(_) => "transformer",
+            Encoder::Rnn(_) => "rnn",
+            Encoder::Lstm(_) => "lstm",
+            Encoder::Gru(_) => "gru",
+            Encoder::Cnn(_) => "cnn",
+            Encoder::Dnn(_) => "dnn",
+            Encoder::Transitions(_) => "transitions",
+        }
+    }
+
+    /// Dimensions of the profile vector; `None` for families that have no vectors.
+    pub fn dim(&self) -> Option<usize> {
+        match self {
+            Encoder::Transformer(t) => Some(t.dim),
+            Encoder::Rnn(r) | Encoder::Lstm(r) | Encoder::Gru(r) => Some(r.dim),
+            Encoder::Cnn(c) => Some(c.dim),
+            Encoder::Dnn(d) => Some(d.dim),
+            Encoder::Transitions(_) => None,
+        }
+    }
+
+    /// Whether the gap to the event before is an input; `None` where the clock is not looked at.
+    pub fn time_gaps(&self) -> Option<bool> {
+        match self {
+            Encoder::Transformer(t) => Some(t.time_gaps),
+            Encoder::Rnn(r) | Encoder::Lstm(r) | Encoder::Gru(r) => Some(r.time_gaps),
+            Encoder::Cnn(c) => Some(c.time_gaps),
+            Encoder::Dnn(d) => Some(d.time_gaps),
+            Encoder::Transitions(_) => None,
+        }
+    }
+
+    /// What of the states is the profile.
+    pub fn pooling(&self) -> Pooling {
+        match self {
+            Encoder::Transformer(t) => t.pooling,
+            Encoder::Rnn(r) | Encoder::Lstm(r) | Encoder::Gru(r) => r.pooling,
+            Encoder::Cnn(c) => c.pooling,
+            Encoder::Dnn(_) | Encoder::Transitions(_) => Pooling::Last,
+        }
+    }
+
+    /// Predicting the event after each event needs a state there that has not seen it.
+    pub(super) fn check_next_event(&self) -> Result<()> {
+        let unsupported =
+            |what: &str| Error::new(ErrorKind::Unsupported, format!("objective next_event cannot use {what}"));
+        if matches!(self, Encoder::Cnn(Cnn { causal: false, .. })) {
+            return Err(unsupported("an encoder that is not causal")
+                .detail("The state after an event would have seen the next event, which it is to predict.")
+                .hint("Leave out encoder.causal, or choose another objective."));
+        }
+        match self.pooling() {
+            Pooling::Last => Ok(()),
+            _ => Err(unsupported("pooling over all events")
+                .detail("The state after the last event is what predicts the next one.")
+                .hint("Choose encoder.pooling \"last\", or another objective.")),
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        match self {
+            Encoder::Transformer(t) => t.check(),
+            Encoder::Rnn(r) | Encoder::Lstm(r) | Encoder::Gru(r) => r.check(),
+            Encoder::Cnn(c) => c.check(),
+            Encoder::Dnn(d) => d.check(),
+            Encoder::Transitions(t) => t.check(),
+        }
+    }
+}
+
+/// Causal transformer, pre-norm (Kang & McAuley 2018, "Self-Attentive Sequential Recommendation").
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Transformer {
+    /// Width of embeddings and of the profile vector.
+    pub dim: usize,
+    pub layers: usize,
+    pub heads: usize,
+    /// The most events of an entity that one forward pass sees.
+    pub length: usize,
+    pub positions: Positions,
+    /// Embed the gap to the event before.
+    pub time_gaps: bool,
+    pub dropout: f64,
+    /// Width of the feed-forward layer in units of `dim`.
+    pub feed_forward: usize,
+    /// Attention depends on the time between two events (Zhai et al. 2024, "HSTU").
+    pub time_bias: bool,
+    /// Feed-forward layers have a gate, and two thirds of the width (Shazeer 2020, "SwiGLU").
+    pub gated: bool,
+    pub pooling: Pooling,
+}
+
+/// What of the states after an entity's events is its profile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pooling {
+    #[default]
+    Last,
+    Mean,
+    /// Their mean, weighted by a softmax of products with a learned vector.
+    Attention,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Positions {
+    /// A learned vector per position, counted from the end of the sequence.
+    Learned,
+    /// Rotary (Su et al. 2021, "RoFormer").
+    Rotary,
+}
+
+/// The shape of every recurrent family.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Recurrent {
+    pub dim: usize,
+    pub layers: usize,
+    pub length: usize,
+    /// Embed the gap to the event before.
+    pub time_gaps: bool,
+    pub dropout: f64,
+    pub pooling: Pooling,
+}
+
+/// Dilated convolutions over the events (Yuan et al. 2019, "NextItNet").
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cnn {
+    pub dim: usize,
+    /// Residual blocks of two convolutions each; every convolution reaches twice as far as the one before.
+    pub layers: usize,
+    /// Events that a convolution sees.
+    pub kernel: usize,
+    /// Whether a state depends on the events before it alone.
+    pub causal: bool,
+    pub length: usize,
+    /// Embed the gap to the event before.
+    pub time_gaps: bool,
+    pub dropout: f64,
+    pub pooling: Pooling,
+}
+
+/// Feed-forward network over the bag of an entity's events (Covington et al. 2016, "Deep Neural Networks for
+/// YouTube Recommendations"): events' embeddings are averaged and meet ReLU layers with dropout.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Dnn {
+    /// Width of the profile vector.
+    pub dim: usize,
+    /// Width of the events' embeddings.
+    pub embedding: usize,
+    /// Hidden layers between the average and the profile vector.
+    pub layers: usize,
+    /// Width of the hidden layers.
+    pub width: usize,
+    /// The most events of an entity that are looked at, the newest.
+    pub length: usize,
+    pub time_gaps: bool,
+    pub dropout: f64,
+    /// Share of the events that each training step leaves out.
+    pub event_dropout: f64,
+    /// Logits are the sum of a linear path over the bag and of the layers' (Cheng et al. 2016, "Wide & Deep").
+    pub wide: bool,
+}
+
+/// Decayed item-to-item counts; nothing is learned. The floor for the others.
+///
+/// `T[i, j] += 1 / gap` for gaps `1..=gaps` within an entity's sequence; the score of `j` is
+/// `sum over k < history of decay^k * T[x_k, j] / sqrt(smoothing + row sum of x_k)`, newest first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Transitions {
+    pub gaps: usize,
+    pub history: usize,
+    pub decay: f64,
+    pub smoothing: f64,
+}
+
+impl Default for Encoder {
+    fn default() -> Self {
+        Encoder::Transformer(Transformer::default())
+    }
+}
+
+impl Default for Transformer {
+    fn default() -> Self {
+        Transformer {
+            dim: 64,
+            layers: 1,
+            heads: 1,
+            length: 50,
+            positions: Positions::Learned,
+            time_gaps: true,
+            dropout: 0.3,
+            feed_forward: 4,
+            time_bias: false,
+            gated: false,
+            pooling: Pooling::Last,
+        }
+    }
+}
+
+impl Default for Recurrent {
+    fn default() -> Self {
+        Recurrent { dim: 64, layers: 1, length: 200, time_gaps: true, dropout: 0.3, pooling: Pooling::Last }
+    }
+}
+
+impl Default for Cnn {
+    fn default() -> Self {
+        Cnn {
+            dim: 64,
+            layers: 2,
+            kernel: 3,
+            causal: true,
+            length: 100,
+            time_gaps: true,
+            dropout: 0.3,
+            pooling: Pooling::Last,
+        }
+    }
+}
+
+impl Default for Dnn {
+    fn default() -> Self {
+        Dnn {
+            dim: 64,
+            embedding: 64,
+            layers: 1,
+            width: 128,
+            length: 1000,
+            time_gaps: false,
+            dropout: 0.3,
+            event_dropout: 0.2,
+            wide: true,
+        }
+    }
+}
+
+impl Default for Transitions {
+    fn default() -> Self {
+        Transitions { gaps: 5, history: 20, decay: 0.7, smoothing: 3.0 }
+    }
+}
+
+impl Transformer {
+    fn check(&self) -> Result<()> {
+        within("encoder.dim", self.dim, 1, MAX_DIM)?;
+        within("encoder.layers", self.layers, 1, 64)?;
+        within("encoder.heads", self.heads, 1, 64)?;
+        within("encoder.length", self.length, 2, 8192)?;
+        within("encoder.feed_forward", self.feed_forward, 1, 16)?;
+        fraction("encoder.dropout", self.dropout)?;
+        if !self.dim.is_multiple_of(self.heads) {
+            let message = format!("encoder.dim {} is not a multiple of encoder.heads {}", self.dim, self.heads);
+            return Err(Error::invalid(message).hint("Choose a number of heads that divides the dimension."));
+        }
+        if self.positions == Positions::Rotary && !(self.dim / self.heads).is_multiple_of(2) {
+            return Err(Error::invalid("rotary positions need an even number of dimensions per head")
+                .detail(format!("encoder.dim {} over encoder.heads {} is odd.", self.dim, self.heads))
+                .hint("Choose another dimension, or positions \"learned\"."));
+        }
+        Ok(())
+    }
+}
+
+impl Recurrent {
+    fn check(&self) -> Result<()> {
+        within("encoder.dim", self.dim, 1, MAX_DIM)?;
+        within("encoder.layers", self.layers, 1, 16)?;
+        within("encoder.length", self.length, 2, 8192)?;
+        fraction("encoder.dropout", self.dropout)
+    }
+}
+
+impl Cnn {
+    fn check(&self) -> Result<()> {
+        within("encoder.dim", self.dim, 1, MAX_DIM)?;
+        within("encoder.layers", self.layers, 1, 16)?;
+        within("encoder.kernel", self.kernel, 2, 63)?;
+        within("encoder.length", self.length, 2, 8192)?;
+        fraction("encoder.dropout", self.dropout)
+    }
+}
+
+impl Dnn {
+    fn check(&self) -> Result<()> {
+        within("encoder.dim", self.dim, 1, MAX_DIM)?;
+        within("encoder.embedding", self.embedding, 1, MAX_DIM)?;
+        within("encoder.layers", self.layers, 1, 16)?;
+        within("encoder.width", self.width, 1, 16_384)?;
+        within("encoder.length", self.length, 1, 100_000)?;
+        fraction("encoder.dropout", self.dropout)?;
+        fraction("encoder.event_dropout", self.event_dropout)
+    }
+}
+
+impl Transitions {
+    fn check(&self) -> Result<()> {
+        within("encoder.gaps", self.gaps, 1, 100)?;
+        within("encoder.history", self.history, 1, 1000)?;
+        fraction("encoder.decay", self.decay)?;
+        positive("encoder.smoothing", self.smoothing)
+    }
+}

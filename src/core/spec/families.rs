@@ -1,0 +1,116 @@
+//! What goes with what: one table behind the checks, their messages, and `persona.families`.
+
+use super::{ModelSpec, Split};
+use crate::error::{Error, ErrorKind, Result};
+
+/// A family of models.
+pub struct Family {
+    /// As in `encoder.kind`.
+    pub kind: &'static str,
+    /// Kinds of objectives that it can learn.
+    pub objectives: &'static [&'static str],
+    /// Whether it makes a vector for each entity.
+    pub vectors: bool,
+    pub summary: &'static str,
+    pub reference: &'static str,
+}
+
+const LABELS: [&str; 2] = ["classify", "regress"];
+const SEQUENCE: [&str; 3] = ["next_event", "classify", "regress"];
+
+pub const FAMILIES: &[Family] = &[
+    Family {
+        kind: "transformer",
+        objectives: &SEQUENCE,
+        vectors: true,
+        summary: "causal self-attention over the sequence of events",
+        reference: "Kang & McAuley 2018, Self-Attentive Sequential Recommendation",
+    },
+    Family {
+        kind: "rnn",
+        objectives: &SEQUENCE,
+        vectors: true,
+        summary: "plain recurrence over the sequence of events",
+        reference: "Elman 1990, Finding Structure in Time",
+    },
+    Family {
+        kind: "lstm",
+        objectives: &SEQUENCE,
+        vectors: true,
+        summary: "long short-term memory over the sequence of events",
+        reference: "Hochreiter & Schmidhuber 1997, Long Short-Term Memory",
+    },
+    Family {
+        kind: "gru",
+        objectives: &SEQUENCE,
+        vectors: true,
+        summary: "gated recurrent unit over the sequence of events",
+        reference: "Hidasi et al. 2016, Session-based Recommendations with Recurrent Neural Networks",
+    },
+    Family {
+        kind: "cnn",
+        objectives: &SEQUENCE,
+        vectors: true,
+        summary: "dilated convolutions over the sequence of events",
+        reference: "Yuan et al. 2019, A Simple Convolutional Generative Network for Next Item Recommendation",
+    },
+    Family {
+        kind: "dnn",
+        objectives: &LABELS,
+        vectors: true,
+        summary: "feed-forward layers over the bag of events",
+        reference: "Cheng et al. 2016, Wide & Deep Learning for Recommender Systems",
+    },
+    Family {
+        kind: "transitions",
+        objectives: &["next_event"],
+        vectors: false,
+        summary: "decayed counts of which item follows which",
+        reference: "the floor: nothing is learned",
+    },
+];
+
+/// Splits that an objective can be judged by.
+const SPLITS: &[(&str, &[Split])] = &[
+    ("next_event", &[Split::Temporal, Split::LeaveOneOut, Split::Random]),
+    ("classify", &[Split::Temporal, Split::Random, Split::KFold]),
+    ("regress", &[Split::Temporal, Split::Random, Split::KFold]),
+];
+
+/// Refuses a family that cannot learn an objective, and an objective that a split cannot judge.
+pub(super) fn check(spec: &ModelSpec) -> Result<()> {
+    let family = spec.encoder.kind();
+    for objective in spec.objective.iter() {
+        let kind = objective.kind();
+        let learns = |family: &Family| family.objectives.contains(&kind);
+        if !FAMILIES.iter().any(|known| known.kind == family && learns(known)) {
+            let able = FAMILIES.iter().filter(|family| learns(family)).map(|family| family.kind);
+            return Err(unsupported(format!("encoder \"{family}\" cannot learn the objective {kind}"))
+                .hint(format!("Families that can are {}.", listed(able))));
+        }
+        if kind == "next_event" {
+            spec.encoder.check_next_event()?;
+        }
+        let split = spec.training.split;
+        let able = SPLITS.iter().find(|(known, _)| *known == kind).map_or(&[][..], |(_, splits)| splits);
+        if !able.contains(&split) {
+            return Err(unsupported(format!("training.split \"{}\" cannot judge the objective {kind}", split.name()))
+                .hint(format!("Splits that can are {}.", listed(able.iter().map(|split| split.name())))));
+        }
+    }
+    Ok(())
+}
+
+fn unsupported(message: String) -> Error {
+    Error::new(ErrorKind::Unsupported, message)
+}
+
+/// `"a", "b" and "c"`
+pub fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<String> = names.map(|name| format!("\"{name}\"")).collect();
+    match names.as_slice() {
+        [] => "none".to_string(),
+        [one] => one.clone(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}

@@ -1,0 +1,210 @@
+//! Training a network on a source's events: its objectives, its parts, and what it is worth.
+
+use crate::device::Compute;
+use crate::error::Result;
+use crate::inputs::Shape;
+use crate::models::Model;
+use crate::objectives::{self, Judged, Labelled, predictions};
+use crate::report::Reporter;
+use crate::train::Trainer;
+use persona_core::features::{Encoded, Fitted};
+use persona_core::labels::{Example, Examples, FittedLabel, Parts};
+use persona_core::protocol::{Outcome, Phase, Progress};
+use persona_core::spec::{self, ModelSpec, Objective, Split};
+use persona_core::split::Partition;
+use persona_core::{Error, ErrorKind};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+/// What a network is trained on.
+pub struct Network<'a> {
+    spec: &'a ModelSpec,
+    encoded: &'a Encoded,
+    partition: &'a Partition,
+    fitted: &'a Fitted,
+    tasks: Vec<LabelTask<'a>>,
+    compute: Compute,
+}
+
+/// One label to be learned.
+struct LabelTask<'a> {
+    objective: &'a Objective,
+    examples: Examples,
+    label: FittedLabel,
+    parts: Parts,
+}
+
+impl<'a> Network<'a> {
+    /// `examples`: those of each objective that has a label, in order.
+    pub fn new(
+        spec: &'a ModelSpec,
+        encoded: &'a Encoded,
+        partition: &'a Partition,
+        fitted: &'a Fitted,
+        examples: Vec<Examples>,
+        compute: Compute,
+    ) -> Result<Self> {
+        let objectives = spec.objective.iter().filter(|objective| objective.label().is_some());
+        let task = |(objective, examples): (&'a Objective, Examples)| {
+            let parts = match spec.training.split {
+                Split::KFold => Parts { train: (0..examples.rows.len()).collect(), ..Parts::default() },
+                _ => examples.parts(&encoded.keys, &spec.training, partition.cutoffs),
+            };
+            if parts.train.is_empty() {
+                return Err(nothing_to_train_on(&examples));
+            }
+            let log = matches!(objective, Objective::Regress(regress) if regress.log);
+            let label = examples.fit(&parts.train, log)?;
+            Ok(LabelTask { objective, examples, label, parts })
+        };
+        let tasks = objectives.zip(examples).map(task).collect::<persona_core::Result<_>>()?;
+        Ok(Network { spec, encoded, partition, fitted, tasks, compute })
+    }
+
+    /// What the version must remember of the labels.
+    pub fn labels(&self) -> Vec<FittedLabel> {
+        self.tasks.iter().map(|task| task.label.clone()).collect()
+    }
+
+    /// Trains a model from its seed.
+    pub fn train(&mut self, outcome: &mut Outcome, reporter: &mut Reporter) -> Result<Model> {
+        let mut spec = self.spec.clone();
+        if spec.training.split == Split::KFold {
+            // As many epochs as the folds needed, on everything, with nothing left to stop by.
+            spec.training.epochs = self.folds(outcome, reporter)?;
+        }
+        let parts: Vec<Parts> = self.tasks.iter().map(|task| task.parts.clone()).collect();
+        let (model, epoch) = self.run(&spec, parts, false, reporter)?;
+        outcome.best_epoch = Some(epoch);
+        Ok(model)
+    }
+
+    /// Trains a model for each fold and judges it by that fold; returns the mean of the best epochs.
+    fn folds(&self, outcome: &mut Outcome, reporter: &mut Reporter) -> Result<usize> {
+        let training = &self.spec.training;
+        let folds = |task: &LabelTask| task.examples.folds(&self.encoded.keys, training.folds, training.seed);
+        let fold_of: Vec<Vec<usize>> = self.tasks.iter().map(folds).collect();
+        let mut judged: Vec<Option<Judged>> = self.tasks.iter().map(|_| None).collect();
+        let mut epochs = 0;
+        for fold in 0..training.folds {
+            let parts = fold_of.iter().map(|fold_of| parts_of_fold(fold_of, fold, training)).collect::<Vec<Parts>>();
+            let tests: Vec<Vec<usize>> = parts.iter().map(|parts| parts.test.clone()).collect();
+            let (model, epoch) = self.run(self.spec, parts, true, reporter)?;
+            epochs += epoch as usize;
+            reporter.count_as(Phase::Evaluate);
+            for ((task, test), judged) in self.tasks.iter().zip(tests).zip(&mut judged) {
+                let more = judge(&model, self.encoded, (&task.examples, &task.label), &test, training.batch_events)?;
+                match judged {
+                    Some(judged) => judged.extend(more),
+                    none => *none = Some(more),
+                }
+            }
+            reporter.count_as(Phase::Train);
+            reporter.tell(Progress {
+                message: Some(format!("fold {}/{}: epoch {epoch} was the best", fold + 1, training.folds)),
+                ..Progress::of(Phase::Train, fold as u64 + 1, training.folds as u64 + 1)
+            })?;
+        }
+        for (task, judged) in self.tasks.iter().zip(judged) {
+            if let Some(judged) = judged {
+                reporter.metrics(&judged.metrics("test", &task.label, training.seed))?;
+            }
+        }
+        outcome.notes.push(format!(
+            "The test figures are of {} models, each of which saw nothing of its fold; the version itself has seen all.",
+            training.folds
+        ));
+        Ok(epochs.div_ceil(training.folds))
+    }
+
+    fn run(&self, spec: &ModelSpec, parts: Vec<Parts>, quiet: bool, reporter: &mut Reporter) -> Result<(Model, u32)> {
+        let training = &spec.training;
+        let mut rng = ChaCha8Rng::seed_from_u64(training.seed);
+        tch::manual_seed(training.seed as i64);
+        let mut model = Model::new(&spec.encoder, &Shape::of(self.encoded, &self.labels()), self.compute)?;
+        let mut parts = parts.into_iter().zip(&self.tasks);
+        let mut objectives: Vec<Box<dyn objectives::Objective>> = Vec::new();
+        for objective in spec.objective.iter() {
+            objectives.push(match objective {
+                Objective::NextEvent(next) => Box::new(self.next_event(next, &model, &mut rng)?),
+                Objective::Classify(_) | Objective::Regress(_) => {
+                    let Some((parts, task)) = parts.next() else { continue };
+                    let what = (&task.examples, &task.label);
+                    let (train, valid) = (parts.train, parts.valid);
+                    Box::new(Labelled::new(task.objective, training, self.encoded, what, train, valid, &model)?)
+                }
+            });
+        }
+        let mut trainer = Trainer { training, objectives, rng, quiet };
+        let epoch = trainer.run(&mut model, reporter)?;
+        Ok((model, epoch))
+    }
+
+    fn next_event(
+        &self,
+        next: &spec::NextEvent,
+        model: &Model,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<objectives::NextEvent<'_>> {
+        let counts = self.fitted.items().map_or(&[][..], |vocabulary| &vocabulary.counts);
+        objectives::NextEvent::new(self.spec, next, self.encoded, self.partition, counts, model, rng)
+    }
+
+    /// The trained model's figures on every label.
+    pub fn measure(&self, model: &Model, reporter: &mut Reporter) -> Result<()> {
+        self.tasks.iter().try_for_each(|task| {
+            measure_label(model, self.encoded, (&task.examples, &task.label), &task.parts, self.spec, reporter)
+        })
+    }
+}
+
+/// The figures of a label on what validates and what tests.
+pub fn measure_label(
+    model: &Model,
+    encoded: &Encoded,
+    what: (&Examples, &FittedLabel),
+    parts: &Parts,
+    spec: &ModelSpec,
+    reporter: &mut Reporter,
+) -> Result<()> {
+    for (split, part) in [("valid", &parts.valid), ("test", &parts.test)] {
+        if !part.is_empty() {
+            let judged = judge(model, encoded, what, part, spec.training.batch_events)?;
+            reporter.metrics(&judged.metrics(split, what.1, spec.training.seed))?;
+        }
+    }
+    Ok(())
+}
+
+fn judge(
+    model: &Model,
+    encoded: &Encoded,
+    (examples, label): (&Examples, &FittedLabel),
+    part: &[usize],
+    batch_events: usize,
+) -> Result<Judged> {
+    let rows: Vec<Example> = part.iter().map(|&i| examples.rows[i]).collect();
+    let outputs = predictions(model, encoded, label, &rows, batch_events)?;
+    Ok(Judged::new(label, &rows, &outputs))
+}
+
+/// A fold tests; the one after it validates, unless nothing is to; the others train.
+fn parts_of_fold(fold_of: &[usize], fold: usize, training: &spec::Training) -> Parts {
+    let mut parts = Parts::default();
+    let next = (fold + 1) % training.folds;
+    let validates = training.valid > 0.0 && training.folds > 2;
+    for (i, &of) in fold_of.iter().enumerate() {
+        match of {
+            _ if of == fold => parts.test.push(i),
+            _ if of == next && validates => parts.valid.push(i),
+            _ => parts.train.push(i),
+        }
+    }
+    parts
+}
+
+fn nothing_to_train_on(examples: &Examples) -> Error {
+    Error::new(ErrorKind::InsufficientData, format!("label \"{}\" has no examples to train on", examples.label))
+        .detail("All of them are needed to validate and to test.")
+        .hint("Lower training.valid and training.test, or have labels of more times.")
+}

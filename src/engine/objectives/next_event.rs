@@ -1,0 +1,105 @@
+//! The next event's category, by a softmax over items.
+
+use super::{Loss, Objective, Standing};
+use crate::augment::Augment;
+use crate::device;
+use crate::error::Result;
+use crate::evaluate::{Protocol, Scorer};
+use crate::inputs::Targets;
+use crate::loss;
+use crate::models::Model;
+use crate::report::Reporter;
+use persona_core::batch::{Window, buckets, training_windows};
+use persona_core::features::Encoded;
+use persona_core::protocol::Metric;
+use persona_core::spec::{self, ModelSpec};
+use persona_core::split::{Case, Partition, sample};
+use rand_chacha::ChaCha8Rng;
+
+/// Validation after an epoch ranks no more cases than this.
+const VALIDATION_CASES: usize = 10_000;
+
+pub struct NextEvent<'a> {
+    spec: &'a ModelSpec,
+    encoded: &'a Encoded,
+    softmax: loss::NextEvent,
+    weight: f64,
+    /// Inputs of each window; the targets are the events one later.
+    windows: Vec<Window>,
+    augment: Augment,
+    batches: Vec<Vec<Window>>,
+    valid: Vec<Case>,
+}
+
+impl<'a> NextEvent<'a> {
+    /// `counts`: events of each item.
+    pub fn new(
+        spec: &'a ModelSpec,
+        next: &spec::NextEvent,
+        encoded: &'a Encoded,
+        partition: &Partition,
+        counts: &[u64],
+        model: &Model,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<Self> {
+        let windows = training_windows(&encoded.offsets, &partition.train_end, model.length);
+        let inputs = |window: Window| Window { start: window.start, end: window.end - 1 };
+        Ok(NextEvent {
+            spec,
+            encoded,
+            softmax: loss::NextEvent::new(next, counts, &model.compute)?,
+            weight: next.weight,
+            windows: windows.into_iter().map(inputs).collect(),
+            augment: Augment(spec.training.augment),
+            batches: Vec::new(),
+            valid: sample(&partition.valid, VALIDATION_CASES, rng),
+        })
+    }
+}
+
+impl Objective for NextEvent<'_> {
+    fn events(&self) -> usize {
+        self.windows.iter().map(Window::len).sum()
+    }
+
+    fn shuffle(&mut self, rng: &mut ChaCha8Rng) -> usize {
+        let mut windows = self.windows.clone();
+        self.augment.crop(&mut windows, rng);
+        let lengths: Vec<usize> = windows.iter().map(Window::len).collect();
+        let batches = buckets(&lengths, self.spec.training.batch_events, Some(rng));
+        self.batches = batches.into_iter().map(|batch| batch.into_iter().map(|i| windows[i]).collect()).collect();
+        self.batches.len()
+    }
+
+    fn step(&self, model: &Model, batch: usize, rng: &mut ChaCha8Rng) -> Result<Option<Loss>> {
+        let device = model.compute.device;
+        let (encoded, windows) = self.augment.reorder(self.encoded, self.batches[batch].clone(), 1, rng);
+        let targets = Targets::new(encoded.target_codes(), &windows, device)?;
+        if targets.count == 0 {
+            return Ok(None);
+        }
+        let mut batch = model.batch(&encoded, &windows)?;
+        self.augment.mask(&mut batch, rng)?;
+        let pass = model.forward(batch)?;
+        let sum = self.softmax.backward(model, pass, &targets, self.weight, rng)?;
+        Ok(Some(Loss { sum, count: targets.count }))
+    }
+
+    fn validate(&self, model: &Model, reporter: &mut Reporter) -> Result<Vec<Metric>> {
+        let protocol = Protocol {
+            evaluation: &self.spec.evaluation,
+            seed: self.spec.training.seed,
+            coverage: false,
+            threads: device::threads(),
+        };
+        let scorer = Scorer::Model { model, batch_events: self.spec.training.batch_events };
+        protocol.measure("valid", &scorer, self.encoded, &self.valid, reporter)
+    }
+
+    /// NDCG at the first cut-off. Where no case can be ranked every epoch is as good.
+    fn standing(&self, metrics: &[Metric]) -> Option<Standing> {
+        let name = format!("ndcg@{}", self.spec.evaluation.k[0]);
+        let value = metrics.iter().find(|metric| metric.metric == name).map_or(0.0, |metric| metric.value);
+        Some(Standing { name, value, less: false })
+    }
+}
