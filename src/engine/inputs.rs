@@ -52,6 +52,8 @@ pub struct Layout {
     pub width: usize,
     /// Each token's distance from its window's end. [tokens], i64
     pub from_end: Tensor,
+    /// Each token's time, where the model asks for it. [tokens], f64
+    pub times: Option<Tensor>,
     padding: Option<Padding>,
 }
 
@@ -69,7 +71,7 @@ impl Layout {
         let from_end: Vec<i64> = lengths.iter().flat_map(|&n| (0..n as i64).rev()).collect();
         let uniform = lengths.iter().all(|&n| n == width);
         let padding = if uniform { None } else { Some(Padding::new(&lengths, width, device)?) };
-        Ok(Layout { from_end: integers(&from_end, device)?, lengths, width, padding })
+        Ok(Layout { from_end: integers(&from_end, device)?, times: None, lengths, width, padding })
     }
 
     /// [tokens, d] -> [windows, width, d], windows to the left. What stands in the padding is arbitrary.
@@ -90,12 +92,18 @@ impl Layout {
         }
     }
 
+    /// Whether a place of the rectangle is padding. [windows, width]
+    pub fn padding(&self) -> Result<Tensor> {
+        let device = self.from_end.device();
+        let lengths: Vec<i64> = self.lengths.iter().map(|&n| n as i64).collect();
+        let places = Tensor::f_arange(self.width as i64, (Kind::Int64, device))?;
+        Ok(places.f_ge_tensor(&integers(&lengths, device)?.f_unsqueeze(1)?)?)
+    }
+
     /// The mean of each window's tokens, of which a share is left out at random: [tokens, d] -> [windows, d]
     pub fn mean(&self, packed: &Tensor, left_out: f64) -> Result<Tensor> {
         let padded = self.pad(packed)?;
-        let places = self.lengths.iter().flat_map(|&n| (0..self.width).map(move |place| f32::from(place < n)));
-        let shape = [self.lengths.len() as i64, self.width as i64, 1];
-        let mask = Tensor::f_from_slice(&places.collect::<Vec<f32>>())?.f_view(shape)?.f_to_device(packed.device())?;
+        let mask = self.padding()?.f_logical_not()?.f_to_dtype(Kind::Float, false, false)?.f_unsqueeze(2)?;
         let mask = match left_out > 0.0 {
             true => mask.f_mul(&mask.f_full_like(1.0 - left_out)?.f_bernoulli()?)?,
             false => mask,
@@ -192,6 +200,14 @@ impl Batch {
         }
         let numbers = if columns.is_empty() { None } else { Some(numbers(&columns, windows, device)?) };
         Ok(Batch { layout, categories, numbers })
+    }
+
+    /// The same with the events' times.
+    pub fn timed(encoded: &Encoded, windows: &[Window], device: Device) -> Result<Self> {
+        let mut batch = Batch::new(encoded, windows, device)?;
+        let times: Vec<f64> = events(windows).map(|event| encoded.time[event]).collect();
+        batch.layout.times = Some(upload(Tensor::f_from_slice(&times)?, device)?);
+        Ok(batch)
     }
 }
 
@@ -331,6 +347,11 @@ mod tests {
         let numbers = Tensor::from_slice(&[0f32, 1., 2., 3., 4., 5.]).view([-1, 1]);
         assert_eq!(floats(&layout.last(&numbers).unwrap()).unwrap(), [2., 3., 5.]);
         assert_eq!(Vec::<i64>::try_from(&layout.from_end).unwrap(), [2, 1, 0, 0, 1, 0]);
+        let padding = layout.padding().unwrap().view([-1]);
+        assert_eq!(
+            Vec::<bool>::try_from(&padding).unwrap(),
+            [false, false, false, false, true, true, false, false, true]
+        );
     }
 
     #[test]

@@ -9,9 +9,11 @@
 //!   of both gradients before the next begins
 //! - [`one_pass`]  by the processor's own code where it multiplies bf16
 //! - [`negatives`] the sample
+//! - [`smoothing`] what smoothed labels add
 
 mod negatives;
 mod one_pass;
+mod smoothing;
 mod tiles;
 
 use crate::cpu::simd;
@@ -32,6 +34,8 @@ use tiles::Gradient;
 pub struct NextEvent {
     sample: Option<Negatives>,
     kind: Kind,
+    /// Share of label smoothing.
+    smoothing: f64,
     /// Whether the processor's own code does it all in one pass.
     fused: bool,
 }
@@ -46,7 +50,7 @@ impl NextEvent {
         };
         let sample = if sampled { Some(Negatives::new(counts, spec.negatives, compute.device)?) } else { None };
         let fused = compute.half && compute.device == Device::Cpu && simd::is_available();
-        Ok(NextEvent { sample, kind: compute.kind(), fused })
+        Ok(NextEvent { sample, kind: compute.kind(), smoothing: spec.label_smoothing, fused })
     }
 
     /// Adds the gradients of the mean loss, times a weight, to those of the model's weights; returns the loss's sum (scalar, on the device).
@@ -60,19 +64,39 @@ impl NextEvent {
     ) -> Result<Tensor> {
         let share = weight / targets.count as f64;
         let states = targets.select(&pass.states.f_detach()?)?.f_contiguous()?;
-        match self.fused {
+        let more = self.smoothing(model, &states, targets)?;
+        let add = |gradient: Tensor| match &more {
+            Some(more) => gradient.f_add(&more.states.f_mul_scalar(share)?),
+            None => Ok(gradient),
+        };
+        let loss = match self.fused {
             true => {
                 let solved = self.in_one_pass(model, states, targets, share, rng)?;
-                model.backward(pass, &targets.spread(&solved.states)?)?;
+                model.backward(pass, &targets.spread(&add(solved.states.shallow_clone())?)?)?;
                 solved.accumulate(model.table()?, FIRST as usize)?;
-                Ok(Tensor::from(solved.loss))
+                Tensor::from(solved.loss)
             }
             false => {
                 let solved = self.in_tiles(model, &states, targets, rng)?;
-                model.backward(pass, &targets.spread(&solved.states.f_mul_scalar(share)?)?)?;
+                model.backward(pass, &targets.spread(&add(solved.states.f_mul_scalar(share)?)?)?)?;
                 accumulate(model.table()?, i64::from(FIRST), &solved.items.f_mul_scalar(share)?)?;
-                Ok(solved.loss)
+                solved.loss
             }
+        };
+        match more {
+            Some(more) => {
+                accumulate(model.table()?, i64::from(FIRST), &more.items.f_mul_scalar(share)?)?;
+                Ok(loss.f_add(&more.loss)?)
+            }
+            None => Ok(loss),
+        }
+    }
+
+    fn smoothing(&self, model: &Model, states: &Tensor, targets: &Targets) -> Result<Option<Gradient>> {
+        let _guard = tch::no_grad_guard();
+        match self.smoothing > 0.0 {
+            true => Ok(Some(smoothing::addition(self.smoothing, states, &model.items()?, &targets.items)?)),
+            false => Ok(None),
         }
     }
 

@@ -14,12 +14,17 @@
 //! - [`loss`]        the softmax over items and its gradient, in tiles
 //! - [`objectives`]  what is learned, a file each
 //! - [`optimizer`]   AdamW
+//! - [`schedule`]    the learning rate from step to step
+//! - [`average`]     a running mean of the weights
+//! - [`augment`]     changes to training sequences
 //! - [`train`]       epochs, early stopping
 //! - [`network`]     a model with its objectives, trained and judged; folds
 //! - [`evaluate`]    ranking metrics
 //! - [`score`]       profile and item vectors
 //! - [`error`]       core's error, and libtorch's in its words
 
+mod augment;
+mod average;
 mod cpu;
 mod device;
 mod error;
@@ -32,6 +37,7 @@ mod network;
 mod objectives;
 mod optimizer;
 mod parameters;
+mod schedule;
 mod score;
 mod train;
 

@@ -1,9 +1,10 @@
-//! AdamW (Loshchilov & Hutter 2019, "Decoupled Weight Decay Regularization") with a linear warm-up.
+//! AdamW (Loshchilov & Hutter 2019, "Decoupled Weight Decay Regularization") on a schedule, and with L1.
 
 use crate::cpu::{self, adamw};
 use crate::device;
 use crate::error::Result;
 use crate::parameters::Parameters;
+use crate::schedule::Schedule;
 use persona_core::spec::Training;
 use tch::{Device, Kind, Tensor};
 
@@ -23,12 +24,13 @@ pub struct AdamW {
     moments: Vec<Moments>,
     learning_rate: f64,
     weight_decay: f64,
-    warmup: usize,
+    l1: f64,
+    schedule: Schedule,
     steps: usize,
 }
 
 impl AdamW {
-    /// `steps`: as many as training will take at most; warming up takes no more than a tenth of them.
+    /// `steps`: as many as training will take at most.
     pub fn new(parameters: &Parameters, training: &Training, steps: usize) -> Result<Self> {
         let zeros = |weight: &Tensor| weight.f_detach()?.f_zeros_like();
         let moments = |weight: &Tensor| {
@@ -38,7 +40,8 @@ impl AdamW {
             moments: parameters.tensors().map(moments).collect::<Result<_>>()?,
             learning_rate: training.learning_rate,
             weight_decay: training.weight_decay,
-            warmup: training.warmup.min(steps / 10),
+            l1: training.l1,
+            schedule: Schedule::new(training.schedule, training.warmup, steps),
             steps: 0,
         })
     }
@@ -47,7 +50,7 @@ impl AdamW {
     pub fn step(&mut self) -> Result<()> {
         let _guard = tch::no_grad_guard();
         self.steps += 1;
-        let rate = self.learning_rate * warm(self.steps, self.warmup);
+        let rate = self.learning_rate * self.schedule.next();
         let (correct1, correct2) = (1.0 - BETA1.powf(self.steps as f64), 1.0 - BETA2.powf(self.steps as f64));
         for moments in &mut self.moments {
             let gradient = moments.weight.f_grad()?;
@@ -58,8 +61,16 @@ impl AdamW {
                 }
                 _ => moments.update(gradient, rate, self.weight_decay, correct1, correct2)?,
             }
+            if self.l1 > 0.0 {
+                moments.shrink(rate * self.l1)?;
+            }
         }
         Ok(())
+    }
+
+    /// Takes note of whether an epoch's validation metric is the best so far.
+    pub fn observe(&mut self, better: bool) {
+        self.schedule.observe(better);
     }
 }
 
@@ -105,11 +116,16 @@ impl Moments {
         let _ = gradient.f_zero_()?;
         Ok(())
     }
-}
 
-/// The share of the learning rate at step `step` (from 1).
-fn warm(step: usize, warmup: usize) -> f64 {
-    if step >= warmup { 1.0 } else { step as f64 / warmup as f64 }
+    /// L1 by its proximal step, apart from the gradient as decay is: `w = sign(w) * max(|w| - by, 0)`.
+    /// Biases and scales of normalisations keep their size.
+    fn shrink(&mut self, by: f64) -> Result<()> {
+        if self.weight.dim() > 1 {
+            let shrunk = self.weight.f_sign()?.f_mul(&self.weight.f_abs()?.f_sub_scalar(by)?.f_clamp_min(0.0)?)?;
+            self.weight.f_copy_(&shrunk)?;
+        }
+        Ok(())
+    }
 }
 
 /// Adds `gradient` to what a weight's gradient already is.
@@ -127,14 +143,6 @@ mod tests {
     use crate::device::Compute;
     use crate::parameters::{Start, floats};
 
-    #[test]
-    fn warm_up_is_linear_and_ends() {
-        assert_eq!(warm(1, 4), 0.25);
-        assert_eq!(warm(4, 4), 1.0);
-        assert_eq!(warm(9, 4), 1.0);
-        assert_eq!(warm(1, 0), 1.0);
-    }
-
     /// One step by hand: with bias correction m/c1 = g and v/c2 = g^2, so w moves by the rate against g's sign.
     #[test]
     fn first_step_moves_by_the_learning_rate() {
@@ -148,6 +156,20 @@ mod tests {
         let moved = floats(&w).unwrap();
         assert!((moved[0] - 0.9).abs() < 1e-6 && (moved[1] - 1.1).abs() < 1e-6, "{moved:?}");
         assert_eq!(floats(&w.grad()).unwrap(), [0.0, 0.0]);
+    }
+
+    /// A rate of .1 and an L1 of 2 take .2 from the size of each number of a matrix, and none changes its sign.
+    #[test]
+    fn l1_shrinks_matrices_to_zero_and_no_further() {
+        let mut parameters = Parameters::new(&Compute::plain());
+        let bias = parameters.make("bias", &[2], Start::Constant(0.1)).unwrap();
+        let matrix = parameters.make("matrix", &[1, 3], Start::Constant(0.0)).unwrap();
+        matrix.detach().copy_(&Tensor::from_slice(&[0.5f32, -0.25, 0.1]).view([1, 3]));
+        parameters.make_gradients().unwrap();
+        let training = Training { learning_rate: 0.1, warmup: 0, l1: 2.0, ..Training::default() };
+        AdamW::new(&parameters, &training, 10).unwrap().step().unwrap();
+        let near = |a: &Tensor, b: &[f32]| floats(a).unwrap().iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-6);
+        assert!(near(&matrix, &[0.3, -0.05, 0.0]) && near(&bias, &[0.1, 0.1]));
     }
 
     /// Several steps with decay on weights that several threads share.

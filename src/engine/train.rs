@@ -1,6 +1,7 @@
 //! Epochs over batches, until the validation figure no longer gets better. Knows neither a model's
 //! family nor what is learned: an objective gives the weights their gradients.
 
+use crate::average::Average;
 use crate::error::Result;
 use crate::models::Model;
 use crate::objectives::Objective;
@@ -36,11 +37,13 @@ impl Trainer<'_> {
     pub fn run(&mut self, model: &mut Model, reporter: &mut Reporter) -> Result<(u32, Option<Standing>)> {
         model.parameters.make_gradients()?;
         let mut optimizer = AdamW::new(&model.parameters, self.training, self.steps())?;
+        let mut average = Average::new(&model.parameters, self.training.average)?;
         let started = Instant::now();
         let mut best: Option<Best> = None;
         let epochs = self.training.epochs;
         for epoch in 1..=epochs {
-            let losses = self.epoch(model, &mut optimizer, epoch, started, reporter)?;
+            let losses = self.epoch(model, (&mut optimizer, &mut average), epoch, started, reporter)?;
+            average.swap(&model.parameters)?;
             reporter.count_as(Phase::Evaluate);
             let (metrics, standing) = self.validate(model, &losses, epoch, reporter)?;
             reporter.count_as(Phase::Train);
@@ -49,14 +52,17 @@ impl Trainer<'_> {
                 reporter.metrics(&metrics)?;
                 reporter.tell(end_of_epoch(epoch, epochs, losses[0], standing.as_ref(), left))?;
             }
-            let Some(standing) = standing else { continue };
-            match &best {
-                Some(best) if !standing.better_than(&best.standing) => {
-                    if epoch - best.epoch >= self.training.patience {
-                        break;
-                    }
+            if let Some(standing) = standing {
+                let better = best.as_ref().is_none_or(|best| standing.better_than(&best.standing));
+                optimizer.observe(better);
+                match &best {
+                    Some(best) if !better && epoch - best.epoch >= self.training.patience => break,
+                    _ if better => best = Some(Best { epoch, standing, weights: model.parameters.copy()? }),
+                    _ => {}
                 }
-                _ => best = Some(Best { epoch, standing, weights: model.parameters.copy()? }),
+            }
+            if epoch < epochs {
+                average.swap(&model.parameters)?;
             }
         }
         let Some(best) = best else { return Ok((epochs as u32, None)) };
@@ -74,7 +80,7 @@ impl Trainer<'_> {
     fn epoch(
         &mut self,
         model: &Model,
-        optimizer: &mut AdamW,
+        (optimizer, average): (&mut AdamW, &mut Average),
         epoch: usize,
         started: Instant,
         reporter: &mut Reporter,
@@ -97,6 +103,7 @@ impl Trainer<'_> {
             }
             if moved {
                 optimizer.step()?;
+                average.update(&model.parameters)?;
             }
             if reporter.due(INTERVAL) {
                 let share = (epoch - 1) as f64 + (step + 1) as f64 / steps as f64;

@@ -1,7 +1,7 @@
 //! The families of models and their shapes.
 
 use super::{MAX_DIM, fraction, positive, within};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 
 /// The family of models and its shape. A family is a file in the engine.
@@ -9,7 +9,13 @@ use serde::{Deserialize, Serialize};
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Encoder {
     Transformer(Transformer),
-    Gru(Gru),
+    /// Plain recurrence through a hyperbolic tangent (Elman 1990).
+    Rnn(Recurrent),
+    /// Long short-term memory (Hochreiter & Schmidhuber 1997).
+    Lstm(Recurrent),
+    /// Gated recurrent unit (Cho et al. 2014), as in GRU4Rec (Hidasi et al. 2016).
+    Gru(Recurrent),
+    Cnn(Cnn),
     Dnn(Dnn),
     Transitions(Transitions),
 }
@@ -19,7 +25,10 @@ impl Encoder {
     pub fn kind(&self) -> &'static str {
         match self {
             Encoder::Transformer(_) => "transformer",
+            Encoder::Rnn(_) => "rnn",
+            Encoder::Lstm(_) => "lstm",
             Encoder::Gru(_) => "gru",
+            Encoder::Cnn(_) => "cnn",
             Encoder::Dnn(_) => "dnn",
             Encoder::Transitions(_) => "transitions",
         }
@@ -29,7 +38,8 @@ impl Encoder {
     pub fn dim(&self) -> Option<usize> {
         match self {
             Encoder::Transformer(t) => Some(t.dim),
-            Encoder::Gru(g) => Some(g.dim),
+            Encoder::Rnn(r) | Encoder::Lstm(r) | Encoder::Gru(r) => Some(r.dim),
+            Encoder::Cnn(c) => Some(c.dim),
             Encoder::Dnn(d) => Some(d.dim),
             Encoder::Transitions(_) => None,
         }
@@ -39,16 +49,45 @@ impl Encoder {
     pub fn time_gaps(&self) -> Option<bool> {
         match self {
             Encoder::Transformer(t) => Some(t.time_gaps),
-            Encoder::Gru(g) => Some(g.time_gaps),
+            Encoder::Rnn(r) | Encoder::Lstm(r) | Encoder::Gru(r) => Some(r.time_gaps),
+            Encoder::Cnn(c) => Some(c.time_gaps),
             Encoder::Dnn(d) => Some(d.time_gaps),
             Encoder::Transitions(_) => None,
+        }
+    }
+
+    /// What of the states is the profile.
+    pub fn pooling(&self) -> Pooling {
+        match self {
+            Encoder::Transformer(t) => t.pooling,
+            Encoder::Rnn(r) | Encoder::Lstm(r) | Encoder::Gru(r) => r.pooling,
+            Encoder::Cnn(c) => c.pooling,
+            Encoder::Dnn(_) | Encoder::Transitions(_) => Pooling::Last,
+        }
+    }
+
+    /// Predicting the event after each event needs a state there that has not seen it.
+    pub(super) fn check_next_event(&self) -> Result<()> {
+        let unsupported =
+            |what: &str| Error::new(ErrorKind::Unsupported, format!("objective next_event cannot use {what}"));
+        if matches!(self, Encoder::Cnn(Cnn { causal: false, .. })) {
+            return Err(unsupported("an encoder that is not causal")
+                .detail("The state after an event would have seen the next event, which it is to predict.")
+                .hint("Leave out encoder.causal, or choose another objective."));
+        }
+        match self.pooling() {
+            Pooling::Last => Ok(()),
+            _ => Err(unsupported("pooling over all events")
+                .detail("The state after the last event is what predicts the next one.")
+                .hint("Choose encoder.pooling \"last\", or another objective.")),
         }
     }
 
     pub(super) fn check(&self) -> Result<()> {
         match self {
             Encoder::Transformer(t) => t.check(),
-            Encoder::Gru(g) => g.check(),
+            Encoder::Rnn(r) | Encoder::Lstm(r) | Encoder::Gru(r) => r.check(),
+            Encoder::Cnn(c) => c.check(),
             Encoder::Dnn(d) => d.check(),
             Encoder::Transitions(t) => t.check(),
         }
@@ -71,6 +110,22 @@ pub struct Transformer {
     pub dropout: f64,
     /// Width of the feed-forward layer in units of `dim`.
     pub feed_forward: usize,
+    /// Attention depends on the time between two events (Zhai et al. 2024, "HSTU").
+    pub time_bias: bool,
+    /// Feed-forward layers have a gate, and two thirds of the width (Shazeer 2020, "SwiGLU").
+    pub gated: bool,
+    pub pooling: Pooling,
+}
+
+/// What of the states after an entity's events is its profile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pooling {
+    #[default]
+    Last,
+    Mean,
+    /// Their mean, weighted by a softmax of products with a learned vector.
+    Attention,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,16 +137,35 @@ pub enum Positions {
     Rotary,
 }
 
-/// Gated recurrent unit (Hidasi et al. 2016, "GRU4Rec").
+/// The shape of every recurrent family.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Gru {
+pub struct Recurrent {
     pub dim: usize,
     pub layers: usize,
     pub length: usize,
     /// Embed the gap to the event before.
     pub time_gaps: bool,
     pub dropout: f64,
+    pub pooling: Pooling,
+}
+
+/// Dilated convolutions over the events (Yuan et al. 2019, "NextItNet").
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cnn {
+    pub dim: usize,
+    /// Residual blocks of two convolutions each; every convolution reaches twice as far as the one before.
+    pub layers: usize,
+    /// Events that a convolution sees.
+    pub kernel: usize,
+    /// Whether a state depends on the events before it alone.
+    pub causal: bool,
+    pub length: usize,
+    /// Embed the gap to the event before.
+    pub time_gaps: bool,
+    pub dropout: f64,
+    pub pooling: Pooling,
 }
 
 /// Feed-forward network over the bag of an entity's events (Covington et al. 2016, "Deep Neural Networks for
@@ -147,13 +221,31 @@ impl Default for Transformer {
             time_gaps: true,
             dropout: 0.3,
             feed_forward: 4,
+            time_bias: false,
+            gated: false,
+            pooling: Pooling::Last,
         }
     }
 }
 
-impl Default for Gru {
+impl Default for Recurrent {
     fn default() -> Self {
-        Gru { dim: 64, layers: 1, length: 200, time_gaps: true, dropout: 0.3 }
+        Recurrent { dim: 64, layers: 1, length: 200, time_gaps: true, dropout: 0.3, pooling: Pooling::Last }
+    }
+}
+
+impl Default for Cnn {
+    fn default() -> Self {
+        Cnn {
+            dim: 64,
+            layers: 2,
+            kernel: 3,
+            causal: true,
+            length: 100,
+            time_gaps: true,
+            dropout: 0.3,
+            pooling: Pooling::Last,
+        }
     }
 }
 
@@ -200,10 +292,20 @@ impl Transformer {
     }
 }
 
-impl Gru {
+impl Recurrent {
     fn check(&self) -> Result<()> {
         within("encoder.dim", self.dim, 1, MAX_DIM)?;
         within("encoder.layers", self.layers, 1, 16)?;
+        within("encoder.length", self.length, 2, 8192)?;
+        fraction("encoder.dropout", self.dropout)
+    }
+}
+
+impl Cnn {
+    fn check(&self) -> Result<()> {
+        within("encoder.dim", self.dim, 1, MAX_DIM)?;
+        within("encoder.layers", self.layers, 1, 16)?;
+        within("encoder.kernel", self.kernel, 2, 63)?;
         within("encoder.length", self.length, 2, 8192)?;
         fraction("encoder.dropout", self.dropout)
     }

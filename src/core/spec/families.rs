@@ -27,11 +27,32 @@ pub const FAMILIES: &[Family] = &[
         reference: "Kang & McAuley 2018, Self-Attentive Sequential Recommendation",
     },
     Family {
+        kind: "rnn",
+        objectives: &SEQUENCE,
+        vectors: true,
+        summary: "plain recurrence over the sequence of events",
+        reference: "Elman 1990, Finding Structure in Time",
+    },
+    Family {
+        kind: "lstm",
+        objectives: &SEQUENCE,
+        vectors: true,
+        summary: "long short-term memory over the sequence of events",
+        reference: "Hochreiter & Schmidhuber 1997, Long Short-Term Memory",
+    },
+    Family {
         kind: "gru",
         objectives: &SEQUENCE,
         vectors: true,
         summary: "gated recurrent unit over the sequence of events",
         reference: "Hidasi et al. 2016, Session-based Recommendations with Recurrent Neural Networks",
+    },
+    Family {
+        kind: "cnn",
+        objectives: &SEQUENCE,
+        vectors: true,
+        summary: "dilated convolutions over the sequence of events",
+        reference: "Yuan et al. 2019, A Simple Convolutional Generative Network for Next Item Recommendation",
     },
     Family {
         kind: "dnn",
@@ -66,6 +87,9 @@ pub(super) fn check(spec: &ModelSpec) -> Result<()> {
             let able = FAMILIES.iter().filter(|family| learns(family)).map(|family| family.kind);
             return Err(unsupported(format!("encoder \"{family}\" cannot learn the objective {kind}"))
                 .hint(format!("Families that can are {}.", listed(able))));
+        }
+        if kind == "next_event" {
+            spec.encoder.check_next_event()?;
         }
         let split = spec.training.split;
         let able = SPLITS.iter().find(|(known, _)| *known == kind).map_or(&[][..], |(_, splits)| splits);

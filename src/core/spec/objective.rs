@@ -33,6 +33,9 @@ pub struct NextEvent {
     /// Sampled negatives shared by a batch, when the softmax is sampled.
     #[serde(default = "default_negatives")]
     pub negatives: usize,
+    /// Probability that is spread evenly over all categories in training (Szegedy et al. 2016).
+    #[serde(default)]
+    pub label_smoothing: f64,
     /// Its share among several objectives.
     #[serde(default = "one")]
     pub weight: f64,
@@ -156,7 +159,8 @@ impl Objective {
         match self {
             Objective::NextEvent(o) => {
                 target(self.kind(), &o.field, source)?;
-                within("objective.negatives", o.negatives, 1, 100_000)
+                within("objective.negatives", o.negatives, 1, 100_000)?;
+                fraction("objective.label_smoothing", o.label_smoothing)
             }
             Objective::Classify(o) => {
                 label(source, &o.label)?;

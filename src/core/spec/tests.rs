@@ -59,7 +59,7 @@ fn an_objective_is_enough() {
 #[test]
 fn each_family_has_its_defaults() {
     let gru = parse(&with("encoder", json!({"kind": "gru", "dim": 32}))).unwrap();
-    assert_eq!(gru.encoder, Encoder::Gru(Gru { dim: 32, ..Gru::default() }));
+    assert_eq!(gru.encoder, Encoder::Gru(Recurrent { dim: 32, ..Recurrent::default() }));
     let transitions = parse(&with("encoder", json!({"kind": "transitions"}))).unwrap();
     assert_eq!(
         transitions.encoder,
@@ -70,7 +70,7 @@ fn each_family_has_its_defaults() {
 
 #[test]
 fn what_is_written_is_read() {
-    for encoder in ["transformer", "gru", "transitions"] {
+    for encoder in ["transformer", "rnn", "lstm", "gru", "cnn", "transitions"] {
         let spec = parse(&with("encoder", json!({"kind": encoder}))).unwrap();
         assert_eq!(parse(&serde_json::to_value(&spec).unwrap()).unwrap(), spec);
     }
@@ -81,11 +81,14 @@ fn unknown_keys_and_values_name_the_valid_ones() {
     let cases = [
         ("encodr", json!({}), ["encodr", "encoder"]),
         ("encoder.dims", json!(3), ["dims", "dim"]),
-        ("encoder.kind", json!("lstm"), ["lstm", "gru"]),
+        ("encoder.kind", json!("ltsm"), ["ltsm", "lstm"]),
+        ("encoder.pooling", json!("max"), ["max", "attention"]),
         ("encoder.positions", json!("sine"), ["sine", "rotary"]),
         ("objective.kind", json!("churn"), ["churn", "next_event"]),
         ("objective.softmax", json!("half"), ["half", "sampled"]),
         ("training.epoch", json!(1), ["epoch", "epochs"]),
+        ("training.schedule", json!("step"), ["step", "cosine"]),
+        ("training.augment", json!({"drop": 0.1}), ["drop", "mask"]),
         ("training.split", json!("sideways"), ["sideways", "leave_one_out"]),
         ("training.precision", json!("f16"), ["f16", "bf16"]),
         ("evaluation.seen", json!("hide"), ["hide", "remove"]),
@@ -129,6 +132,12 @@ fn bounds_are_in_the_message() {
         ("training.warmup", json!(1_000_001), "training.warmup must be between 0 and 1000000, not 1000001"),
         ("training.learning_rate", json!(0.0), "training.learning_rate must be greater than 0, not 0"),
         ("training.weight_decay", json!(-0.1), "training.weight_decay must not be negative"),
+        ("training.l1", json!(-0.1), "training.l1 must not be negative"),
+        ("training.average", json!(1.0), "training.average must be at least 0 and less than 1, not 1"),
+        ("objective.label_smoothing", json!(-0.1), "objective.label_smoothing must be at least 0"),
+        ("training.augment", json!({"crop": 1.5}), "training.augment.crop must be at least 0"),
+        ("training.augment", json!({"mask": 1.5}), "training.augment.mask must be at least 0"),
+        ("training.augment", json!({"reorder": 1.5}), "training.augment.reorder must be at least 0"),
         ("training.valid", json!(-0.1), "training.valid must be at least 0 and less than 1, not -0.1"),
         ("training.test", json!(1), "training.test must be at least 0 and less than 1, not 1"),
         ("evaluation.k", json!([10, 0]), "evaluation.k must be between 1 and 10000, not 0"),
@@ -140,6 +149,8 @@ fn bounds_are_in_the_message() {
     }
     for (encoder, message) in [
         (json!({"kind": "gru", "layers": 17}), "encoder.layers must be between 1 and 16, not 17"),
+        (json!({"kind": "cnn", "layers": 17}), "encoder.layers must be between 1 and 16, not 17"),
+        (json!({"kind": "cnn", "kernel": 1}), "encoder.kernel must be between 2 and 63, not 1"),
         (json!({"kind": "transitions", "gaps": 0}), "encoder.gaps must be between 1 and 100, not 0"),
         (json!({"kind": "transitions", "history": 0}), "encoder.history must be between 1 and 1000, not 0"),
         (json!({"kind": "transitions", "smoothing": 0}), "encoder.smoothing must be greater than 0, not 0"),
@@ -155,6 +166,14 @@ fn wrong_combinations_are_refused() {
         (
             with("encoder", json!({"kind": "transformer", "dim": 6, "heads": 2, "positions": "rotary"})),
             "rotary positions need an even number",
+        ),
+        (
+            with("encoder", json!({"kind": "cnn", "causal": false})),
+            "objective next_event cannot use an encoder that is not causal",
+        ),
+        (
+            with("encoder", json!({"kind": "gru", "pooling": "mean"})),
+            "objective next_event cannot use pooling over all events",
         ),
         (with("training", json!({"valid": 0.5, "test": 0.5})), "training.valid and training.test leave nothing"),
         (with("training.valid", json!(0.0)), "training.valid and training.test leave nothing"),

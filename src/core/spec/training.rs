@@ -22,11 +22,41 @@ pub struct Training {
     pub learning_rate: f64,
     /// Steps over which the learning rate grows from zero; a tenth of all steps where that is less.
     pub warmup: usize,
+    /// What becomes of the learning rate after warming up.
+    pub schedule: Schedule,
+    /// L2: the share of each weight, times the learning rate, that a step takes away.
     pub weight_decay: f64,
+    /// L1: what a step takes away from the size of each number of a matrix, times the learning rate.
+    pub l1: f64,
+    /// Decay of a running mean of the weights, which is judged and kept instead of them; 0 keeps the last.
+    pub average: f64,
+    pub augment: Augment,
     pub seed: u64,
     /// `auto`, `cpu`, `cuda` or `cuda:N`.
     pub device: String,
     pub precision: Precision,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Schedule {
+    Constant,
+    /// Half a cosine, down to nothing at the last step (Loshchilov & Hutter 2017, "SGDR").
+    Cosine,
+    /// Halved after every two epochs in succession without a better validation metric.
+    Plateau,
+}
+
+/// Probabilities of changes to training sequences, drawn anew in every epoch (Xie et al. 2022, "CL4SRec").
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Augment {
+    /// Of a sequence: to be cut to a random run of its events.
+    pub crop: f64,
+    /// Of an event: to be read as one of unknown content; it stays a target.
+    pub mask: f64,
+    /// Of a sequence: to have a random run of its events shuffled.
+    pub reorder: f64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,7 +125,11 @@ impl Default for Training {
             batch_events: 4096,
             learning_rate: 1e-3,
             warmup: 100,
+            schedule: Schedule::Constant,
             weight_decay: 0.0,
+            l1: 0.0,
+            average: 0.0,
+            augment: Augment::default(),
             seed: 1,
             device: "auto".into(),
             precision: Precision::Auto,
@@ -117,8 +151,19 @@ impl Training {
         within("training.batch_events", t.batch_events, 2, 10_000_000)?;
         within("training.warmup", t.warmup, 0, 1_000_000)?;
         positive("training.learning_rate", t.learning_rate)?;
-        if !(t.weight_decay >= 0.0 && t.weight_decay.is_finite()) {
-            return Err(Error::invalid("training.weight_decay must not be negative"));
+        for (name, value) in [("training.weight_decay", t.weight_decay), ("training.l1", t.l1)] {
+            if !(value >= 0.0 && value.is_finite()) {
+                return Err(Error::invalid(format!("{name} must not be negative")));
+            }
+        }
+        let Augment { crop, mask, reorder } = t.augment;
+        for (name, value) in [
+            ("training.average", t.average),
+            ("training.augment.crop", crop),
+            ("training.augment.mask", mask),
+            ("training.augment.reorder", reorder),
+        ] {
+            fraction(name, value)?;
         }
         within("training.folds", t.folds, 2, 100)?;
         fraction("training.valid", t.valid)?;

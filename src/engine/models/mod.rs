@@ -1,9 +1,11 @@
 //! Model families behind one enum. All read the same input embedding and end in the same
 //! normalisation, so that a family is only what turns vectors of events into states.
 
+mod cnn;
 mod dnn;
-mod gru;
 mod heads;
+mod pooling;
+mod recurrent;
 mod transformer;
 
 use crate::cpu::transformer as by_hand;
@@ -11,22 +13,26 @@ use crate::device::Compute;
 use crate::error::Result;
 use crate::inputs::{Batch, Embedding, Layout, Shape};
 use crate::parameters::{DEVIATION, Parameters, Start};
+use cnn::Cnn;
 use dnn::Dnn;
-use gru::Gru;
 use heads::Heads;
-use persona_core::features::FIRST;
+use persona_core::batch::Window;
+use persona_core::features::{Encoded, FIRST};
 use persona_core::spec::{self, FAMILIES, listed};
 use persona_core::{Error, ErrorKind};
+use pooling::Pooling;
+use recurrent::{Cell, Recurrent};
 use tch::{Kind, Tensor};
 use transformer::Transformer;
 
 const EPSILON: f64 = 1e-5;
 
 /// A family's network. Over sequences: [tokens, dim] -> [tokens, dim], where a token sees itself and what is
-/// before it. Over bags: [tokens, embedding] -> [windows, dim].
+/// before it, unless the specification lets it see all of its window. Over bags: [tokens, embedding] -> [windows, dim].
 enum Encoder {
     Transformer(Transformer),
-    Gru(Gru),
+    Recurrent(Recurrent),
+    Cnn(Cnn),
     Dnn(Dnn),
 }
 
@@ -63,6 +69,7 @@ pub struct Model {
     embedding: Embedding,
     encoder: Encoder,
     norm: Norm,
+    pooling: Pooling,
     heads: Heads,
     dropout: f64,
 }
@@ -73,15 +80,29 @@ impl Model {
         let Common { dim, embedding, length, dropout } = common(encoder)?;
         let mut parameters = Parameters::new(&compute);
         let embedding = Embedding::new(&mut parameters, shape, embedding)?;
+        let pooling = encoder.pooling();
         let encoder = match encoder {
             spec::Encoder::Transformer(t) => Encoder::Transformer(Transformer::new(&mut parameters, t)?),
-            spec::Encoder::Gru(g) => Encoder::Gru(Gru::new(&mut parameters, g)?),
+            spec::Encoder::Rnn(r) => Encoder::Recurrent(Recurrent::new(&mut parameters, Cell::Rnn, r)?),
+            spec::Encoder::Lstm(r) => Encoder::Recurrent(Recurrent::new(&mut parameters, Cell::Lstm, r)?),
+            spec::Encoder::Gru(r) => Encoder::Recurrent(Recurrent::new(&mut parameters, Cell::Gru, r)?),
+            spec::Encoder::Cnn(c) => Encoder::Cnn(Cnn::new(&mut parameters, c)?),
             spec::Encoder::Dnn(d) => Encoder::Dnn(Dnn::new(&mut parameters, d)?),
             other => return Err(without_vectors(other).into()),
         };
         let norm = Norm::new(&mut parameters, "norm", dim)?;
+        let pooling = Pooling::new(&mut parameters, pooling, dim)?;
         let heads = Heads::new(&mut parameters, shape, dim)?;
-        Ok(Model { parameters, compute, dim: dim as usize, length, embedding, encoder, norm, heads, dropout })
+        let dim = dim as usize;
+        Ok(Model { parameters, compute, dim, length, embedding, encoder, norm, pooling, heads, dropout })
+    }
+
+    /// Events as this model reads them: with their times where it asks for them.
+    pub fn batch(&self, encoded: &Encoded, windows: &[Window]) -> Result<Batch> {
+        match &self.encoder {
+            Encoder::Transformer(t) if t.reads_times() => Batch::timed(encoded, windows, self.compute.device),
+            _ => Batch::new(encoded, windows, self.compute.device),
+        }
     }
 
     /// The state after each event: [tokens, dim]; of families over bags that of each window: [windows, dim]
@@ -89,19 +110,21 @@ impl Model {
         self.by_autograd(&self.inputs(batch)?, batch, false)
     }
 
-    /// The state after each window's last event: [windows, dim]
+    /// The profile of each window: [windows, dim]
     pub fn profiles(&self, batch: &Batch) -> Result<Tensor> {
-        match self.by_hand() {
-            Some(transformer) => transformer.infer_last_by_hand(self.inputs(batch)?, &batch.layout, &self.norm),
-            None => self.pool(&self.states(batch)?, &batch.layout),
+        match (self.by_hand(), &self.pooling) {
+            (Some(transformer), Pooling::Last) => {
+                transformer.infer_last_by_hand(self.inputs(batch)?, &batch.layout, &self.norm)
+            }
+            _ => self.pool(&self.states(batch)?, &batch.layout),
         }
     }
 
-    /// From the states of events to those of windows: [tokens, dim] -> [windows, dim]. Those of a bag are that already.
+    /// From the states of events to profiles: [tokens, dim] -> [windows, dim]. Those of a bag are that already.
     pub fn pool(&self, states: &Tensor, layout: &Layout) -> Result<Tensor> {
         match &self.encoder {
-            Encoder::Transformer(_) | Encoder::Gru(_) => layout.last(states),
             Encoder::Dnn(_) => Ok(states.shallow_clone()),
+            _ => self.pooling.forward(states, layout),
         }
     }
 
@@ -138,7 +161,7 @@ impl Model {
         let x = self.embedding.forward(batch, &self.compute)?;
         match &self.encoder {
             Encoder::Transformer(t) => t.add_positions(&x, &batch.layout),
-            Encoder::Gru(_) | Encoder::Dnn(_) => Ok(x),
+            Encoder::Recurrent(_) | Encoder::Cnn(_) | Encoder::Dnn(_) => Ok(x),
         }
     }
 
@@ -173,7 +196,8 @@ impl Encoder {
     fn forward(&self, x: &Tensor, layout: &Layout, compute: &Compute, train: bool) -> Result<Tensor> {
         match self {
             Encoder::Transformer(transformer) => transformer.forward(x, layout, compute, train),
-            Encoder::Gru(gru) => gru.forward(x, layout, train),
+            Encoder::Recurrent(recurrent) => recurrent.forward(x, layout, train),
+            Encoder::Cnn(cnn) => cnn.forward(x, layout, compute, train),
             Encoder::Dnn(dnn) => dnn.forward(x, layout, compute, train),
         }
     }
@@ -183,7 +207,8 @@ fn common(encoder: &spec::Encoder) -> Result<Common> {
     let same = |dim: usize, length, dropout| Common { dim: dim as i64, embedding: dim as i64, length, dropout };
     match encoder {
         spec::Encoder::Transformer(t) => Ok(same(t.dim, t.length, t.dropout)),
-        spec::Encoder::Gru(g) => Ok(same(g.dim, g.length, g.dropout)),
+        spec::Encoder::Rnn(r) | spec::Encoder::Lstm(r) | spec::Encoder::Gru(r) => Ok(same(r.dim, r.length, r.dropout)),
+        spec::Encoder::Cnn(c) => Ok(same(c.dim, c.length, c.dropout)),
         spec::Encoder::Dnn(d) => Ok(Common { embedding: d.embedding as i64, ..same(d.dim, d.length, d.dropout) }),
         other => Err(without_vectors(other).into()),
     }

@@ -3,6 +3,9 @@
 //!
 //! Everything but attention works on packed tokens. Windows are padded on the right, so a causal
 //! mask alone keeps real tokens from seeing padding.
+//!
+//! Two options are of the plain way alone: a bias of attention by the time between two events, and
+//! gates in feed-forward layers.
 
 use super::{Linear, Norm};
 use crate::cpu::transformer::{self as by_hand, Weights};
@@ -12,6 +15,7 @@ use crate::error::Result;
 use crate::inputs::{Layout, add_rows, rows};
 use crate::parameters::{DEVIATION, Parameters, Start};
 use persona_core::spec::{self, Positions};
+use persona_core::{Error, ErrorKind};
 use tch::{Device, Kind, Tensor};
 
 pub struct Transformer {
@@ -20,6 +24,8 @@ pub struct Transformer {
     blocks: Vec<Block>,
     heads: usize,
     dropout: f64,
+    time_bias: bool,
+    gated: bool,
 }
 
 struct Block {
@@ -30,9 +36,12 @@ struct Block {
     feed_forward_norm: Norm,
     expand: Linear,
     contract: Linear,
+    /// [GAPS, heads], added to the scores of attention
+    time_bias: Option<Tensor>,
     heads: i64,
     dropout: f64,
     rotary: bool,
+    gated: bool,
 }
 
 impl Transformer {
@@ -43,14 +52,27 @@ impl Transformer {
             Positions::Rotary => None,
         };
         let blocks = (0..spec.layers).map(|i| Block::new(parameters, &format!("block.{i}"), spec));
-        Ok(Transformer { positions, blocks: blocks.collect::<Result<_>>()?, heads: spec.heads, dropout: spec.dropout })
+        Ok(Transformer {
+            positions,
+            blocks: blocks.collect::<Result<_>>()?,
+            heads: spec.heads,
+            dropout: spec.dropout,
+            time_bias: spec.time_bias,
+            gated: spec.gated,
+        })
+    }
+
+    /// Whether a batch must have times.
+    pub fn reads_times(&self) -> bool {
+        self.time_bias
     }
 
     /// Whether [`crate::cpu::transformer`] computes it: with bf16 products on a processor that has them.
     pub fn goes_by_hand(&self, compute: &Compute) -> bool {
         let dim = self.positions.as_ref().map(|table| table.size()[1] as usize);
         let fits = dim.is_some_and(|dim| by_hand::fits(dim, self.heads));
-        compute.half && compute.device == Device::Cpu && simd::is_available() && fits
+        let plain = self.time_bias || self.gated;
+        compute.half && compute.device == Device::Cpu && simd::is_available() && fits && !plain
     }
 
     /// The states after each window's last event alone: [windows, dim]
@@ -109,8 +131,9 @@ impl Transformer {
     /// [tokens, dim] -> [tokens, dim]
     pub fn forward(&self, x: &Tensor, layout: &Layout, compute: &Compute, train: bool) -> Result<Tensor> {
         let mut x = x.shallow_clone();
+        let gaps = if self.time_bias { Some(gaps(layout)?) } else { None };
         for block in &self.blocks {
-            x = block.forward(&x, layout, compute, train)?;
+            x = block.forward(&x, layout, gaps.as_ref(), compute, train)?;
         }
         Ok(x)
     }
@@ -118,17 +141,25 @@ impl Transformer {
 
 impl Block {
     fn new(parameters: &mut Parameters, name: &str, spec: &spec::Transformer) -> Result<Self> {
-        let (dim, wide) = (spec.dim as i64, (spec.dim * spec.feed_forward) as i64);
+        let (dim, heads, wide) = (spec.dim as i64, spec.heads as i64, (spec.dim * spec.feed_forward) as i64);
+        // A gate and what it lets through, each of two thirds of the width, have as many weights as one layer.
+        let (expanded, wide) = if spec.gated { (2 * (2 * wide / 3), 2 * wide / 3) } else { (wide, wide) };
+        let bias = format!("{name}.attention.time.weight");
         Ok(Block {
             attention_norm: Norm::new(parameters, &format!("{name}.attention.norm"), dim)?,
             qkv: Linear::new(parameters, &format!("{name}.attention.qkv"), dim, 3 * dim)?,
             output: Linear::new(parameters, &format!("{name}.attention.output"), dim, dim)?,
             feed_forward_norm: Norm::new(parameters, &format!("{name}.feed_forward.norm"), dim)?,
-            expand: Linear::new(parameters, &format!("{name}.feed_forward.expand"), dim, wide)?,
+            expand: Linear::new(parameters, &format!("{name}.feed_forward.expand"), dim, expanded)?,
             contract: Linear::new(parameters, &format!("{name}.feed_forward.contract"), wide, dim)?,
-            heads: spec.heads as i64,
+            time_bias: match spec.time_bias {
+                true => Some(parameters.make(bias, &[GAPS, heads], Start::Constant(0.0))?),
+                false => None,
+            },
+            heads,
             dropout: spec.dropout,
             rotary: spec.positions == Positions::Rotary,
+            gated: spec.gated,
         })
     }
 
@@ -150,18 +181,26 @@ impl Block {
         Ok([of(a)?, of(b)?, of(c)?, of(d)?, of(e)?, of(f)?])
     }
 
-    fn forward(&self, x: &Tensor, layout: &Layout, compute: &Compute, train: bool) -> Result<Tensor> {
+    fn forward(
+        &self,
+        x: &Tensor,
+        layout: &Layout,
+        gaps: Option<&Tensor>,
+        compute: &Compute,
+        train: bool,
+    ) -> Result<Tensor> {
         let qkv = self.qkv.forward(&self.attention_norm.forward(x)?, compute)?;
-        let attended = self.attention(&qkv, layout, train)?;
+        let attended = self.attention(&qkv, layout, gaps, train)?;
         let branch = self.output.forward(&attended, compute)?.f_dropout(self.dropout, train)?;
         let x = x.f_add(&branch)?;
-        let wide = self.expand.forward(&self.feed_forward_norm.forward(&x)?, compute)?.f_gelu("none")?;
+        let wide = self.expand.forward(&self.feed_forward_norm.forward(&x)?, compute)?;
+        let wide = if self.gated { swish_gate(&wide)? } else { wide.f_gelu("none")? };
         let branch = self.contract.forward(&wide, compute)?.f_dropout(self.dropout, train)?;
         Ok(x.f_add(&branch)?)
     }
 
     /// [tokens, 3 * dim] -> [tokens, dim]
-    fn attention(&self, qkv: &Tensor, layout: &Layout, train: bool) -> Result<Tensor> {
+    fn attention(&self, qkv: &Tensor, layout: &Layout, gaps: Option<&Tensor>, train: bool) -> Result<Tensor> {
         let padded = layout.pad(qkv)?; // [windows, width, 3 * dim]
         let (windows, width, dim) = (padded.size()[0], padded.size()[1], padded.size()[2] / 3);
         let split = padded.f_view([windows, width, 3, self.heads, dim / self.heads])?.f_permute([2, 0, 3, 1, 4])?;
@@ -169,10 +208,43 @@ impl Block {
         if self.rotary {
             (q, k) = (rotate(&q)?, rotate(&k)?);
         }
-        let dropout = if train { self.dropout } else { 0.0 };
-        let mixed = Tensor::f_scaled_dot_product_attention(&q, &k, &v, None::<&Tensor>, dropout, true, None, false)?;
+        let mask = match (&self.time_bias, gaps) {
+            (Some(table), Some(gaps)) => Some(causal_bias(table, gaps)?),
+            _ => None,
+        };
+        let (dropout, causal) = (if train { self.dropout } else { 0.0 }, mask.is_none());
+        let mixed = Tensor::f_scaled_dot_product_attention(&q, &k, &v, mask.as_ref(), dropout, causal, None, false)?;
         layout.pack(&mixed.f_transpose(1, 2)?.f_reshape([windows, width, dim])?)
     }
+}
+
+/// `swish(a) * b` of the two halves (Shazeer 2020, "GLU Variants Improve Transformer"). [n, 2 * m] -> [n, m]
+fn swish_gate(x: &Tensor) -> Result<Tensor> {
+    let half = x.size()[1] / 2;
+    Ok(x.f_narrow(1, 0, half)?.f_silu()?.f_mul(&x.f_narrow(1, half, half)?)?)
+}
+
+/// Buckets of the time between two events: none, then half octaves from 2^-20 to 2^60 of the clock's unit,
+/// which hold microseconds as well as years.
+const GAPS: i64 = 161;
+const OCTAVES_BELOW_ONE: f64 = 20.0;
+
+/// The bucket of the time from each event of a window to each other. [windows, width, width], i64
+fn gaps(layout: &Layout) -> Result<Tensor> {
+    let times = layout.times.as_ref().ok_or_else(|| Error::new(ErrorKind::Engine, "a batch came without times"))?;
+    let times = layout.pad(&times.f_unsqueeze(1)?)?; // [windows, width, 1]
+    let gap = times.f_sub(&times.f_transpose(1, 2)?)?.f_clamp_min(0.0)?;
+    let bucket = gap.f_log2()?.f_add_scalar(OCTAVES_BELOW_ONE)?.f_mul_scalar(2.0)?.f_floor()?;
+    Ok(bucket.f_add_scalar(1.0)?.f_clamp(0.0, (GAPS - 1) as f64)?.f_to_dtype(Kind::Int64, false, false)?)
+}
+
+/// What is added to attention's scores: the bias of each gap, and what hides the events that come later.
+/// [GAPS, heads], [windows, width, width] -> [windows, heads, width, width]
+fn causal_bias(table: &Tensor, gaps: &Tensor) -> Result<Tensor> {
+    let (windows, width, heads) = (gaps.size()[0], gaps.size()[1], table.size()[1]);
+    let bias = rows(table, &gaps.f_view([-1])?)?.f_view([windows, width, width, heads])?.f_permute([0, 3, 1, 2])?;
+    let later = Tensor::f_ones([width, width], (Kind::Bool, gaps.device()))?.f_triu(1)?;
+    Ok(bias.f_masked_fill(&later, f64::NEG_INFINITY)?)
 }
 
 fn weights<'a>(weight: &'a Tensor, bias: &'a Tensor) -> Result<Weights<'a>> {
@@ -205,6 +277,25 @@ fn angles(width: i64, n: i64, device: Device) -> Result<(Tensor, Tensor)> {
 mod tests {
     use super::*;
     use crate::parameters::floats;
+
+    /// In a window of events at 0, 0, 1 and 6: a gap of 1 is the first half octave from 2^0, one of 5 is the
+    /// fifth (2^2 to 2^2.5), one of 6 the sixth; what would be negative is no gap.
+    #[test]
+    fn gaps_are_in_half_octaves() {
+        let mut layout = Layout::new(vec![4], Device::Cpu).unwrap();
+        assert!(gaps(&layout).is_err());
+        layout.times = Some(Tensor::from_slice(&[0f64, 0., 1., 6.]));
+        let rows = [0, 0, 0, 0, 0, 0, 0, 0, 41, 41, 0, 0, 46, 46, 45, 0];
+        assert_eq!(Vec::<i64>::try_from(gaps(&layout).unwrap().view([-1])).unwrap(), rows);
+    }
+
+    #[test]
+    fn a_gate_is_a_swish_times_the_other_half() {
+        let x = Tensor::from_slice(&[0f32, 2.0, 5.0, 3.0]).view([1, 4]);
+        let gated = floats(&swish_gate(&x).unwrap()).unwrap();
+        let expected = 2.0 / (1.0 + (-2f32).exp()) * 3.0;
+        assert!(gated[0] == 0.0 && (gated[1] - expected).abs() < 1e-5);
+    }
 
     #[test]
     fn rotated_products_depend_on_distance_alone() {

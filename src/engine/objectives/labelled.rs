@@ -1,8 +1,9 @@
 //! A class or a number of an entity, from its profile vector.
 
 use super::{Loss, Objective};
+use crate::augment::Augment;
 use crate::error::Result;
-use crate::inputs::{Batch, integers};
+use crate::inputs::integers;
 use crate::models::Model;
 use crate::parameters::floats;
 use crate::report::Reporter;
@@ -30,6 +31,7 @@ pub struct Labelled<'a> {
     /// The train examples' windows.
     windows: Vec<Window>,
     batches: Vec<Vec<usize>>,
+    augment: Augment,
     batch_events: usize,
     seed: u64,
     /// Of each class. [classes]
@@ -63,6 +65,7 @@ impl<'a> Labelled<'a> {
             valid,
             windows,
             batches: Vec::new(),
+            augment: Augment(training.augment),
             batch_events: training.batch_events,
             seed: training.seed,
             class_weights,
@@ -109,10 +112,14 @@ impl Objective for Labelled<'_> {
         self.batches.len()
     }
 
-    fn step(&self, model: &Model, batch: usize, _: &mut ChaCha8Rng) -> Result<Option<Loss>> {
-        let windows: Vec<Window> = self.batches[batch].iter().map(|&i| self.windows[i]).collect();
+    fn step(&self, model: &Model, batch: usize, rng: &mut ChaCha8Rng) -> Result<Option<Loss>> {
+        let mut windows: Vec<Window> = self.batches[batch].iter().map(|&i| self.windows[i]).collect();
         let examples: Vec<usize> = self.batches[batch].iter().map(|&i| self.train[i]).collect();
-        let pass = model.forward(Batch::new(self.encoded, &windows, model.compute.device)?)?;
+        self.augment.crop(&mut windows, rng);
+        let (encoded, windows) = self.augment.reorder(self.encoded, windows, 0, rng);
+        let mut batch = model.batch(&encoded, &windows)?;
+        self.augment.mask(&mut batch, rng)?;
+        let pass = model.forward(batch)?;
         let states = pass.states.f_detach()?.f_set_requires_grad(true)?;
         let profiles = model.pool(&states, &pass.batch.layout)?;
         let loss = self.loss(&model.head(&self.label.name, &profiles, true)?, &examples)?;
@@ -159,7 +166,7 @@ pub fn predictions(
     let mut all = vec![0.0; examples.len() * width];
     for batch in buckets(&lengths, batch_events, None) {
         let part: Vec<Window> = batch.iter().map(|&i| windows[i]).collect();
-        let profiles = model.profiles(&Batch::new(encoded, &part, model.compute.device)?)?;
+        let profiles = model.profiles(&model.batch(encoded, &part)?)?;
         let outputs = readable(label, &model.head(&label.name, &profiles, false)?)?;
         for (&i, row) in batch.iter().zip(outputs.chunks_exact(width)) {
             all[i * width..(i + 1) * width].copy_from_slice(row);

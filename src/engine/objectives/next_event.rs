@@ -1,10 +1,11 @@
 //! The next event's category, by a softmax over items.
 
 use super::{Loss, Objective};
+use crate::augment::Augment;
 use crate::device;
 use crate::error::Result;
 use crate::evaluate::{Protocol, Scorer};
-use crate::inputs::{Batch, Targets};
+use crate::inputs::Targets;
 use crate::loss;
 use crate::models::Model;
 use crate::report::Reporter;
@@ -25,7 +26,8 @@ pub struct NextEvent<'a> {
     weight: f64,
     /// Inputs of each window; the targets are the events one later.
     windows: Vec<Window>,
-    batches: Vec<Vec<usize>>,
+    augment: Augment,
+    batches: Vec<Vec<Window>>,
     valid: Vec<Case>,
 }
 
@@ -48,6 +50,7 @@ impl<'a> NextEvent<'a> {
             softmax: loss::NextEvent::new(next, counts, &model.compute)?,
             weight: next.weight,
             windows: windows.into_iter().map(inputs).collect(),
+            augment: Augment(spec.training.augment),
             batches: Vec::new(),
             valid: sample(&partition.valid, VALIDATION_CASES, rng),
         })
@@ -60,19 +63,24 @@ impl Objective for NextEvent<'_> {
     }
 
     fn shuffle(&mut self, rng: &mut ChaCha8Rng) -> usize {
-        let lengths: Vec<usize> = self.windows.iter().map(Window::len).collect();
-        self.batches = buckets(&lengths, self.spec.training.batch_events, Some(rng));
+        let mut windows = self.windows.clone();
+        self.augment.crop(&mut windows, rng);
+        let lengths: Vec<usize> = windows.iter().map(Window::len).collect();
+        let batches = buckets(&lengths, self.spec.training.batch_events, Some(rng));
+        self.batches = batches.into_iter().map(|batch| batch.into_iter().map(|i| windows[i]).collect()).collect();
         self.batches.len()
     }
 
     fn step(&self, model: &Model, batch: usize, rng: &mut ChaCha8Rng) -> Result<Option<Loss>> {
         let device = model.compute.device;
-        let windows: Vec<Window> = self.batches[batch].iter().map(|&i| self.windows[i]).collect();
-        let targets = Targets::new(self.encoded.target_codes(), &windows, device)?;
+        let (encoded, windows) = self.augment.reorder(self.encoded, self.batches[batch].clone(), 1, rng);
+        let targets = Targets::new(encoded.target_codes(), &windows, device)?;
         if targets.count == 0 {
             return Ok(None);
         }
-        let pass = model.forward(Batch::new(self.encoded, &windows, device)?)?;
+        let mut batch = model.batch(&encoded, &windows)?;
+        self.augment.mask(&mut batch, rng)?;
+        let pass = model.forward(batch)?;
         let sum = self.softmax.backward(model, pass, &targets, self.weight, rng)?;
         Ok(Some(Loss { sum, count: targets.count }))
     }

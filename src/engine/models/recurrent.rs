@@ -1,4 +1,5 @@
-//! Gated recurrent unit (Cho et al. 2014), after GRU4Rec (Hidasi et al. 2016).
+//! Recurrent networks: plain (Elman 1990), LSTM (Hochreiter & Schmidhuber 1997) and GRU (Cho et al.
+//! 2014), for sequences of events after GRU4Rec (Hidasi et al. 2016).
 //!
 //! libtorch's packed form wants tokens in time order: the first events of all windows, longest
 //! window first, then the second events of those that have one, and so on. Nothing is padded.
@@ -9,29 +10,54 @@ use crate::parameters::{Parameters, Start};
 use persona_core::spec;
 use tch::{Device, Kind, Tensor};
 
-pub struct Gru {
-    /// Of each layer: input weights [3 * dim, dim], state weights [3 * dim, dim], their biases [3 * dim].
+/// What a token does with the state before it.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Cell {
+    Rnn,
+    Lstm,
+    Gru,
+}
+
+impl Cell {
+    /// Vectors of the state's width that a layer computes for a token.
+    fn gates(self) -> i64 {
+        match self {
+            Cell::Rnn => 1,
+            Cell::Gru => 3,
+            Cell::Lstm => 4,
+        }
+    }
+}
+
+pub struct Recurrent {
+    cell: Cell,
+    /// Of each layer: input weights [gates * dim, dim], state weights [gates * dim, dim], their biases [gates * dim].
     weights: Vec<Tensor>,
     layers: i64,
     dim: i64,
     dropout: f64,
 }
 
-impl Gru {
-    pub fn new(parameters: &mut Parameters, spec: &spec::Gru) -> Result<Self> {
+impl Recurrent {
+    pub fn new(parameters: &mut Parameters, cell: Cell, spec: &spec::Recurrent) -> Result<Self> {
         let dim = spec.dim as i64;
+        let tall = cell.gates() * dim;
         // torch's own start for recurrent layers; a state that starts nearly deaf learns slowly.
         let start = Start::Uniform((dim as f64).sqrt().recip());
         let mut weights = Vec::new();
         for layer in 0..spec.layers {
             for name in ["input.weight", "state.weight"] {
-                weights.push(parameters.make(format!("layer.{layer}.{name}"), &[3 * dim, dim], start)?);
+                weights.push(parameters.make(format!("layer.{layer}.{name}"), &[tall, dim], start)?);
             }
-            for name in ["input.bias", "state.bias"] {
-                weights.push(parameters.make(format!("layer.{layer}.{name}"), &[3 * dim], start)?);
+            for (name, forget) in [("input.bias", 1.0), ("state.bias", 0.0)] {
+                let bias = parameters.make(format!("layer.{layer}.{name}"), &[tall], start)?;
+                if cell == Cell::Lstm {
+                    remember(&bias, dim, forget)?;
+                }
+                weights.push(bias);
             }
         }
-        Ok(Gru { weights, layers: spec.layers as i64, dim, dropout: spec.dropout })
+        Ok(Recurrent { cell, weights, layers: spec.layers as i64, dim, dropout: spec.dropout })
     }
 
     /// [tokens, dim] -> [tokens, dim]
@@ -40,12 +66,29 @@ impl Gru {
         let data = rows(x, &integers(&order.token_at, x.device())?)?;
         let start = Tensor::f_zeros([self.layers, layout.lengths.len() as i64, self.dim], (Kind::Float, x.device()))?;
         let sizes = integers(&order.sizes, Device::Cpu)?;
-        let dropout = if self.layers > 1 { self.dropout } else { 0.0 };
-        let (states, _) =
-            Tensor::f_gru_data(&data, &sizes, &start, &self.weights, true, self.layers, dropout, train, false)?;
+        let (weights, layers) = (&self.weights, self.layers);
+        let dropout = if layers > 1 { self.dropout } else { 0.0 };
+        let states = match self.cell {
+            Cell::Rnn => {
+                Tensor::f_rnn_tanh_data(&data, &sizes, &start, weights, true, layers, dropout, train, false)?.0
+            }
+            Cell::Gru => Tensor::f_gru_data(&data, &sizes, &start, weights, true, layers, dropout, train, false)?.0,
+            Cell::Lstm => {
+                let (weights, start) = (weights.iter().collect::<Vec<_>>(), [&start, &start]);
+                Tensor::f_lstm_data(&data, &sizes, &start, &weights, true, layers, dropout, train, false)?.0
+            }
+        };
         let states = rows(&states, &integers(&order.place_of, x.device())?)?;
         Ok(states.f_dropout(self.dropout, train)?)
     }
+}
+
+/// Sets the forget gate's part of an LSTM's bias, so that it starts by keeping what it has
+/// (Jozefowicz et al. 2015). Gates come as input, forget, cell, output.
+fn remember(bias: &Tensor, dim: i64, value: f64) -> Result<()> {
+    let _guard = tch::no_grad_guard();
+    let _ = bias.f_detach()?.f_narrow(0, dim, dim)?.f_fill_(value)?;
+    Ok(())
 }
 
 /// The permutation between packed windows and time order.
