@@ -17,6 +17,19 @@ SELECT pg_catalog.pg_extension_config_dump('sources', '');
 COMMENT ON TABLE sources IS 'where the events are, and what their columns mean';
 COMMENT ON COLUMN sources.fields IS 'per field, in order: name, kind (category or number) and min_count';
 
+CREATE TABLE attributes (
+    source      text NOT NULL,
+    place       integer NOT NULL,
+    owner       regrole NOT NULL,
+    relation    regclass NOT NULL,
+    key         name NOT NULL,
+    definition  jsonb NOT NULL,
+    PRIMARY KEY (source, place)
+);
+SELECT pg_catalog.pg_extension_config_dump('attributes', '');
+COMMENT ON TABLE attributes IS 'tables about a source''s entities or about the values of its fields, joined to the events by key';
+COMMENT ON COLUMN attributes.definition IS 'on (the field whose values are the keys; null where the entities are) and fields';
+
 CREATE TABLE labels (
     source      text NOT NULL,
     label       text NOT NULL,

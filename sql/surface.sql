@@ -2,9 +2,10 @@
 --
 -- Reading: the rows of objects whose owner one could act as. Writing: only the extension's code.
 GRANT USAGE ON SCHEMA persona TO PUBLIC;
-GRANT SELECT ON sources, labels, models, versions, weights, metrics, aliases, profiles, jobs, progress, families TO PUBLIC;
+GRANT SELECT ON sources, attributes, labels, models, versions, weights, metrics, aliases, profiles, jobs, progress, families TO PUBLIC;
 
 ALTER TABLE sources ENABLE ROW LEVEL SECURITY;
+ALTER TABLE attributes ENABLE ROW LEVEL SECURITY;
 ALTER TABLE labels ENABLE ROW LEVEL SECURITY;
 ALTER TABLE models ENABLE ROW LEVEL SECURITY;
 ALTER TABLE versions ENABLE ROW LEVEL SECURITY;
@@ -15,6 +16,7 @@ ALTER TABLE profiles ENABLE ROW LEVEL SECURITY;
 ALTER TABLE jobs ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY owned ON sources FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
+CREATE POLICY owned ON attributes FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
 CREATE POLICY owned ON labels FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
 CREATE POLICY owned ON models FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
 CREATE POLICY owned ON versions FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
@@ -24,7 +26,7 @@ CREATE POLICY owned ON aliases FOR SELECT USING (pg_catalog.pg_has_role(owner, '
 CREATE POLICY owned ON profiles FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
 CREATE POLICY owned ON jobs FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
 
-COMMENT ON FUNCTION create_source(text, regclass, text, text, jsonb, jsonb) IS
+COMMENT ON FUNCTION create_source(text, regclass, text, text, jsonb, jsonb, jsonb) IS
     'declares where events are (table, partitioned table or view), whose they are, when, and what their columns mean';
 COMMENT ON FUNCTION check_source(text) IS 'reads a source''s events and reports what is in them and what would make training fail';
 COMMENT ON FUNCTION drop_source(text) IS 'forgets a source that no model uses';

@@ -1,14 +1,14 @@
 //! A source's table as columns: which query to run, how to read what it returns, and the scan itself.
 
-use crate::catalog::sources::{Declared, LabelTable, Source};
+use crate::catalog::sources::{Declared, DeclaredAttributes, LabelTable, Source};
 use crate::error::{Code, Error, Result};
 use crate::pg::columns::{Datums, Read};
 use crate::pg::scan;
 use crate::relation::{Column, Relation};
 use crate::worker::batches::LargeBatches;
 use crate::worker::engine::Engine;
-use persona_core::protocol::SideTable;
 use persona_core::protocol::region::Form;
+use persona_core::protocol::{Holds, SideTable};
 use persona_core::source::{Clock, Field, FieldKind, KeyType, Label, LabelKind, SourceSchema, ValueType};
 use pgrx::pg_sys;
 use pgrx::spi::quote_identifier;
@@ -38,25 +38,36 @@ impl EventQuery {
     pub fn of(source: &Source) -> Result<EventQuery> {
         let relation = Relation::open(source.events, &format!("event table of source \"{}\"", source.name))?;
         let mut query = EventQuery::over(&relation, &source.entity, &source.at, &source.fields)?;
+        for declared in &source.attributes {
+            query.schema.attributes.push(declared.attributes.clone());
+        }
         query.schema.labels = source.labels.iter().map(|declared| declared.label.clone()).collect();
         Ok(query)
     }
 
-    /// The tables of some labels as they are now; what the events themselves say needs none.
-    pub fn of_labels<'a>(source: &Source, names: impl Iterator<Item = &'a str>) -> Result<Vec<LabelQuery>> {
-        let declared = |name: &str| source.labels.iter().find(|declared| declared.label.name == name);
-        let tables = names.filter_map(|name| {
-            let declared = declared(name)?;
-            Some((declared, declared.table.as_ref()?))
+    /// The tables of attributes, and those of some labels, as they are now; what the events themselves say needs none.
+    pub fn beside<'a>(source: &Source, labels: impl Iterator<Item = &'a str>) -> Result<Vec<SideQuery>> {
+        let attributes = source.attributes.iter().enumerate().map(|(i, declared)| {
+            let relation =
+                Relation::open(declared.relation, &format!("table of attributes of source \"{}\"", source.name))?;
+            Ok(SideQuery { holds: Holds::Attributes(i), query: over_attributes(&relation, declared)? })
         });
-        tables.map(|(declared, table)| label_query(&declared.label, table)).collect()
+        let labels = labels.filter_map(|name| {
+            let declared = source.labels.iter().find(|declared| declared.label.name == name)?;
+            Some((&declared.label, declared.table.as_ref()?))
+        });
+        let labels = labels.map(|(label, table)| {
+            let relation = Relation::open(table.relation, &format!("table of label \"{}\"", label.name))?;
+            Ok(SideQuery { holds: Holds::Label(label.name.clone()), query: over_labels(&relation, label, table)?.1 })
+        });
+        attributes.chain(labels).collect()
     }
 
     pub fn over(relation: &Relation, entity: &str, at: &str, fields: &[Declared]) -> Result<EventQuery> {
         let (key, key_reading) = key(relation.column(entity)?)?;
         let (clock, clock_reading) = clock(relation.column(at)?)?;
         let mut readings = vec![(entity, key_reading), (at, clock_reading)];
-        let mut schema = SourceSchema { key, clock, fields: Vec::new(), labels: Vec::new() };
+        let mut schema = SourceSchema { key, clock, fields: Vec::new(), attributes: Vec::new(), labels: Vec::new() };
         for declared in fields {
             let (value, reading) = field(relation.column(&declared.name)?, declared.kind)?;
             readings.push((&declared.name, reading));
@@ -96,22 +107,45 @@ impl EventQuery {
     }
 }
 
-/// A label's table, ready to be read.
-pub struct LabelQuery {
-    pub label: String,
+/// A table beside the events, ready to be read.
+pub struct SideQuery {
+    holds: Holds,
     pub query: EventQuery,
 }
 
-impl LabelQuery {
+impl SideQuery {
     /// As the engine's job names it.
     pub fn table(&self) -> SideTable {
-        SideTable { name: self.label.clone(), schema: self.query.schema.clone() }
+        SideTable { holds: self.holds.clone(), schema: self.query.schema.clone() }
     }
 }
 
-fn label_query(label: &Label, table: &LabelTable) -> Result<LabelQuery> {
-    let relation = Relation::open(table.relation, &format!("table of label \"{}\"", label.name))?;
-    Ok(LabelQuery { label: label.name.clone(), query: over_labels(&relation, label, table)?.1 })
+/// The query over a table of attributes: as over events, without times.
+pub fn over_attributes(relation: &Relation, declared: &DeclaredAttributes) -> Result<EventQuery> {
+    let (key, key_reading) = key(relation.column(&declared.key)?)?;
+    let mut columns = vec![select(&declared.key, key_reading), NO_TIME.to_string()];
+    let mut readings = vec![key_reading, precise(Datums::Float8)];
+    let mut fields = Vec::new();
+    for Declared { name, kind, min_count } in &declared.fields {
+        let (value, reading) = field(relation.column(name)?, *kind)?;
+        columns.push(select(name, reading));
+        readings.push(reading);
+        fields.push(Field { name: name.clone(), kind: *kind, value, min_count: *min_count });
+    }
+    let schema = SourceSchema { key, clock: Clock::Number, fields, attributes: Vec::new(), labels: Vec::new() };
+    Ok(side_query(schema, &columns, &readings, relation))
+}
+
+/// The time of rows that have none.
+const NO_TIME: &str = "0::pg_catalog.float8";
+
+fn side_query(schema: SourceSchema, columns: &[String], readings: &[Reading], relation: &Relation) -> EventQuery {
+    let read = |(place, reading): (usize, &Reading)| Read { place, datums: reading.datums, form: reading.form };
+    EventQuery {
+        schema,
+        sql: format!("SELECT {} FROM {}", columns.join(", "), relation.sql_name()),
+        reads: readings.iter().enumerate().map(read).collect(),
+    }
 }
 
 /// How a label's values travel, and the query over its table: as over events, with the label as the only field.
@@ -127,17 +161,12 @@ pub fn over_labels(relation: &Relation, label: &Label, table: &LabelTable) -> Re
             let (clock, reading) = clock(relation.column(at)?)?;
             (clock, select(at, reading), reading)
         }
-        None => (Clock::Number, "0::pg_catalog.float8".to_string(), precise(Datums::Float8)),
+        None => (Clock::Number, NO_TIME.to_string(), precise(Datums::Float8)),
     };
     let columns = [select(&table.entity, key_reading), at, select(&table.value, reading)];
-    let readings = [key_reading, clock_reading, reading];
-    let read = |(place, reading): (usize, &Reading)| Read { place, datums: reading.datums, form: reading.form };
     let field = Field { name: label.name.clone(), kind, value, min_count: 1 };
-    let query = EventQuery {
-        schema: SourceSchema { key, clock, fields: vec![field], labels: Vec::new() },
-        sql: format!("SELECT {} FROM {}", columns.join(", "), relation.sql_name()),
-        reads: readings.iter().enumerate().map(read).collect(),
-    };
+    let schema = SourceSchema { key, clock, fields: vec![field], attributes: Vec::new(), labels: Vec::new() };
+    let query = side_query(schema, &columns, &[key_reading, clock_reading, reading], relation);
     Ok((value, query))
 }
 

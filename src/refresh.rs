@@ -39,10 +39,12 @@ pub fn refresh_profile(table: Oid, phases: &Phases, reporter: &mut Reporter) -> 
     must_own(&relation)?;
     let model = Model::look_up(&profile.model)?;
     let version = Version::find(&model, model.live()?)?;
-    let query = EventQuery::of(&Source::of_model(&model)?)?;
+    let source = Source::of_model(&model)?;
+    let query = EventQuery::of(&source)?;
+    let beside = EventQuery::beside(&source, std::iter::empty())?;
     training::same_fields(&model, &version, &query.schema)?;
-    let mut engine = Engine::start(Task::Score, &query.schema, &[], Some(&version.spec))?;
-    training::scan(&query, &[], &mut engine, Some((&model, &version)), reporter)?;
+    let mut engine = Engine::start(Task::Score, &query.schema, &beside, Some(&version.spec))?;
+    training::scan(&query, &beside, &mut engine, Some((&model, &version)), reporter)?;
     training::release_snapshot(phases, reporter);
     as_table_owner(relation.owner, || rebuild(&profile, query.schema.clock, &version, &mut engine, reporter))?;
     phases.commit();

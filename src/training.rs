@@ -4,7 +4,7 @@ use crate::catalog::models::Model;
 use crate::catalog::sources::Source;
 use crate::catalog::versions::Version;
 use crate::error::{Code, Error, Result};
-use crate::events::{EventQuery, LabelQuery};
+use crate::events::{EventQuery, SideQuery};
 use crate::pg::procedure::Phases;
 use crate::worker::engine::{Engine, Event};
 use crate::worker::progress::Reporter;
@@ -17,9 +17,9 @@ use persona_core::spec::ModelSpec;
 pub fn check(name: &str, reporter: &mut Reporter) -> Result<Vec<Finding>> {
     let source = Source::find(name)?;
     let query = EventQuery::of(&source)?;
-    let labels = EventQuery::of_labels(&source, source.labels.iter().map(|declared| declared.label.name.as_str()))?;
-    let mut engine = Engine::start(Task::Check, &query.schema, &labels, None)?;
-    scan(&query, &labels, &mut engine, None, reporter)?;
+    let beside = EventQuery::beside(&source, source.labels.iter().map(|declared| declared.label.name.as_str()))?;
+    let mut engine = Engine::start(Task::Check, &query.schema, &beside, None)?;
+    scan(&query, &beside, &mut engine, None, reporter)?;
     let mut findings = Vec::new();
     loop {
         let frame = engine.receive(|event| tell(reporter, event, &mut Vec::new()))?;
@@ -37,9 +37,9 @@ pub fn train(name: &str, phases: &Phases, reporter: &mut Reporter) -> Result<i32
     let source = Source::of_model(&model)?;
     let query = EventQuery::of(&source)?;
     let spec = ModelSpec::parse(&model.spec, &query.schema)?;
-    let labels = EventQuery::of_labels(&source, spec.objective.labels())?;
-    let mut engine = Engine::start(Task::Train, &query.schema, &labels, Some(&spec))?;
-    scan(&query, &labels, &mut engine, None, reporter)?;
+    let beside = EventQuery::beside(&source, spec.objective.labels())?;
+    let mut engine = Engine::start(Task::Train, &query.schema, &beside, Some(&spec))?;
+    scan(&query, &beside, &mut engine, None, reporter)?;
     release_snapshot(phases, reporter);
     store(&model, &spec, &query.schema, &mut engine, reporter)
 }
@@ -90,9 +90,9 @@ pub fn evaluate(name: &str, reporter: &mut Reporter) -> Result<Vec<Metric>> {
     let source = Source::of_model(&model)?;
     let query = EventQuery::of(&source)?;
     same_fields(&model, &version, &query.schema)?;
-    let labels = EventQuery::of_labels(&source, version.spec.objective.labels())?;
-    let mut engine = Engine::start(Task::Evaluate, &query.schema, &labels, Some(&version.spec))?;
-    scan(&query, &labels, &mut engine, Some((&model, &version)), reporter)?;
+    let beside = EventQuery::beside(&source, version.spec.objective.labels())?;
+    let mut engine = Engine::start(Task::Evaluate, &query.schema, &beside, Some(&version.spec))?;
+    scan(&query, &beside, &mut engine, Some((&model, &version)), reporter)?;
     let mut metrics = Vec::new();
     let frame = engine.receive(|event| tell(reporter, event, &mut metrics))?;
     match frame.kind {
@@ -104,20 +104,20 @@ pub fn evaluate(name: &str, reporter: &mut Reporter) -> Result<Vec<Metric>> {
     }
 }
 
-/// All that the engine reads: the source's events, the tables of labels, then the version that the job is about. In this
+/// All that the engine reads: the source's events, the tables beside them, then the version that the job is about. In this
 /// order, because a version does not fit the pipe, and the engine reads only once it has loaded libtorch.
 pub fn scan(
     query: &EventQuery,
-    labels: &[LabelQuery],
+    beside: &[SideQuery],
     engine: &mut Engine,
     about: Option<(&Model, &Version)>,
     reporter: &mut Reporter,
 ) -> Result<()> {
     reporter.watch(engine.pid());
     let rows = query.send(engine, |rows| reporter.scanned(rows))?;
-    for label in labels {
+    for table in beside {
         engine.send(&Frame::new(Kind::Table, Vec::new()))?;
-        label.query.send(engine, |_| ())?;
+        table.query.send(engine, |_| ())?;
     }
     reporter.scan_ended(rows);
     if let Some((model, version)) = about {

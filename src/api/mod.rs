@@ -1,6 +1,7 @@
 //! The SQL surface: a file per noun, bodies of a few lines. Functions for quick changes of the catalog,
 //! procedures for what takes long and commits.
 
+mod attributes;
 mod job;
 mod labels;
 mod model;

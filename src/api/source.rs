@@ -1,4 +1,4 @@
-use super::{given, labels};
+use super::{attributes, given, labels};
 use crate::catalog::sources::{Declared, Source};
 use crate::error::{Code, Error, Result};
 use crate::events::{self, EventQuery};
@@ -23,6 +23,7 @@ fn create_source(
     at: Option<&str>,
     fields: default!(Option<JsonB>, "NULL"),
     labels: default!(Option<JsonB>, "NULL"),
+    attributes: default!(Option<JsonB>, "NULL"),
 ) -> Result<(), ErrorReport> {
     let (name, events) = (given(name, "name")?, given(events, "events")?);
     let (entity, at) = (given(entity, "entity")?, given(at, "at")?);
@@ -36,11 +37,15 @@ fn create_source(
     let schema = EventQuery::over(&relation, entity, at, &declared)?.schema;
     let names = [entity, at].into_iter().chain(declared.iter().map(|field| field.name.as_str()));
     relation.may_read(names)?;
+    let attributes = match attributes {
+        Some(attributes) => attributes::declare(attributes.0, entity, &schema)?,
+        None => Vec::new(),
+    };
     let labels = match labels {
         Some(labels) => labels::declare(labels.0, entity, &schema)?,
         None => Vec::new(),
     };
-    Ok(Source::create(name, events.0, entity, at, &declared, &labels)?)
+    Ok(Source::create(name, events.0, entity, at, &declared, &attributes, &labels)?)
 }
 
 /// What is in a source's events, and what would make training fail.
@@ -81,7 +86,7 @@ fn severity(severity: Severity) -> String {
     .to_string()
 }
 
-fn readable(relation: &Relation) -> Result<()> {
+pub fn readable(relation: &Relation) -> Result<()> {
     match relation.kind {
         'r' | 'p' | 'v' | 'm' | 'f' => Ok(()),
         _ => Err(Error::new(Code::WrongObjectType, format!("\"{}\" is not a table or view", relation.name))),
@@ -108,7 +113,7 @@ fn one() -> u32 {
     1
 }
 
-fn declare(fields: serde_json::Value) -> Result<Vec<Declared>> {
+pub fn declare(fields: serde_json::Value) -> Result<Vec<Declared>> {
     const HINT: &str =
         "Each field is \"category\", \"number\", or an object such as {\"kind\": \"category\", \"min_count\": 5}.";
     let serde_json::Value::Object(fields) = fields else {

@@ -3,7 +3,7 @@
 use super::models::Model;
 use super::*;
 use crate::pg::identity::current_user;
-use persona_core::source::{FieldKind, Label};
+use persona_core::source::{Attributes, FieldKind, Label};
 use pgrx::JsonB;
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +13,23 @@ pub struct Declared {
     pub name: String,
     pub kind: FieldKind,
     pub min_count: u32,
+}
+
+/// A table of attributes as declared.
+#[derive(Clone, Debug)]
+pub struct DeclaredAttributes {
+    pub relation: Oid,
+    /// The table's column of keys.
+    pub key: String,
+    pub fields: Vec<Declared>,
+    pub attributes: Attributes,
+}
+
+/// What `persona.attributes` says of one in JSON.
+#[derive(Serialize, Deserialize)]
+struct AttributesJson {
+    fields: Vec<Declared>,
+    attributes: Attributes,
 }
 
 /// A label as declared. What its table looks like is looked up each time.
@@ -38,6 +55,7 @@ pub struct Source {
     pub entity: String,
     pub at: String,
     pub fields: Vec<Declared>,
+    pub attributes: Vec<DeclaredAttributes>,
     pub labels: Vec<DeclaredLabel>,
 }
 
@@ -53,6 +71,7 @@ fn read(row: &SpiHeapTupleData) -> Result<(Source, Oid)> {
         entity: present(row.get(4)?, "entity")?,
         at: present(row.get(5)?, "at")?,
         fields,
+        attributes: Vec::new(),
         labels: Vec::new(),
     };
     Ok((source, present(row.get(2)?, "owner")?))
@@ -76,6 +95,11 @@ impl Source {
         let Some((mut source, owner)) = one(&sql, &[name.into()], read)? else {
             return Err(unknown("source", name, names(known)?));
         };
+        source.attributes = all(
+            "SELECT relation::oid, key::text, definition FROM persona.attributes WHERE source = $1 ORDER BY place",
+            &[name.into()],
+            read_attributes,
+        )?;
         source.labels = all(
             "SELECT definition, relation::oid, entity::text, value::text, at::text FROM persona.labels \
              WHERE source = $1 ORDER BY label",
@@ -91,6 +115,7 @@ impl Source {
         entity: &str,
         at: &str,
         fields: &[Declared],
+        attributes: &[DeclaredAttributes],
         labels: &[DeclaredLabel],
     ) -> Result<()> {
         valid_name("source", name)?;
@@ -101,6 +126,7 @@ impl Source {
             "INSERT INTO persona.sources (source, owner, events, entity, at, fields) VALUES ($1, $2, $3, $4, $5, $6)",
             &[name.into(), current_user().into(), events.into(), entity.into(), at.into(), JsonB(fields).into()],
         )?;
+        attributes.iter().enumerate().try_for_each(|(place, attributes)| attributes.create(name, place))?;
         labels.iter().try_for_each(|label| label.create(name))
     }
 
@@ -114,9 +140,36 @@ impl Source {
                 .detail(format!("Models: {}.", models.join(", ")))
                 .hint("Drop them first with persona.drop_model."));
         }
-        for table in ["labels", "sources"] {
+        for table in ["labels", "attributes", "sources"] {
             run(&format!("DELETE FROM persona.{table} WHERE source = $1"), &[name.into()])?;
         }
+        Ok(())
+    }
+}
+
+fn read_attributes(row: &SpiHeapTupleData) -> Result<DeclaredAttributes> {
+    let definition = present(row.get::<JsonB>(3)?, "definition")?;
+    let AttributesJson { fields, attributes } = serde_json::from_value(definition.0)
+        .map_err(|e| Error::new(Code::InvalidData, format!("could not read a source's attributes: {e}")))?;
+    let (relation, key) = (present(row.get(1)?, "relation")?, present(row.get(2)?, "key")?);
+    Ok(DeclaredAttributes { relation, key, fields, attributes })
+}
+
+impl DeclaredAttributes {
+    fn create(&self, source: &str, place: usize) -> Result<()> {
+        let json = AttributesJson { fields: self.fields.clone(), attributes: self.attributes.clone() };
+        let json = serde_json::to_value(json).map_err(|e| Error::new(Code::InvalidParameter, e.to_string()))?;
+        run(
+            "INSERT INTO persona.attributes (source, place, owner, relation, key, definition) VALUES ($1, $2, $3, $4, $5, $6)",
+            &[
+                source.into(),
+                (place as i32).into(),
+                current_user().into(),
+                self.relation.into(),
+                self.key.as_str().into(),
+                JsonB(json).into(),
+            ],
+        )?;
         Ok(())
     }
 }

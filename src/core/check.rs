@@ -14,8 +14,8 @@ const ALMOST_ALL: f64 = 0.9;
 const FEW_EXAMPLES: usize = 100;
 
 /// The findings in a fixed order: source, entity, time, then the fields.
-/// The labels come last; `tables`: those of labels that have one, under the labels' names.
-pub fn findings(events: &Events, schema: &SourceSchema, tables: &[(&str, &Events)]) -> Vec<Finding> {
+/// The labels come last; `tables`: those of labels that have one, under the labels' names. `notes`: what joining attributes came to.
+pub fn findings(events: &Events, schema: &SourceSchema, tables: &[(String, Events)], notes: &[String]) -> Vec<Finding> {
     let mut findings = source(events);
     if !events.is_empty() {
         findings.extend(lengths(events));
@@ -27,13 +27,14 @@ pub fn findings(events: &Events, schema: &SourceSchema, tables: &[(&str, &Events
         findings.extend(infinite(&field.name, events.report.infinite_numbers.get(i).copied().unwrap_or(0)));
     }
     findings.extend(no_target(events));
+    findings.extend(notes.iter().map(|note| finding(Severity::Warning, "source", "attributes", note, None)));
     findings.extend(schema.labels.iter().flat_map(|label| examples(label, schema, events, tables)));
     findings
 }
 
 /// How many examples a label has, by class.
-fn examples(label: &Label, schema: &SourceSchema, events: &Events, tables: &[(&str, &Events)]) -> Vec<Finding> {
-    let table = tables.iter().find(|(name, _)| *name == label.name).map(|(_, table)| *table);
+fn examples(label: &Label, schema: &SourceSchema, events: &Events, tables: &[(String, Events)]) -> Vec<Finding> {
+    let table = tables.iter().find(|(name, _)| *name == label.name).map(|(_, table)| table);
     let examples = match Examples::new(label, schema, events, table, 0) {
         Ok(examples) => examples,
         Err(error) => {
@@ -243,6 +244,7 @@ mod tests {
                 field("item", FieldKind::Category, ValueType::Integer),
                 field("price", FieldKind::Number, ValueType::Number),
             ],
+            attributes: Vec::new(),
             labels: Vec::new(),
         }
     }
@@ -291,13 +293,13 @@ mod tests {
             "Info price nulls 2",
             "Warning price infinite 1",
         ];
-        assert_eq!(lines(&findings(&events(), &schema(Clock::Timestamp), &[])), expected);
+        assert_eq!(lines(&findings(&events(), &schema(Clock::Timestamp), &[], &[])), expected);
     }
 
     #[test]
     fn what_makes_training_fail_is_an_error() {
         let errors = |events: &Events| -> Vec<String> {
-            let mut findings = findings(events, &schema(Clock::Number), &[]);
+            let mut findings = findings(events, &schema(Clock::Number), &[], &[]);
             findings.retain(|finding| finding.severity == Severity::Error);
             assert!(findings.iter().all(|finding| finding.hint.is_some()));
             lines(&findings)
@@ -320,6 +322,8 @@ mod tests {
     fn values_that_never_repeat_are_a_warning() {
         let mut events = events();
         events.columns[0] = Column::Category { codes: (0..6).collect(), values: Values::Integer((0..6).collect()) };
-        assert!(lines(&findings(&events, &schema(Clock::Date), &[])).contains(&"Warning item unique 6".to_string()));
+        assert!(
+            lines(&findings(&events, &schema(Clock::Date), &[], &[])).contains(&"Warning item unique 6".to_string())
+        );
     }
 }

@@ -16,6 +16,7 @@
 //! and 16 bytes an entity come on top. Sorting needs the column twice that a thread moves and turns
 //! the entity codes into places where they are, so the peak is the packed data and one column a thread.
 
+mod attach;
 mod collect;
 mod dictionary;
 mod fingerprint;
@@ -24,6 +25,7 @@ mod sequence;
 mod ties;
 mod values;
 
+pub use attach::Attached;
 pub use collect::Collector;
 pub use values::{Keys, Strings, Values};
 

@@ -180,9 +180,9 @@ impl Examples {
 
     fn check(&self, least: usize) -> Result<()> {
         let too_few = |message: String| {
-            Err(Error::new(ErrorKind::InsufficientData, message)
-                .detail(self.notes.join(" "))
-                .hint("Merge rare classes in a view, or lower the objective's min_examples."))
+            let error = Error::new(ErrorKind::InsufficientData, message)
+                .hint("Merge rare classes in a view, or lower the objective's min_examples.");
+            Err(if self.notes.is_empty() { error } else { error.detail(self.notes.join(" ")) })
         };
         let Some(classes) = &self.classes else {
             return match self.rows.len() < least.max(2) {

@@ -98,12 +98,20 @@ pub struct Job {
     pub limits: Limits,
 }
 
-/// A table about entities; it is read as events are. A `Table` frame announces its batches.
+/// A table beside the events; it is read as events are. A `Table` frame announces its batches.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SideTable {
-    /// The label that it holds.
-    pub name: String,
+    pub holds: Holds,
     pub schema: SourceSchema,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Holds {
+    /// The attributes at this place in the source's list.
+    Attributes(usize),
+    /// The label of this name.
+    Label(String),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -119,12 +119,24 @@ pub struct Upcoming {
     pub within: f64,
 }
 
+/// A table about entities, or about what a field names, joined to the events by key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attributes {
+    /// The field whose values are the table's keys; none where the entities are.
+    pub on: Option<String>,
+    pub key: KeyType,
+    /// What is read of it; models see it as further fields of the events.
+    pub fields: Vec<Field>,
+}
+
 /// The columns of one source: entity, time, then the fields in order. What is known beside them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SourceSchema {
     pub key: KeyType,
     pub clock: Clock,
     pub fields: Vec<Field>,
+    #[serde(default)]
+    pub attributes: Vec<Attributes>,
     #[serde(default)]
     pub labels: Vec<Label>,
 }
@@ -168,9 +180,28 @@ impl SourceSchema {
         self.labels.iter().find(|label| label.name == name)
     }
 
-    /// Whether events of both look the same, whatever else is known of entities.
+    /// Whether a model sees the same in events of both.
     pub fn has_events_of(&self, other: &SourceSchema) -> bool {
-        (self.key, self.clock, &self.fields) == (other.key, other.clock, &other.fields)
+        (self.key, self.clock, &self.fields, &self.attributes)
+            == (other.key, other.clock, &other.fields, &other.attributes)
+    }
+
+    /// Events as models see them: what tables of attributes say is further fields.
+    pub fn with_attributes(&self) -> SourceSchema {
+        let mut schema = self.clone();
+        schema.fields.extend(schema.attributes.drain(..).flat_map(|attributes| attributes.fields));
+        schema
+    }
+
+    /// The form of a table of attributes: as that of events without times.
+    pub fn attribute_table(attributes: &Attributes) -> SourceSchema {
+        SourceSchema {
+            key: attributes.key,
+            clock: Clock::Number,
+            fields: attributes.fields.clone(),
+            attributes: Vec::new(),
+            labels: Vec::new(),
+        }
     }
 
     /// The form of a table of labels: as that of events with one field.
@@ -182,7 +213,7 @@ impl SourceSchema {
         };
         let clock = if timed { self.clock } else { Clock::Number };
         let field = Field { name: label.name.clone(), kind, value, min_count: 1 };
-        Some(SourceSchema { key: self.key, clock, fields: vec![field], labels: Vec::new() })
+        Some(SourceSchema { key: self.key, clock, fields: vec![field], attributes: Vec::new(), labels: Vec::new() })
     }
 
     /// Event batches: `entity`, `at`, then each field by its position (`f0`, `f1`, …). All nullable.

@@ -21,7 +21,7 @@ fn run(input: &Input) -> Result<Outcome> {
     let mut reporter = Reporter::new(pipe::send);
     let gathered = intake::collect(input, &job, &mut reporter)?;
     let mut outcome = intake::describe(&gathered.events);
-    reporter.json(Kind::Findings, &gathered.findings(&job))?;
+    reporter.json(Kind::Findings, &gathered.findings())?;
     outcome.seconds = reporter.seconds();
     outcome.peak_memory_mb = limits::peak_memory_mb();
     Ok(outcome)

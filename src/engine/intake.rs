@@ -4,9 +4,9 @@ use crate::limits;
 use crate::pipe::{Input, Message};
 use crate::report::{Reporter, SCAN_INTERVAL};
 use persona_core::check;
-use persona_core::events::{Collector, Events};
-use persona_core::protocol::{Finding, Job, Outcome, Phase, Progress, VERSION};
-use persona_core::source::SourceSchema;
+use persona_core::events::{Attached, Collector, Events};
+use persona_core::protocol::{Finding, Holds, Job, Outcome, Phase, Progress, VERSION};
+use persona_core::source::{Attributes, SourceSchema};
 use persona_core::{Error, ErrorKind, Result};
 
 fn next(input: &Input) -> Result<Message> {
@@ -29,17 +29,68 @@ pub fn job(input: &Input) -> Result<Job> {
 /// All that a job reads.
 pub struct Gathered {
     pub artifact: Vec<u8>,
+    /// With the columns of all attributes.
     pub events: Events,
-    /// In the order of the job's tables.
-    pub tables: Vec<Events>,
+    /// What the events' columns mean.
+    pub source: SourceSchema,
+    /// The tables of labels, by name.
+    pub labels: Vec<(String, Events)>,
+    /// Sentences about what could not be joined.
+    pub notes: Vec<String>,
 }
 
 impl Gathered {
     /// What a check reports.
-    pub fn findings(&self, job: &Job) -> Vec<Finding> {
-        let names = job.tables.iter().map(|table| table.name.as_str());
-        check::findings(&self.events, &job.source, &names.zip(&self.tables).collect::<Vec<_>>())
+    pub fn findings(&self) -> Vec<Finding> {
+        check::findings(&self.events, &self.source, &self.labels, &self.notes)
     }
+
+    /// The table of a label, if it has one.
+    pub fn label(&self, name: &str) -> Option<&Events> {
+        self.labels.iter().find(|(label, _)| label == name).map(|(_, table)| table)
+    }
+
+    /// Joins the tables to the events, or puts them beside.
+    fn place(job: &Job, artifact: Vec<u8>, mut events: Events, tables: Vec<Events>) -> Result<Gathered> {
+        let (mut labels, mut notes) = (Vec::new(), Vec::new());
+        for (table, rows) in job.tables.iter().zip(tables) {
+            match &table.holds {
+                Holds::Label(name) => labels.push((name.clone(), rows)),
+                Holds::Attributes(i) => {
+                    let attributes =
+                        job.source.attributes.get(*i).ok_or_else(|| protocol("a table has no place in the source"))?;
+                    let on = match &attributes.on {
+                        Some(name) => {
+                            Some(job.source.field(name).ok_or_else(|| protocol("attributes are on no field"))?.0)
+                        }
+                        None => None,
+                    };
+                    let attached = events.attach(on, rows);
+                    notes.extend(notes_of(attributes, attached));
+                }
+            }
+        }
+        let source = job.source.with_attributes();
+        match source.fields.len() == events.columns.len() {
+            true => Ok(Gathered { artifact, events, source, labels, notes }),
+            false => Err(protocol("the attributes of the source did not come")),
+        }
+    }
+}
+
+fn notes_of(attributes: &Attributes, attached: Attached) -> Vec<String> {
+    let names: Vec<_> = attributes.fields.iter().map(|field| format!("\"{}\"", field.name)).collect();
+    let about = attributes.on.as_deref().map_or("entity".to_string(), |on| format!("value of \"{on}\""));
+    let names = names.join(", ");
+    let note = |count: u64, text: String| (count > 0).then_some(text);
+    let Attached { twice, without } = attached;
+    [
+        note(twice, format!("{twice} rows with attributes {names} were set aside: their {about} has a row already.")),
+        note(without, format!("{without} events have no attributes {names}: their {about} has no row.")),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// The artifact's bytes, and all events in sequence.
@@ -85,7 +136,7 @@ pub fn collect(input: &Input, job: &Job, reporter: &mut Reporter) -> Result<Gath
     reporter.enter(Phase::Sequence)?;
     let mut sequenced = collectors.into_iter().map(Collector::finish);
     let events = sequenced.next().ok_or_else(|| protocol("no events came"))??;
-    Ok(Gathered { artifact, events, tables: sequenced.collect::<Result<_>>()? })
+    Gathered::place(job, artifact, events, sequenced.collect::<Result<_>>()?)
 }
 
 /// What an outcome says of the events.

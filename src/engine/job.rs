@@ -37,7 +37,7 @@ pub fn run(input: &Input) -> Result<Outcome> {
     limits::tune_for_tensors();
     let mut outcome = intake::describe(&gathered.events);
     match job.task {
-        Task::Check => reporter.json(Kind::Findings, &gathered.findings(&job))?,
+        Task::Check => reporter.json(Kind::Findings, &gathered.findings())?,
         Task::Train => train_job(&job, gathered, &mut outcome, &mut reporter)?,
         Task::Evaluate => evaluate_job(&job, gathered, &mut outcome, &mut reporter)?,
         Task::Score => score_job(&job, gathered, &mut outcome, &mut reporter)?,
@@ -53,15 +53,16 @@ fn protocol(message: impl Into<String>) -> Error {
 
 fn train_job(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: &mut Reporter) -> Result<()> {
     let spec = job.spec.as_ref().ok_or_else(|| protocol("a job to train came without a specification"))?;
-    let Gathered { events, tables, .. } = gathered;
-    let examples = examples(job, spec, &events, &tables, objective_minimum)?;
+    let examples = examples(spec, &gathered, objective_minimum)?;
+    let Gathered { events, source, notes, .. } = gathered;
+    outcome.notes.extend(notes);
     examples.iter().for_each(|examples| outcome.notes.extend_from_slice(&examples.notes));
     let cutoffs = examples.iter().find_map(|examples| examples.cutoffs(&spec.training));
-    let partition = split(&events, &job.source, spec, cutoffs)?;
-    if spec.target(&job.source)?.is_some() {
+    let partition = split(&events, &source, spec, cutoffs)?;
+    if spec.target(&source)?.is_some() {
         partition.check_training(&events.offsets)?;
     }
-    let mut fitted = Fitted::fit(&events, &job.source, spec, &partition.train_end)?;
+    let mut fitted = Fitted::fit(&events, &source, spec, &partition.train_end)?;
     fitted.cutoffs = partition.cutoffs;
     outcome.fingerprint = events.fingerprint();
     outcome.notes.extend(fitted.notes());
@@ -99,18 +100,12 @@ fn train_job(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: &mu
 }
 
 /// The examples of each objective that has a label, in order. `least`: how many each class needs.
-fn examples(
-    job: &Job,
-    spec: &ModelSpec,
-    events: &Events,
-    tables: &[Events],
-    least: fn(&Objective) -> usize,
-) -> Result<Vec<Examples>> {
+fn examples(spec: &ModelSpec, gathered: &Gathered, least: fn(&Objective) -> usize) -> Result<Vec<Examples>> {
+    let Gathered { events, source, .. } = gathered;
     let labelled = spec.objective.iter().filter_map(|objective| Some((objective, objective.label()?)));
     let one = |(objective, name): (&Objective, &str)| {
-        let label = job.source.label(name).ok_or_else(|| protocol(format!("the job has no label \"{name}\"")))?;
-        let table = job.tables.iter().position(|table| table.name == name).map(|i| &tables[i]);
-        Ok(Examples::new(label, &job.source, events, table, least(objective))?)
+        let label = source.label(name).ok_or_else(|| protocol(format!("the job has no label \"{name}\"")))?;
+        Ok(Examples::new(label, source, events, gathered.label(name), least(objective))?)
     };
     labelled.map(one).collect()
 }
@@ -145,9 +140,9 @@ fn settle_seen(spec: &ModelSpec, encoded: &Encoded, partition: &Partition, outco
 fn evaluate_job(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: &mut Reporter) -> Result<()> {
     let version = Version::read(&gathered.artifact, job)?;
     let spec = &version.spec;
-    let events = gathered.events;
-    let mut examples = examples(job, spec, &events, &gathered.tables, |_| 0)?;
-    let partition = split(&events, &job.source, spec, version.fitted.cutoffs)?;
+    let mut examples = examples(spec, &gathered, |_| 0)?;
+    let Gathered { events, source, .. } = gathered;
+    let partition = split(&events, &source, spec, version.fitted.cutoffs)?;
     let encoded = version.encode(events, outcome)?;
     if matches!(spec.encoder, spec::Encoder::Transitions(_)) {
         let counts = Transitions::read(&version.artifact)?;

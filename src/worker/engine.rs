@@ -7,7 +7,7 @@
 //! the kernel ends it with its parent.
 
 use crate::error::{Code, Error, Result};
-use crate::events::LabelQuery;
+use crate::events::SideQuery;
 use crate::pg::{child, interrupts, region, types};
 use crate::settings;
 use persona_core::protocol::region::REGION_BYTES;
@@ -39,8 +39,8 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Starts an engine and gives it a job, which will come with the tables of `labels`.
-    pub fn start(task: Task, source: &SourceSchema, labels: &[LabelQuery], spec: Option<&ModelSpec>) -> Result<Engine> {
+    /// Starts an engine and gives it a job, which will come with the tables `beside` the events.
+    pub fn start(task: Task, source: &SourceSchema, beside: &[SideQuery], spec: Option<&ModelSpec>) -> Result<Engine> {
         let program = program(task);
         let region = region::create().map_err(|e| no_region(&e))?;
         let child = child::spawn(&program, &region).map_err(|e| cannot_start(&program, &e))?;
@@ -58,7 +58,7 @@ impl Engine {
             protocol: protocol::VERSION,
             task,
             source: source.clone(),
-            tables: labels.iter().map(LabelQuery::table).collect(),
+            tables: beside.iter().map(SideQuery::table).collect(),
             spec: spec.cloned(),
             region: Some(region_fd),
             limits: Limits {

@@ -14,7 +14,7 @@ fn field(kind: FieldKind, value: ValueType) -> Field {
 
 fn schema(key: KeyType, clock: Clock) -> SourceSchema {
     let fields = vec![field(FieldKind::Category, ValueType::Text), field(FieldKind::Number, ValueType::Number)];
-    SourceSchema { key, clock, fields, labels: Vec::new() }
+    SourceSchema { key, clock, fields, attributes: Vec::new(), labels: Vec::new() }
 }
 
 type Row = (Option<i64>, Option<i64>, Option<&'static str>, Option<f64>);

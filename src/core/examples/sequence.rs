@@ -50,6 +50,7 @@ fn schema() -> SourceSchema {
             field("price", FieldKind::Number, ValueType::Number),
             field("quantity", FieldKind::Number, ValueType::Number),
         ],
+        attributes: Vec::new(),
         labels: Vec::new(),
     }
 }

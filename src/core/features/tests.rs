@@ -16,6 +16,7 @@ fn schema() -> SourceSchema {
             field("item", FieldKind::Category, ValueType::Text, 2),
             field("price", FieldKind::Number, ValueType::Number, 1),
         ],
+        attributes: Vec::new(),
         labels: Vec::new(),
     }
 }

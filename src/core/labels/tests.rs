@@ -18,7 +18,13 @@ fn events() -> Events {
 
 fn schema() -> SourceSchema {
     let action = Field { name: "action".into(), kind: FieldKind::Category, value: ValueType::Text, min_count: 1 };
-    SourceSchema { key: KeyType::Integer, clock: Clock::Number, fields: vec![action], labels: Vec::new() }
+    SourceSchema {
+        key: KeyType::Integer,
+        clock: Clock::Number,
+        fields: vec![action],
+        attributes: Vec::new(),
+        labels: Vec::new(),
+    }
 }
 
 fn table(keys: Vec<i64>, offsets: Vec<usize>, time: Vec<f64>, column: Column) -> Events {

@@ -30,6 +30,7 @@ fn schema() -> SourceSchema {
             field("item", FieldKind::Category, ValueType::Integer),
             field("price", FieldKind::Number, ValueType::Number),
         ],
+        attributes: Vec::new(),
         labels: Vec::new(),
     }
 }

@@ -14,6 +14,7 @@ fn source() -> SourceSchema {
             field("price", FieldKind::Number, ValueType::Number),
             field("item", FieldKind::Category, ValueType::Integer),
         ],
+        attributes: Vec::new(),
         labels: vec![
             label("tier", LabelKind::Class, ValueType::Text),
             label("spend", LabelKind::Number, ValueType::Number),

@@ -45,7 +45,13 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn source() -> SourceSchema {
     let item = Field { name: "item_id".into(), kind: FieldKind::Category, value: ValueType::Integer, min_count: 1 };
-    SourceSchema { key: KeyType::Integer, clock: Clock::Number, fields: vec![item], labels: Vec::new() }
+    SourceSchema {
+        key: KeyType::Integer,
+        clock: Clock::Number,
+        fields: vec![item],
+        attributes: Vec::new(),
+        labels: Vec::new(),
+    }
 }
 
 fn read(file: &str, source: &SourceSchema) -> Result<RecordBatch, Box<dyn Error>> {

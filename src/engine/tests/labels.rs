@@ -7,7 +7,7 @@ use arrow_array::types::{Float32Type, Float64Type, Int64Type};
 use arrow_array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
 use driver::{Answer, job};
 use persona_core::ErrorKind;
-use persona_core::protocol::{Job, Metric, SideTable, Task};
+use persona_core::protocol::{Holds, Job, Metric, SideTable, Task};
 use persona_core::source::{
     Clock, Field, FieldKind, KeyType, Label, LabelKind, LabelOrigin, SourceSchema, Upcoming, ValueType,
 };
@@ -29,6 +29,7 @@ fn source() -> SourceSchema {
         key: KeyType::Integer,
         clock: Clock::Number,
         fields: vec![item],
+        attributes: Vec::new(),
         labels: vec![
             table("tier", LabelKind::Class, ValueType::Text),
             table("spend", LabelKind::Number, ValueType::Number),
@@ -61,7 +62,7 @@ fn table(label: &str) -> (SideTable, RecordBatch) {
         column,
     ];
     let rows = RecordBatch::try_new(schema.arrow(), columns).unwrap();
-    (SideTable { name: label.into(), schema }, rows)
+    (SideTable { holds: Holds::Label(label.into()), schema }, rows)
 }
 
 fn spec(encoder: &Value, objective: Value, split: &str) -> ModelSpec {

@@ -39,6 +39,7 @@ fn source() -> SourceSchema {
             field("color", FieldKind::Category, ValueType::Text),
             field("price", FieldKind::Number, ValueType::Number),
         ],
+        attributes: Vec::new(),
         labels: Vec::new(),
     }
 }
@@ -190,7 +191,13 @@ fn a_check_gives_findings() {
 #[test]
 fn a_number_as_clock_comes_back_as_a_number() {
     let item = field("item", FieldKind::Category, ValueType::Integer);
-    let source = SourceSchema { key: KeyType::Integer, clock: Clock::Number, fields: vec![item], labels: Vec::new() };
+    let source = SourceSchema {
+        key: KeyType::Integer,
+        clock: Clock::Number,
+        fields: vec![item],
+        attributes: Vec::new(),
+        labels: Vec::new(),
+    };
     let rows = || (0..300).map(|i| (i / 10, i % 10));
     let columns: Vec<ArrayRef> = vec![
         Arc::new(Int64Array::from_iter_values(rows().map(|(entity, _)| entity))),

@@ -29,7 +29,7 @@ fn source() -> SourceSchema {
         field("color", FieldKind::Category, ValueType::Text),
         field("price", FieldKind::Number, ValueType::Number),
     ];
-    SourceSchema { key: KeyType::Integer, clock: Clock::Timestamp, fields, labels: Vec::new() }
+    SourceSchema { key: KeyType::Integer, clock: Clock::Timestamp, fields, attributes: Vec::new(), labels: Vec::new() }
 }
 
 /// Rows with NULLs in every column, some of them late and some at the same time.
