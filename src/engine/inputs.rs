@@ -6,7 +6,7 @@
 use crate::cpu;
 use crate::device::{Compute, upload};
 use crate::error::Result;
-use crate::parameters::{DEVIATION, Parameters, Start};
+use crate::parameters::{Parameters, Start};
 use persona_core::batch::Window;
 use persona_core::features::{Encoded, FIRST, Input};
 use persona_core::labels::FittedLabel;
@@ -100,16 +100,28 @@ impl Layout {
         Ok(places.f_ge_tensor(&integers(&lengths, device)?.f_unsqueeze(1)?)?)
     }
 
-    /// The mean of each window's tokens, of which a share is left out at random: [tokens, d] -> [windows, d]
-    pub fn mean(&self, packed: &Tensor, left_out: f64) -> Result<Tensor> {
-        let padded = self.pad(packed)?;
+    /// Which places of the rectangle [windows, width, 1] hold a token that is not left out; a share is, at random.
+    pub fn kept(&self, left_out: f64, device: Device) -> Result<Tensor> {
         let mask = self.padding()?.f_logical_not()?.f_to_dtype(Kind::Float, false, false)?.f_unsqueeze(2)?;
-        let mask = match left_out > 0.0 {
-            true => mask.f_mul(&mask.f_full_like(1.0 - left_out)?.f_bernoulli()?)?,
-            false => mask,
-        };
-        let count = mask.f_sum_dim_intlist(1i64, false, Kind::Float)?.f_clamp_min(1.0)?;
-        Ok(padded.f_mul(&mask)?.f_sum_dim_intlist(1i64, false, Kind::Float)?.f_div(&count)?)
+        let mask = mask.f_to_device(device)?;
+        match left_out > 0.0 {
+            true => Ok(mask.f_mul(&mask.f_full_like(1.0 - left_out)?.f_bernoulli()?)?),
+            false => Ok(mask),
+        }
+    }
+
+    /// The sum of each window's kept tokens over the root of their number, so that neither long histories nor
+    /// short ones are small: [tokens, d] -> [windows, d]
+    pub fn bag(&self, packed: &Tensor, kept: &Tensor) -> Result<Tensor> {
+        let count = kept.f_sum_dim_intlist(1i64, false, Kind::Float)?.f_clamp_min(1.0)?;
+        Ok(self.pad(packed)?.f_mul(kept)?.f_sum_dim_intlist(1i64, false, Kind::Float)?.f_div(&count.f_sqrt()?)?)
+    }
+
+    /// The mean of each window's tokens: [tokens, d] -> [windows, d]
+    pub fn mean(&self, packed: &Tensor) -> Result<Tensor> {
+        let kept = self.kept(0.0, packed.device())?;
+        let count = kept.f_sum_dim_intlist(1i64, false, Kind::Float)?.f_clamp_min(1.0)?;
+        Ok(self.pad(packed)?.f_mul(&kept)?.f_sum_dim_intlist(1i64, false, Kind::Float)?.f_div(&count)?)
     }
 
     /// The last token of each window: [tokens, d] -> [windows, d]
@@ -271,15 +283,16 @@ pub struct Embedding {
 }
 
 impl Embedding {
-    pub fn new(parameters: &mut Parameters, shape: &Shape, dim: i64) -> Result<Self> {
+    /// Weights have `prefix` before their names.
+    pub fn new(parameters: &mut Parameters, shape: &Shape, dim: i64, prefix: &str, start: Start) -> Result<Self> {
         let mut tables = Vec::new();
         for (i, (name, codes)) in shape.categories.iter().enumerate() {
             let name = if Some(i) == shape.target { "items.weight".into() } else { format!("inputs.{name}.weight") };
-            tables.push(parameters.make(name, &[*codes as i64, dim], Start::Normal(DEVIATION))?);
+            tables.push(parameters.make(format!("{prefix}{name}"), &[*codes as i64, dim], start)?);
         }
         let numbers = match shape.numbers {
             0 => None,
-            n => Some(parameters.make("numbers.weight", &[dim, 2 * n as i64], Start::Normal(DEVIATION))?),
+            n => Some(parameters.make(format!("{prefix}numbers.weight"), &[dim, 2 * n as i64], start)?),
         };
         Ok(Embedding { tables, numbers, target: shape.target, dim })
     }
@@ -336,9 +349,11 @@ mod tests {
     fn a_mean_is_over_a_windows_own_tokens() {
         let layout = Layout::new(vec![3, 1, 2], Device::Cpu).unwrap();
         let numbers = Tensor::from_slice(&[1f32, 2., 6., 7., 4., 5.]).view([-1, 1]);
-        assert_eq!(floats(&layout.mean(&numbers, 0.0).unwrap()).unwrap(), [3., 7., 4.5]);
-        let dropped = floats(&layout.mean(&numbers, 0.999).unwrap()).unwrap();
-        assert!(dropped.iter().all(|x| x.is_finite()), "{dropped:?}");
+        assert_eq!(floats(&layout.mean(&numbers).unwrap()).unwrap(), [3., 7., 4.5]);
+        let bag =
+            |left_out| floats(&layout.bag(&numbers, &layout.kept(left_out, Device::Cpu).unwrap()).unwrap()).unwrap();
+        assert!(bag(0.0).iter().zip([9. / 3f32.sqrt(), 7., 9. / 2f32.sqrt()]).all(|(a, b)| (a - b).abs() < 1e-6));
+        assert!(bag(0.999).iter().all(|x| x.is_finite()));
     }
 
     #[test]

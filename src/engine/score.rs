@@ -125,7 +125,7 @@ fn slab(
                 said[i * width..(i + 1) * width].copy_from_slice(row);
             }
         }
-        let vectors = floats(&profiles)?;
+        let vectors = floats(&model.vectors(&profiles)?)?;
         let mut packed = Vec::with_capacity(size * part.len());
         append(&mut packed, &vectors)?;
         for (&i, vector) in batch.iter().zip(packed.chunks_exact(size)) {

@@ -168,27 +168,25 @@ pub struct Cnn {
     pub pooling: Pooling,
 }
 
-/// Feed-forward network over the bag of an entity's events (Covington et al. 2016, "Deep Neural Networks for
-/// YouTube Recommendations"): events' embeddings are averaged and meet ReLU layers with dropout.
+/// Feed-forward network over the bag of an entity's events (Cheng et al. 2016, "Wide & Deep Learning for
+/// Recommender Systems"): several members side by side, and a linear path beside them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Dnn {
-    /// Width of the profile vector.
+    /// Width of the profile vector and of the first layer; a multiple of `members`.
     pub dim: usize,
-    /// Width of the events' embeddings.
-    pub embedding: usize,
-    /// Hidden layers between the average and the profile vector.
+    /// Networks that share out the vector and are averaged (Lakshminarayanan et al. 2017, "Deep Ensembles").
+    pub members: usize,
+    /// Layers after the first.
     pub layers: usize,
-    /// Width of the hidden layers.
-    pub width: usize,
+    /// Whether a linear path from the bag to the labels is added.
+    pub wide: bool,
     /// The most events of an entity that are looked at, the newest.
     pub length: usize,
     pub time_gaps: bool,
     pub dropout: f64,
     /// Share of the events that each training step leaves out.
     pub event_dropout: f64,
-    /// Logits are the sum of a linear path over the bag and of the layers' (Cheng et al. 2016, "Wide & Deep").
-    pub wide: bool,
 }
 
 /// Decayed item-to-item counts; nothing is learned. The floor for the others.
@@ -252,15 +250,14 @@ impl Default for Cnn {
 impl Default for Dnn {
     fn default() -> Self {
         Dnn {
-            dim: 64,
-            embedding: 64,
-            layers: 1,
-            width: 128,
+            dim: 128,
+            members: 4,
+            layers: 0,
+            wide: true,
             length: 1000,
             time_gaps: false,
-            dropout: 0.3,
-            event_dropout: 0.2,
-            wide: true,
+            dropout: 0.5,
+            event_dropout: 0.3,
         }
     }
 }
@@ -314,12 +311,18 @@ impl Cnn {
 impl Dnn {
     fn check(&self) -> Result<()> {
         within("encoder.dim", self.dim, 1, MAX_DIM)?;
-        within("encoder.embedding", self.embedding, 1, MAX_DIM)?;
-        within("encoder.layers", self.layers, 1, 16)?;
-        within("encoder.width", self.width, 1, 16_384)?;
+        within("encoder.members", self.members, 1, 64)?;
+        within("encoder.layers", self.layers, 0, 16)?;
         within("encoder.length", self.length, 1, 100_000)?;
         fraction("encoder.dropout", self.dropout)?;
-        fraction("encoder.event_dropout", self.event_dropout)
+        fraction("encoder.event_dropout", self.event_dropout)?;
+        match self.dim.is_multiple_of(self.members) {
+            true => Ok(()),
+            false => {
+                let message = format!("encoder.dim {} is not a multiple of encoder.members {}", self.dim, self.members);
+                Err(Error::invalid(message).hint("Choose a number of members that divides the dimension."))
+            }
+        }
     }
 }
 

@@ -1,29 +1,61 @@
-//! What is said of an entity beside its vector: a linear map of it for each label.
+//! What is said of an entity beside its vector: a linear map of it for each label, by each member of the model.
 
-use super::Linear;
-use crate::device::Compute;
 use crate::error::Result;
 use crate::inputs::Shape;
-use crate::parameters::Parameters;
+use crate::parameters::{DEVIATION, Parameters, Start};
 use persona_core::{Error, ErrorKind};
 use tch::Tensor;
 
-pub struct Heads(Vec<(String, Linear)>);
+pub struct Heads {
+    heads: Vec<Head>,
+    /// Width of the profile vector, which the members share out.
+    width: i64,
+}
+
+struct Head {
+    label: String,
+    /// [members, width / members, outputs]
+    weight: Tensor,
+    /// [members, 1, outputs]
+    bias: Tensor,
+    /// Where this label's outputs begin among those that a wide path has put after the vector.
+    wide: i64,
+}
 
 impl Heads {
     /// `width`: of what they read.
-    pub fn new(parameters: &mut Parameters, shape: &Shape, width: i64) -> Result<Self> {
-        let head = |(name, outputs): &(String, usize)| {
-            Ok((name.clone(), Linear::new(parameters, &format!("head.{name}"), width, *outputs as i64)?))
-        };
-        Ok(Heads(shape.heads.iter().map(head).collect::<Result<_>>()?))
+    pub fn new(parameters: &mut Parameters, shape: &Shape, width: i64, members: i64) -> Result<Self> {
+        let (mut heads, mut wide) = (Vec::new(), width);
+        for (label, outputs) in &shape.heads {
+            let outputs = *outputs as i64;
+            let of = |name: &str| format!("head.{label}.{name}");
+            heads.push(Head {
+                label: label.clone(),
+                weight: parameters.make(
+                    of("weight"),
+                    &[members, width / members, outputs],
+                    Start::Normal(DEVIATION),
+                )?,
+                bias: parameters.make(of("bias"), &[members, 1, outputs], Start::Constant(0.0))?,
+                wide,
+            });
+            wide += outputs;
+        }
+        Ok(Heads { heads, width })
     }
 
-    /// Logits of the classes, or the scaled number: [windows, width] -> [windows, outputs]
-    pub fn forward(&self, label: &str, profiles: &Tensor, compute: &Compute) -> Result<Tensor> {
-        match self.0.iter().find(|(name, _)| name == label) {
-            Some((_, linear)) => linear.forward(profiles, compute),
-            None => Err(Error::new(ErrorKind::Engine, format!("the model has no head for label \"{label}\"")).into()),
+    /// Logits of the classes, or the scaled number, by each member: [windows, width + all outputs, or width
+    /// alone] -> [windows, members, outputs]
+    pub fn forward(&self, label: &str, profiles: &Tensor) -> Result<Tensor> {
+        let Some(head) = self.heads.iter().find(|head| head.label == label) else {
+            return Err(Error::new(ErrorKind::Engine, format!("the model has no head for label \"{label}\"")).into());
+        };
+        let (members, part, outputs) = (head.weight.size()[0], head.weight.size()[1], head.weight.size()[2]);
+        let vectors = profiles.f_narrow(1, 0, self.width)?.f_reshape([-1, members, part])?.f_transpose(0, 1)?;
+        let said = vectors.f_bmm(&head.weight)?.f_add(&head.bias)?.f_transpose(0, 1)?;
+        match profiles.size()[1] > self.width {
+            true => Ok(said.f_add(&profiles.f_narrow(1, head.wide, outputs)?.f_unsqueeze(1)?)?),
+            false => Ok(said),
         }
     }
 }

@@ -28,7 +28,7 @@ use transformer::Transformer;
 const EPSILON: f64 = 1e-5;
 
 /// A family's network. Over sequences: [tokens, dim] -> [tokens, dim], where a token sees itself and what is
-/// before it, unless the specification lets it see all of its window. Over bags: [tokens, embedding] -> [windows, dim].
+/// before it, unless the specification lets it see all of its window. Over bags: [tokens, dim] -> profiles.
 enum Encoder {
     Transformer(Transformer),
     Recurrent(Recurrent),
@@ -39,8 +39,10 @@ enum Encoder {
 /// What of a specification every family has.
 struct Common {
     dim: i64,
-    /// Width of the events' embeddings.
-    embedding: i64,
+    /// How widely the events' embeddings are spread when training begins.
+    deviation: f64,
+    /// Who share the profile vector out, and speak of labels each alone.
+    members: i64,
     length: usize,
     dropout: f64,
 }
@@ -77,9 +79,9 @@ pub struct Model {
 impl Model {
     /// A model with fresh weights, from torch's generator.
     pub fn new(encoder: &spec::Encoder, shape: &Shape, compute: Compute) -> Result<Self> {
-        let Common { dim, embedding, length, dropout } = common(encoder)?;
+        let Common { dim, deviation, members, length, dropout } = common(encoder)?;
         let mut parameters = Parameters::new(&compute);
-        let embedding = Embedding::new(&mut parameters, shape, embedding)?;
+        let embedding = Embedding::new(&mut parameters, shape, dim, "", Start::Normal(deviation))?;
         let pooling = encoder.pooling();
         let encoder = match encoder {
             spec::Encoder::Transformer(t) => Encoder::Transformer(Transformer::new(&mut parameters, t)?),
@@ -87,12 +89,12 @@ impl Model {
             spec::Encoder::Lstm(r) => Encoder::Recurrent(Recurrent::new(&mut parameters, Cell::Lstm, r)?),
             spec::Encoder::Gru(r) => Encoder::Recurrent(Recurrent::new(&mut parameters, Cell::Gru, r)?),
             spec::Encoder::Cnn(c) => Encoder::Cnn(Cnn::new(&mut parameters, c)?),
-            spec::Encoder::Dnn(d) => Encoder::Dnn(Dnn::new(&mut parameters, d)?),
+            spec::Encoder::Dnn(d) => Encoder::Dnn(Dnn::new(&mut parameters, shape, d)?),
             other => return Err(without_vectors(other).into()),
         };
         let norm = Norm::new(&mut parameters, "norm", dim)?;
         let pooling = Pooling::new(&mut parameters, pooling, dim)?;
-        let heads = Heads::new(&mut parameters, shape, dim)?;
+        let heads = Heads::new(&mut parameters, shape, dim, members)?;
         let dim = dim as usize;
         Ok(Model { parameters, compute, dim, length, embedding, encoder, norm, pooling, heads, dropout })
     }
@@ -105,12 +107,12 @@ impl Model {
         }
     }
 
-    /// The state after each event: [tokens, dim]; of families over bags that of each window: [windows, dim]
+    /// The state after each event: [tokens, dim]; of families over bags the profile of each window
     pub fn states(&self, batch: &Batch) -> Result<Tensor> {
         self.by_autograd(&self.inputs(batch)?, batch, false)
     }
 
-    /// The profile of each window: [windows, dim]
+    /// The profile of each window: [windows, dim], and after it what a wide path says of labels
     pub fn profiles(&self, batch: &Batch) -> Result<Tensor> {
         match (self.by_hand(), &self.pooling) {
             (Some(transformer), Pooling::Last) => {
@@ -128,9 +130,18 @@ impl Model {
         }
     }
 
-    /// What profiles say of a label: [windows, dim] -> [windows, outputs], with dropout in training
+    /// The vectors alone of profiles: [windows, dim]
+    pub fn vectors(&self, profiles: &Tensor) -> Result<Tensor> {
+        Ok(profiles.f_narrow(1, 0, self.dim as i64)?)
+    }
+
+    /// What each member says of a label: [windows, members, outputs], with dropout in training
     pub fn head(&self, label: &str, profiles: &Tensor, train: bool) -> Result<Tensor> {
-        self.heads.forward(label, &profiles.f_dropout(self.dropout, train)?, &self.compute)
+        match &self.encoder {
+            // Its layers have had theirs.
+            Encoder::Dnn(_) => self.heads.forward(label, profiles),
+            _ => self.heads.forward(label, &profiles.f_dropout(self.dropout, train)?),
+        }
     }
 
     /// The states in training, with dropout.
@@ -166,6 +177,9 @@ impl Model {
     }
 
     fn by_autograd(&self, x: &Tensor, batch: &Batch, train: bool) -> Result<Tensor> {
+        if let Encoder::Dnn(dnn) = &self.encoder {
+            return dnn.forward(x, batch, &self.compute, train);
+        }
         let x = x.f_dropout(self.dropout, train)?;
         let x = self.encoder.forward(&x, &batch.layout, &self.compute, train)?;
         self.norm.forward(&x)
@@ -198,18 +212,22 @@ impl Encoder {
             Encoder::Transformer(transformer) => transformer.forward(x, layout, compute, train),
             Encoder::Recurrent(recurrent) => recurrent.forward(x, layout, train),
             Encoder::Cnn(cnn) => cnn.forward(x, layout, compute, train),
-            Encoder::Dnn(dnn) => dnn.forward(x, layout, compute, train),
+            Encoder::Dnn(_) => Err(Error::new(ErrorKind::Engine, "a bag of events has no states").into()),
         }
     }
 }
 
 fn common(encoder: &spec::Encoder) -> Result<Common> {
-    let same = |dim: usize, length, dropout| Common { dim: dim as i64, embedding: dim as i64, length, dropout };
+    let same =
+        |dim: usize, length, dropout| Common { dim: dim as i64, deviation: DEVIATION, members: 1, length, dropout };
     match encoder {
         spec::Encoder::Transformer(t) => Ok(same(t.dim, t.length, t.dropout)),
         spec::Encoder::Rnn(r) | spec::Encoder::Lstm(r) | spec::Encoder::Gru(r) => Ok(same(r.dim, r.length, r.dropout)),
         spec::Encoder::Cnn(c) => Ok(same(c.dim, c.length, c.dropout)),
-        spec::Encoder::Dnn(d) => Ok(Common { embedding: d.embedding as i64, ..same(d.dim, d.length, d.dropout) }),
+        spec::Encoder::Dnn(d) => {
+            // Of a sum over the root of their number, so that hidden units differ from the start.
+            Ok(Common { deviation: 0.1, members: d.members as i64, ..same(d.dim, d.length, d.dropout) })
+        }
         other => Err(without_vectors(other).into()),
     }
 }

@@ -28,7 +28,7 @@ impl Pooling {
     pub fn forward(&self, states: &Tensor, layout: &Layout) -> Result<Tensor> {
         let query = match self {
             Pooling::Last => return layout.last(states),
-            Pooling::Mean => return layout.mean(states, 0.0),
+            Pooling::Mean => return layout.mean(states),
             Pooling::Attention(query) => query,
         };
         let padded = layout.pad(states)?; // [windows, width, dim]

@@ -72,9 +72,12 @@ impl<'a> Labelled<'a> {
         })
     }
 
-    /// The mean loss of outputs [examples, outputs].
+    /// The mean loss of outputs [examples, members, outputs].
     fn loss(&self, outputs: &Tensor, examples: &[usize]) -> Result<Tensor> {
-        let truth = || examples.iter().map(|&i| self.examples.rows[i].truth);
+        let (members, width) = (outputs.size()[1], outputs.size()[2]);
+        let outputs = &outputs.f_reshape([-1, width])?;
+        let each = |&i: &usize| std::iter::repeat_n(self.examples.rows[i].truth, members as usize);
+        let truth = || examples.iter().flat_map(each);
         match self.spec {
             spec::Objective::Regress(regress) => {
                 let numbers: Vec<f32> = truth().map(|truth| self.label.scaled(truth)).collect();
@@ -175,11 +178,12 @@ pub fn predictions(
     Ok(all)
 }
 
-/// What a head's outputs [n, outputs] mean: probabilities of classes, or numbers in their own unit.
+/// What a head's outputs [n, members, outputs] mean on average: probabilities of classes, or numbers in their own unit.
 pub fn readable(label: &FittedLabel, outputs: &Tensor) -> Result<Vec<f32>> {
+    let mean = |x: &Tensor| x.f_mean_dim(1i64, false, Kind::Float);
     match label.classes {
-        Some(_) => floats(&outputs.f_softmax(-1, Kind::Float)?),
-        None => Ok(floats(outputs)?.into_iter().map(|output| label.unscaled(output) as f32).collect()),
+        Some(_) => floats(&mean(&outputs.f_softmax(-1, Kind::Float)?)?),
+        None => Ok(floats(&mean(outputs)?)?.into_iter().map(|output| label.unscaled(output) as f32).collect()),
     }
 }
 

@@ -79,7 +79,7 @@ fn families() -> [Value; 3] {
     [
         json!({"kind": "transformer", "dim": 16, "length": 8, "dropout": 0.1}),
         json!({"kind": "gru", "dim": 16, "length": 8, "dropout": 0.1}),
-        json!({"kind": "dnn", "dim": 16, "embedding": 8, "width": 16}),
+        json!({"kind": "dnn", "dim": 16, "members": 2, "layers": 1, "dropout": 0.1}),
     ]
 }
 

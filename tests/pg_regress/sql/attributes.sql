@@ -23,7 +23,7 @@ WHERE subject IN ('age', 'region', 'price', 'brand') AND finding IN ('values', '
 ORDER BY subject, finding, value;
 
 SELECT persona.create_model('leaving', source => 'orders', spec => '{
-    "encoder": {"kind": "dnn", "dim": 8, "embedding": 8, "width": 16},
+    "encoder": {"kind": "dnn", "dim": 16, "members": 2, "dropout": 0.1},
     "objective": {"kind": "classify", "label": "churned"},
     "training": {"split": "random", "valid": 0.2, "test": 0.2, "epochs": 30, "patience": 30, "batch_events": 256,
                  "learning_rate": 0.02, "device": "cpu"}}');

@@ -26,7 +26,7 @@ WHERE subject IN ('tier', 'spend', 'letter', 'a0', 'churn');
 
 -- A network over the bag of events, judged by folds.
 SELECT persona.create_model('member', source => 'visits', spec => '{
-    "encoder": {"kind": "dnn", "dim": 8, "embedding": 8, "width": 16},
+    "encoder": {"kind": "dnn", "dim": 16, "members": 2, "dropout": 0.1},
     "objective": [{"kind": "classify", "label": "tier"}, {"kind": "regress", "label": "spend"},
                   {"kind": "classify", "label": "letter"}],
     "training": {"split": "k_fold", "folds": 3, "epochs": 20, "patience": 20, "batch_events": 512, "learning_rate": 0.02,
