@@ -43,10 +43,12 @@ pub fn refresh_profile(table: Oid, phases: &Phases, reporter: &mut Reporter) -> 
     let query = EventQuery::of(&source)?;
     let beside = EventQuery::beside(&source, std::iter::empty())?;
     training::same_fields(&model, &version, &query.schema)?;
+    let about = [(model, version)];
+    let version = &about[0].1;
     let mut engine = Engine::start(Task::Score, &query.schema, &beside, Some(&version.spec))?;
-    training::scan(&query, &beside, &mut engine, Some((&model, &version)), reporter)?;
+    training::scan(&query, &beside, &mut engine, &about, reporter)?;
     training::release_snapshot(phases, reporter);
-    as_table_owner(relation.owner, || rebuild(&profile, query.schema.clock, &version, &mut engine, reporter))?;
+    as_table_owner(relation.owner, || rebuild(&profile, query.schema.clock, version, &mut engine, reporter))?;
     phases.commit();
     analyze(&profile)
 }

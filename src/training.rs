@@ -11,7 +11,7 @@ use crate::worker::progress::Reporter;
 use persona_core::calendar;
 use persona_core::protocol::{Finding, Frame, Kind, Metric, Outcome, Phase, Task};
 use persona_core::source::{Clock, SourceSchema};
-use persona_core::spec::ModelSpec;
+use persona_core::spec::{Encoder, ModelSpec};
 
 /// What `check_source` reports.
 pub fn check(name: &str, reporter: &mut Reporter) -> Result<Vec<Finding>> {
@@ -19,7 +19,7 @@ pub fn check(name: &str, reporter: &mut Reporter) -> Result<Vec<Finding>> {
     let query = EventQuery::of(&source)?;
     let beside = EventQuery::beside(&source, source.labels.iter().map(|declared| declared.label.name.as_str()))?;
     let mut engine = Engine::start(Task::Check, &query.schema, &beside, None)?;
-    scan(&query, &beside, &mut engine, None, reporter)?;
+    scan(&query, &beside, &mut engine, &[], reporter)?;
     let mut findings = Vec::new();
     loop {
         let frame = engine.receive(|event| tell(reporter, event, &mut Vec::new()))?;
@@ -70,8 +70,9 @@ pub fn try_out(source: &Source, spec: &ModelSpec, phases: &Phases, reporter: &mu
 fn start(source: &Source, spec: &ModelSpec, reporter: &mut Reporter) -> Result<(Engine, EventQuery)> {
     let query = EventQuery::of(source)?;
     let beside = EventQuery::beside(source, spec.objective.labels())?;
+    let parts = parts(source, spec)?;
     let mut engine = Engine::start(Task::Train, &query.schema, &beside, Some(spec))?;
-    scan(&query, &beside, &mut engine, None, reporter)?;
+    scan(&query, &beside, &mut engine, &parts, reporter)?;
     Ok((engine, query))
 }
 
@@ -121,6 +122,34 @@ fn store(
     }
 }
 
+/// The live versions of the models that a blend mixes.
+fn parts(source: &Source, spec: &ModelSpec) -> Result<Vec<(Model, Version)>> {
+    let Encoder::Blend(blend) = &spec.encoder else { return Ok(Vec::new()) };
+    let part = |name: &String| {
+        let model = Model::find(name)?;
+        if model.source != source.name {
+            return Err(Error::new(
+                Code::InvalidParameter,
+                format!("model \"{name}\" is over source \"{}\", the blend over \"{}\"", model.source, source.name),
+            )
+            .hint("A blend mixes models of one source."));
+        }
+        let version = Version::find(&model, model.live()?)?;
+        match version.spec.encoder {
+            Encoder::Blend(_) => Err(Error::new(Code::Unsupported, format!("model \"{name}\" is a blend itself"))
+                .hint("Mix the models that it mixes.")),
+            _ if version.spec.objective.next_event().map(|next| &next.field)
+                != spec.objective.next_event().map(|next| &next.field) =>
+            {
+                Err(Error::new(Code::Unsupported, format!("model \"{name}\" does not predict what the blend does"))
+                    .hint("A blend mixes models whose objective next_event has its field."))
+            }
+            _ => Ok((model, version)),
+        }
+    };
+    blend.models.iter().map(part).collect()
+}
+
 /// The live version's figures on the source's events as they are now.
 pub fn evaluate(name: &str, reporter: &mut Reporter) -> Result<Vec<Metric>> {
     let model = Model::find(name)?;
@@ -130,7 +159,8 @@ pub fn evaluate(name: &str, reporter: &mut Reporter) -> Result<Vec<Metric>> {
     same_fields(&model, &version, &query.schema)?;
     let beside = EventQuery::beside(&source, version.spec.objective.labels())?;
     let mut engine = Engine::start(Task::Evaluate, &query.schema, &beside, Some(&version.spec))?;
-    scan(&query, &beside, &mut engine, Some((&model, &version)), reporter)?;
+    let about = [(model, version)];
+    scan(&query, &beside, &mut engine, &about, reporter)?;
     let mut metrics = Vec::new();
     let frame = engine.receive(|event| tell(reporter, event, &mut metrics))?;
     match frame.kind {
@@ -148,7 +178,7 @@ pub fn scan(
     query: &EventQuery,
     beside: &[SideQuery],
     engine: &mut Engine,
-    about: Option<(&Model, &Version)>,
+    about: &[(Model, Version)],
     reporter: &mut Reporter,
 ) -> Result<()> {
     reporter.watch(engine.pid());
@@ -158,14 +188,13 @@ pub fn scan(
         table.query.send(engine, |_| ())?;
     }
     reporter.scan_ended(rows);
-    if let Some((model, version)) = about {
-        send_artifact(model, version, engine)?;
-    }
+    about.iter().try_for_each(|(model, version)| send_artifact(model, version, engine))?;
     engine.send(&Frame::new(Kind::End, Vec::new()))
 }
 
 /// Sends a stored version's artifact, chunk by chunk.
 fn send_artifact(model: &Model, version: &Version, engine: &mut Engine) -> Result<()> {
+    engine.send(&Frame::new(Kind::Part, Vec::new()))?;
     let mut chunk = 0;
     while let Some(bytes) = Version::chunk(model, version.number, chunk)? {
         engine.send(&Frame::new(Kind::Artifact, bytes))?;

@@ -11,7 +11,7 @@
 //! - [`search`]    which settings to try next
 //! - [`split`]     which events train, which validate, which test
 //! - [`batch`]     windows of equal length, a batch as a number of events
-//! - [`transitions`] the counting model: decayed item-to-item transitions
+//! - [`rankers`]   what ranks items without a neural network: counts, neighbours, factors
 //! - [`metrics`]   ranks to HR, NDCG, MRR and coverage, with bootstrap intervals
 //! - [`artifact`]  one trained version as safetensors
 //! - [`calendar`]  hours, weekdays and months of a time
@@ -30,11 +30,11 @@ pub mod features;
 pub mod labels;
 pub mod metrics;
 pub mod protocol;
+pub mod rankers;
 pub mod search;
 pub mod source;
 pub mod spec;
 pub mod split;
 pub mod threads;
-pub mod transitions;
 
 pub use error::{Error, ErrorKind, Result};

@@ -10,6 +10,7 @@ pub mod numbers;
 pub mod ranking;
 
 pub use judgement::{Judgement, case_id};
+pub(crate) use ranking::gain;
 pub use ranking::{Ranking, rank, top_k};
 
 use crate::protocol::Metric;

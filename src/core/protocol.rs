@@ -9,7 +9,8 @@
 //! | direction  | frames, in this order                                                          |
 //! |------------|--------------------------------------------------------------------------------|
 //! | to engine  | `Job`, then `Placed` or `Events`*, then for each of the job's tables `Table` and   |
-//! |            | its `Placed` or `Events`*, then `Artifact`* (Score, Evaluate), then `End`       |
+//! |            | its `Placed` or `Events`*, then for each version that the job is about (Score,  |
+//! |            | Evaluate; Train, if a blend) `Part` and its `Artifact`*, then `End`             |
 //! | to Postgres| `Progress`, `Metrics`, `Judgement`s (Train, Evaluate; one for each split and    |
 //! |            | label) and `Released` (one for each `Placed`) at any time;                      |
 //! |            | `Artifact`* (Train); `Profiles`* then `Items`* (Score); `Findings` (Check);     |
@@ -62,6 +63,7 @@ pub enum Kind {
     Released = 13,
     Table = 14,
     Judgement = 15,
+    Part = 16,
 }
 
 impl Kind {
@@ -69,7 +71,7 @@ impl Kind {
         use Kind::*;
         [
             Job, Artifact, Events, End, Progress, Metrics, Profiles, Items, Findings, Done, Failed, Placed, Released,
-            Table, Judgement,
+            Table, Judgement, Part,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == byte)

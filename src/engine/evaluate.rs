@@ -1,5 +1,6 @@
 //! Ranking metrics: every case's target among all items, by the scores of a model.
 
+use crate::blend::Blend;
 use crate::cpu;
 use crate::error::Result;
 use crate::models::Model;
@@ -8,10 +9,10 @@ use persona_core::batch::{buckets, history_window};
 use persona_core::features::{Encoded, FIRST};
 use persona_core::metrics::{Ranking, rank, top_k};
 use persona_core::protocol::{Metric, Phase, Progress};
+use persona_core::rankers::{History, Ranker};
 use persona_core::spec::{Evaluation, Seen};
 use persona_core::split::Case;
 use persona_core::threads::each;
-use persona_core::transitions::Transitions;
 use tch::{Device, Tensor};
 
 /// Scores held at a time: 8 MB, about a cache.
@@ -20,7 +21,8 @@ const SCORES: usize = 2 << 20;
 /// What gives every item a score after a history.
 pub enum Scorer<'a> {
     Model { model: &'a Model, batch_events: usize },
-    Transitions(&'a Transitions),
+    Ranker(&'a dyn Ranker),
+    Blend(&'a Blend),
 }
 
 /// How cases are ranked.
@@ -67,8 +69,16 @@ impl Protocol<'_> {
                     let scores = model_scores(model, encoded, &batch)?;
                     self.rank_all(&mut ranking, encoded, &batch, cpu::floats(&scores)?);
                 }
-                Scorer::Transitions(transitions) => {
-                    self.rank_all(&mut ranking, encoded, &batch, &counted_scores(transitions, encoded, &batch));
+                Scorer::Ranker(ranker) => {
+                    self.rank_all(
+                        &mut ranking,
+                        encoded,
+                        &batch,
+                        &counted_scores(*ranker, encoded, &batch, self.threads),
+                    );
+                }
+                Scorer::Blend(blend) => {
+                    self.rank_all(&mut ranking, encoded, &batch, &blend.scores(self, encoded, &batch)?);
                 }
             }
             ranked.extend(batch);
@@ -80,7 +90,7 @@ impl Protocol<'_> {
     }
 
     /// A case needs a known target, and where seen items are left out a new one.
-    fn counts(&self, encoded: &Encoded, case: &Case) -> bool {
+    pub fn counts(&self, encoded: &Encoded, case: &Case) -> bool {
         let codes = encoded.target_codes();
         let target = codes[case.target];
         let repeated = || codes[encoded.offsets[case.entity]..case.end].contains(&target);
@@ -102,12 +112,17 @@ impl Protocol<'_> {
         rankings.into_iter().for_each(|part| ranking.merge(part));
     }
 
+    /// The items that are not ranked for a case.
+    pub fn seen(&self, encoded: &Encoded, case: &Case) -> Vec<u32> {
+        match self.evaluation.seen {
+            Seen::Remove => distinct(&encoded.target_codes()[encoded.offsets[case.entity]..case.end]),
+            Seen::Auto | Seen::Keep => Vec::new(),
+        }
+    }
+
     fn rank(&self, ranking: &mut Ranking, encoded: &Encoded, case: &Case, scores: &[f32]) {
         let codes = encoded.target_codes();
-        let seen = match self.evaluation.seen {
-            Seen::Remove => distinct(&codes[encoded.offsets[case.entity]..case.end]),
-            Seen::Auto | Seen::Keep => Vec::new(),
-        };
+        let seen = self.seen(encoded, case);
         let most = self.evaluation.k.iter().copied().max().unwrap_or(0);
         let top = if self.coverage { top_k(scores, most, &seen) } else { Vec::new() };
         ranking.add(rank(scores, (codes[case.target] - FIRST) as usize, &seen), &top);
@@ -131,23 +146,26 @@ impl Scorer<'_> {
                 let length = |case: &Case| (case.end - encoded.offsets[case.entity]).min(model.length);
                 buckets(&cases.iter().map(length).collect::<Vec<_>>(), *batch_events, None)
             }
-            Scorer::Transitions(_) => vec![(0..cases.len()).collect()],
+            Scorer::Ranker(_) | Scorer::Blend(_) => vec![(0..cases.len()).collect()],
         };
         groups.iter().flat_map(|group| group.chunks(most).map(<[usize]>::to_vec)).collect()
     }
 }
 
 /// [cases, items], row-major
-fn counted_scores(transitions: &Transitions, encoded: &Encoded, cases: &[Case]) -> Vec<f32> {
-    let mut scores = vec![0.0; cases.len() * encoded.items()];
-    for (case, out) in cases.iter().zip(scores.chunks_exact_mut(encoded.items())) {
-        transitions.scores(&encoded.target_codes()[encoded.offsets[case.entity]..case.end], out);
-    }
+pub fn counted_scores(ranker: &dyn Ranker, encoded: &Encoded, cases: &[Case], threads: usize) -> Vec<f32> {
+    let items = encoded.items();
+    let mut scores = vec![0.0; cases.len() * items];
+    let rows = cases.iter().zip(scores.chunks_exact_mut(items)).collect();
+    each(rows, threads, |(case, out): (&Case, &mut [f32])| {
+        let history = &encoded.target_codes()[encoded.offsets[case.entity]..case.end];
+        ranker.scores(History::from(history), out);
+    });
     scores
 }
 
 /// Inner products of profiles and items, always in f32: rounding would make ties. [cases, items], on the CPU
-fn model_scores(model: &Model, encoded: &Encoded, cases: &[Case]) -> Result<Tensor> {
+pub fn model_scores(model: &Model, encoded: &Encoded, cases: &[Case]) -> Result<Tensor> {
     let _guard = tch::no_grad_guard();
     let history = |case: &Case| history_window(encoded.offsets[case.entity], case.end, model.length);
     let windows: Vec<_> = cases.iter().map(history).collect();

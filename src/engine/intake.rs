@@ -28,7 +28,8 @@ pub fn job(input: &Input) -> Result<Job> {
 
 /// All that a job reads.
 pub struct Gathered {
-    pub artifact: Vec<u8>,
+    /// Of the versions that the job is about: one, or the parts of a blend that is to be trained.
+    pub artifacts: Vec<Vec<u8>>,
     /// With the columns of all attributes.
     pub events: Events,
     /// What the events' columns mean.
@@ -45,13 +46,18 @@ impl Gathered {
         check::findings(&self.events, &self.source, &self.labels, &self.notes)
     }
 
+    /// The version that the job is about.
+    pub fn artifact(&self) -> &[u8] {
+        self.artifacts.first().map_or(&[], Vec::as_slice)
+    }
+
     /// The table of a label, if it has one.
     pub fn label(&self, name: &str) -> Option<&Events> {
         self.labels.iter().find(|(label, _)| label == name).map(|(_, table)| table)
     }
 
     /// Joins the tables to the events, or puts them beside.
-    fn place(job: &Job, artifact: Vec<u8>, mut events: Events, tables: Vec<Events>) -> Result<Gathered> {
+    fn place(job: &Job, artifacts: Vec<Vec<u8>>, mut events: Events, tables: Vec<Events>) -> Result<Gathered> {
         let (mut labels, mut notes) = (Vec::new(), Vec::new());
         for (table, rows) in job.tables.iter().zip(tables) {
             match &table.holds {
@@ -72,7 +78,7 @@ impl Gathered {
         }
         let source = job.source.with_attributes();
         match source.fields.len() == events.columns.len() {
-            true => Ok(Gathered { artifact, events, source, labels, notes }),
+            true => Ok(Gathered { artifacts, events, source, labels, notes }),
             false => Err(protocol("the attributes of the source did not come")),
         }
     }
@@ -100,13 +106,16 @@ pub fn collect(input: &Input, job: &Job, reporter: &mut Reporter) -> Result<Gath
         Ok::<_, Error>(Collector::new(schema, limit)?.with_threads(limits::threads(&job.limits)))
     };
     let mut collectors = vec![collector(&job.source)?];
-    let (mut artifact, mut rows) = (Vec::new(), 0);
+    let (mut artifacts, mut rows) = (Vec::<Vec<u8>>::new(), 0);
     reporter.enter(Phase::Scan)?;
     loop {
         match next(input)? {
             Message::Artifact(bytes) => {
-                artifact.extend_from_slice(&bytes);
-                if limit.is_some_and(|limit| artifact.len() > limit) {
+                match artifacts.last_mut() {
+                    Some(artifact) => artifact.extend_from_slice(&bytes),
+                    None => artifacts.push(bytes),
+                }
+                if limit.is_some_and(|limit| artifacts.iter().map(Vec::len).sum::<usize>() > limit) {
                     return Err(too_large());
                 }
             }
@@ -122,6 +131,7 @@ pub fn collect(input: &Input, job: &Job, reporter: &mut Reporter) -> Result<Gath
                     .ok_or_else(|| protocol("a table came that the job does not name"))?;
                 collectors.push(collector(&table.schema)?);
             }
+            Message::Part => artifacts.push(Vec::new()),
             Message::Job(_) => return Err(protocol("a second job came")),
             Message::End => break,
         }
@@ -136,7 +146,7 @@ pub fn collect(input: &Input, job: &Job, reporter: &mut Reporter) -> Result<Gath
     reporter.enter(Phase::Sequence)?;
     let mut sequenced = collectors.into_iter().map(Collector::finish);
     let events = sequenced.next().ok_or_else(|| protocol("no events came"))??;
-    Gathered::place(job, artifact, events, sequenced.collect::<Result<_>>()?)
+    Gathered::place(job, artifacts, events, sequenced.collect::<Result<_>>()?)
 }
 
 /// What an outcome says of the events.

@@ -1,5 +1,7 @@
 //! One job, from its first frame to the outcome.
 
+use crate::blend::Blend;
+use crate::counts::{Counts, Data};
 use crate::device::{self, Compute};
 use crate::error::Result;
 use crate::evaluate::{Protocol, Scorer};
@@ -9,7 +11,8 @@ use crate::models::{Model, without_vectors};
 use crate::network::Network;
 use crate::pipe::{self, Input};
 use crate::report::Reporter;
-use crate::{intake, network, score};
+use crate::score::Scoring;
+use crate::{intake, network};
 use persona_core::artifact::Artifact;
 use persona_core::events::Events;
 use persona_core::features::{Encoded, Fitted, check_events, known_targets};
@@ -18,9 +21,8 @@ use persona_core::metrics::judgement::Cases;
 use persona_core::metrics::{Judgement, case_id};
 use persona_core::protocol::{ARTIFACT_CHUNK, Job, Kind, Outcome, Phase, Standing, Task, cut};
 use persona_core::source::SourceSchema;
-use persona_core::spec::{self, ModelSpec, Objective, Seen, Split};
+use persona_core::spec::{Encoder, ModelSpec, Objective, Seen, Split};
 use persona_core::split::{Case, Part, Partition, partition, repeat_share, sample};
-use persona_core::transitions::Transitions;
 use persona_core::{Error, ErrorKind};
 use persona_engine::limits;
 use rand::SeedableRng;
@@ -56,7 +58,7 @@ fn protocol(message: impl Into<String>) -> Error {
 fn train_job(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: &mut Reporter) -> Result<()> {
     let spec = job.spec.as_ref().ok_or_else(|| protocol("a job to train came without a specification"))?;
     let examples = examples(spec, &gathered, objective_minimum)?;
-    let Gathered { events, source, notes, .. } = gathered;
+    let Gathered { artifacts, events, source, notes, .. } = gathered;
     outcome.notes.extend(notes);
     examples.iter().for_each(|examples| outcome.notes.extend_from_slice(&examples.notes));
     let cutoffs = examples.iter().find_map(|examples| examples.cutoffs(&spec.training));
@@ -68,6 +70,10 @@ fn train_job(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: &mu
     fitted.cutoffs = partition.cutoffs;
     outcome.fingerprint = events.fingerprint();
     outcome.notes.extend(fitted.notes());
+    let blend = match &spec.encoder {
+        Encoder::Blend(_) => Some(Blend::open(artifacts, &events, &fitted, &spec.training)?),
+        _ => None,
+    };
     let encoded = fitted.encode(events)?;
     outcome.items = encoded.items() as u64;
     let spec = &settle_seen(spec, &encoded, &partition, outcome);
@@ -76,13 +82,28 @@ fn train_job(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: &mu
     artifact.put_json(SOURCE, &job.source)?;
     fitted.write(&mut artifact)?;
     reporter.enter(Phase::Train)?;
-    if let spec::Encoder::Transitions(shape) = &spec.encoder {
-        let items = encoded.items();
-        let counts = Transitions::count(encoded.target_codes(), &encoded.offsets, &partition.train_end, items, shape);
-        counts.write(&mut artifact)?;
-        outcome.parameters = counts.entries() as u64;
-        (outcome.device, outcome.precision) = ("cpu".into(), "f32".into());
-        measure(spec, &Scorer::Transitions(&counts), &encoded, &partition, outcome, reporter)?;
+    let threads = device::threads();
+    let data = Data {
+        encoded: &encoded,
+        train_end: &partition.train_end,
+        clock: source.clock,
+        seed: spec.training.seed,
+        threads,
+    };
+    if let Some(mut blend) = blend {
+        let (evaluation, seed) = (&spec.evaluation, spec.training.seed);
+        let protocol = Protocol { evaluation, seed, coverage: false, threads };
+        blend.fit(&protocol, &encoded, &partition.valid, reporter)?;
+        blend.write(&mut artifact)?;
+        outcome
+            .notes
+            .push(format!("The weights of its models are {}.", listed_weights(&spec.encoder, blend.weights())));
+        counted(outcome, blend.weights().len() as u64);
+        measure(spec, &Scorer::Blend(&blend), &encoded, &partition, outcome, reporter)?;
+    } else if let Some(counts) = Counts::fit(&spec.encoder, &data)? {
+        counts.ranker().write(&mut artifact)?;
+        counted(outcome, counts.entries());
+        measure(spec, &Scorer::Ranker(counts.ranker()), &encoded, &partition, outcome, reporter)?;
     } else {
         let compute = Compute::choose(&spec.training.device, spec.training.precision)?;
         let mut network = Network::new(spec, &encoded, &partition, &fitted, examples, compute)?;
@@ -99,6 +120,20 @@ fn train_job(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: &mu
         reporter.frame(frame)?;
     }
     Ok(())
+}
+
+/// What an outcome says of a family that is no network.
+fn counted(outcome: &mut Outcome, parameters: u64) {
+    outcome.parameters = parameters;
+    (outcome.device, outcome.precision) = ("cpu".into(), "f32".into());
+}
+
+/// `"a" .25 and "b" .75`
+fn listed_weights(encoder: &Encoder, weights: &[f64]) -> String {
+    let Encoder::Blend(blend) = encoder else { return String::new() };
+    let each: Vec<String> =
+        blend.models.iter().zip(weights).map(|(name, weight)| format!("\"{name}\" {weight:.3}")).collect();
+    each.join(", ")
 }
 
 /// The examples of each objective that has a label, in order. `least`: how many each class needs.
@@ -140,18 +175,26 @@ fn settle_seen(spec: &ModelSpec, encoded: &Encoded, partition: &Partition, outco
 }
 
 fn evaluate_job(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: &mut Reporter) -> Result<()> {
-    let version = Version::read(&gathered.artifact, job)?;
+    let version = Version::read(gathered.artifact(), job)?;
     let spec = &version.spec;
     let mut examples = examples(spec, &gathered, |_| 0)?;
     let Gathered { events, source, .. } = gathered;
     let partition = split(&events, &source, spec, version.fitted.cutoffs)?;
-    let encoded = version.encode(events, outcome)?;
-    if matches!(spec.encoder, spec::Encoder::Transitions(_)) {
-        let counts = Transitions::read(&version.artifact)?;
-        (outcome.device, outcome.precision) = ("cpu".into(), "f32".into());
-        return measure(spec, &Scorer::Transitions(&counts), &encoded, &partition, outcome, reporter);
+    if let Encoder::Blend(_) = spec.encoder {
+        let blend = Blend::read(&version.artifact, &events, &version.fitted, &spec.training)?;
+        let encoded = version.encode(events, outcome)?;
+        counted(outcome, blend.weights().len() as u64);
+        return measure(spec, &Scorer::Blend(&blend), &encoded, &partition, outcome, reporter);
     }
-    let model = version.model(&encoded, outcome)?;
+    let encoded = version.encode(events, outcome)?;
+    let model = match version.open(&encoded)? {
+        Trained::Network(model) => model,
+        Trained::Counts(counts) => {
+            counted(outcome, counts.entries());
+            return measure(spec, &Scorer::Ranker(counts.ranker()), &encoded, &partition, outcome, reporter);
+        }
+    };
+    describe_model(&model, outcome);
     let scorer = Scorer::Model { model: &model, batch_events: spec.training.batch_events };
     measure(spec, &scorer, &encoded, &partition, outcome, reporter)?;
     if spec.training.split == Split::KFold {
@@ -169,16 +212,22 @@ fn evaluate_job(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: 
 }
 
 fn score_job(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: &mut Reporter) -> Result<()> {
-    let version = Version::read(&gathered.artifact, job)?;
-    if version.spec.dim().is_none() {
+    let version = Version::read(gathered.artifact(), job)?;
+    if let Encoder::Blend(_) = version.spec.encoder {
         return Err(without_vectors(&version.spec.encoder).into());
     }
     let encoded = version.encode(gathered.events, outcome)?;
-    let model = version.model(&encoded, outcome)?;
+    let trained = version.open(&encoded)?;
+    match &trained {
+        Trained::Network(model) => describe_model(model, outcome),
+        Trained::Counts(counts) => counted(outcome, counts.entries()),
+    }
     reporter.enter(Phase::Score)?;
-    score::profiles(&model, &encoded, &job.source, &version.labels, version.spec.training.batch_events, reporter)?;
+    let scoring =
+        Scoring::new(&version.spec.encoder, &trained, &encoded, &version.labels, version.spec.training.batch_events)?;
+    scoring.profiles(&job.source, reporter)?;
     match (version.fitted.target, version.fitted.items()) {
-        (Some(field), Some(vocabulary)) => score::items(&model, vocabulary, field, &job.source, reporter),
+        (Some(field), Some(vocabulary)) => scoring.items(vocabulary, field, &job.source, reporter),
         _ => Ok(()),
     }
 }
@@ -244,13 +293,19 @@ fn describe_model(model: &Model, outcome: &mut Outcome) {
     outcome.libtorch = device::LIBTORCH.into();
 }
 
-/// A stored version, opened.
-struct Version {
+/// A stored version.
+pub struct Version {
     artifact: Artifact,
     /// As trained, but with the device and precision of this job.
-    spec: ModelSpec,
-    fitted: Fitted,
+    pub spec: ModelSpec,
+    pub fitted: Fitted,
     labels: Vec<FittedLabel>,
+}
+
+/// What a version has learned, ready to be asked. A blend is asked otherwise.
+pub enum Trained {
+    Network(Box<Model>),
+    Counts(Box<Counts>),
 }
 
 impl Version {
@@ -258,9 +313,8 @@ impl Version {
         if bytes.is_empty() {
             return Err(protocol("a job came without the model version that it is about").into());
         }
-        let artifact = Artifact::from_bytes(bytes)?;
-        let mut spec: ModelSpec = artifact.get_json(SPEC)?;
-        let source: SourceSchema = artifact.get_json(SOURCE)?;
+        let mut version = Version::parse(bytes)?;
+        let source: SourceSchema = version.artifact.get_json(SOURCE)?;
         if !source.has_events_of(&job.source) {
             return Err(Error::invalid("the source has changed since the model was trained")
                 .detail("Its key, its clock or its fields are not those of the training.")
@@ -268,10 +322,17 @@ impl Version {
                 .into());
         }
         if let Some(now) = &job.spec {
-            spec.training.device = now.training.device.clone();
-            spec.training.precision = now.training.precision;
+            version.spec.training.device = now.training.device.clone();
+            version.spec.training.precision = now.training.precision;
         }
-        Ok(Version { fitted: Fitted::read(&artifact)?, labels: FittedLabel::read_all(&artifact)?, artifact, spec })
+        Ok(version)
+    }
+
+    /// A version from its bytes alone.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
+        let artifact = Artifact::from_bytes(bytes)?;
+        let (spec, fitted) = (artifact.get_json(SPEC)?, Fitted::read(&artifact)?);
+        Ok(Version { spec, fitted, labels: FittedLabel::read_all(&artifact)?, artifact })
     }
 
     fn encode(&self, events: Events, outcome: &mut Outcome) -> Result<Encoded> {
@@ -281,11 +342,14 @@ impl Version {
         Ok(encoded)
     }
 
-    fn model(&self, encoded: &Encoded, outcome: &mut Outcome) -> Result<Model> {
+    /// Over events that were encoded as this version sees them.
+    pub fn open(&self, encoded: &Encoded) -> Result<Trained> {
+        if let Some(counts) = Counts::read(&self.spec.encoder, &self.artifact)? {
+            return Ok(Trained::Counts(Box::new(counts)));
+        }
         let compute = Compute::choose(&self.spec.training.device, self.spec.training.precision)?;
         let mut model = Model::new(&self.spec.encoder, &Shape::of(encoded, &self.labels), compute)?;
         model.parameters.read(&self.artifact)?;
-        describe_model(&model, outcome);
-        Ok(model)
+        Ok(Trained::Network(Box::new(model)))
     }
 }

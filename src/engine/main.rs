@@ -19,12 +19,16 @@
 //! - [`augment`]     changes to training sequences
 //! - [`train`]       epochs, early stopping
 //! - [`network`]     a model with its objectives, trained and judged; folds
+//! - [`counts`]      families that rank without a network
+//! - [`blend`]       several versions as one
 //! - [`evaluate`]    ranking metrics
 //! - [`score`]       profile and item vectors
 //! - [`error`]       core's error, and libtorch's in its words
 
 mod augment;
 mod average;
+mod blend;
+mod counts;
 mod cpu;
 mod device;
 mod error;

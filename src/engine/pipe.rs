@@ -23,6 +23,8 @@ pub enum Message {
     Events(RecordBatch),
     /// What follows is of the job's next table.
     Table,
+    /// What follows is of the next version.
+    Part,
     End,
 }
 
@@ -150,6 +152,7 @@ impl Decoder {
         Ok(match frame.kind {
             Kind::Job => vec![Message::Job(Box::new(self.job(&frame)?))],
             Kind::Artifact => vec![Message::Artifact(frame.payload)],
+            Kind::Part => vec![Message::Part],
             Kind::Events => self.columns.read(frame)?.into_iter().map(Message::Events).collect(),
             Kind::Placed => vec![Message::Events(self.placed(&frame)?)],
             Kind::Table => {

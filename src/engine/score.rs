@@ -1,7 +1,10 @@
 //! Every entity's profile vector and every item's vector, as halves, for inner products.
 
+use crate::counts::vectors;
+use crate::device;
 use crate::error::Result;
-use crate::models::Model;
+use crate::job::Trained;
+use crate::models::{Model, without_vectors};
 use crate::objectives::readable;
 use crate::parameters::floats;
 use crate::report::{INTERVAL, Reporter};
@@ -12,6 +15,7 @@ use persona_core::features::{Encoded, Vocabulary};
 use persona_core::labels::FittedLabel;
 use persona_core::protocol::{ColumnWriter, Kind, Phase, Progress};
 use persona_core::source::{Clock, SourceSchema};
+use persona_core::spec::Encoder;
 use persona_core::{Error, ErrorKind};
 use std::ops::Range;
 use std::sync::Arc;
@@ -25,33 +29,135 @@ const EVENTS: usize = 1 << 15;
 /// Rows in one batch of columns.
 const ROWS: usize = 65_536;
 
-/// Sends all profiles in key order.
-pub fn profiles(
-    model: &Model,
-    encoded: &Encoded,
-    schema: &SourceSchema,
-    labels: &[FittedLabel],
+/// A trained version that is asked about all entities.
+pub struct Scoring<'a> {
+    trained: &'a Trained,
+    /// Width of the vectors.
+    dim: usize,
+    encoded: &'a Encoded,
+    labels: &'a [FittedLabel],
     batch_events: usize,
-    reporter: &mut Reporter,
-) -> Result<()> {
-    let arrow = schema.profile_arrow(model.dim, labels);
-    let mut writer = ColumnWriter::new(Kind::Profiles, &arrow)?;
-    for entities in slabs(encoded.entities(), model.dim) {
-        let (vectors, said) = slab(model, encoded, labels, entities.clone(), batch_events, reporter)?;
-        let events = encoded.offsets[entities.start..=entities.end].windows(2).map(|pair| (pair[1] - pair[0]) as i64);
-        let mut columns: Vec<ArrayRef> = vec![
-            encoded.keys.arrow(entities.clone()),
-            Arc::new(Int64Array::from_iter_values(events)),
-            times(schema.clock, entities.clone().map(|entity| encoded.first(entity))),
-            times(schema.clock, entities.clone().map(|entity| encoded.last(entity))),
-            halves(vectors, model.dim)?,
-        ];
-        labels.iter().zip(said).for_each(|(label, outputs)| columns.extend(said_columns(label, &outputs)));
-        for frame in writer.write(&RecordBatch::try_new(arrow.clone(), columns).map_err(Error::from)?)? {
-            reporter.frame(frame)?;
+}
+
+impl<'a> Scoring<'a> {
+    /// An error where the family has no vectors.
+    pub fn new(
+        spec: &Encoder,
+        trained: &'a Trained,
+        encoded: &'a Encoded,
+        labels: &'a [FittedLabel],
+        batch_events: usize,
+    ) -> Result<Self> {
+        let dim = spec.dim().ok_or_else(|| without_vectors(spec))?;
+        Ok(Scoring { trained, dim, encoded, labels, batch_events })
+    }
+
+    /// Sends all profiles in key order.
+    pub fn profiles(&self, schema: &SourceSchema, reporter: &mut Reporter) -> Result<()> {
+        let Scoring { dim, encoded, labels, .. } = *self;
+        let arrow = schema.profile_arrow(dim, labels);
+        let mut writer = ColumnWriter::new(Kind::Profiles, &arrow)?;
+        for entities in slabs(encoded.entities(), dim) {
+            let (vectors, said) = self.slab(entities.clone(), reporter)?;
+            let events =
+                encoded.offsets[entities.start..=entities.end].windows(2).map(|pair| (pair[1] - pair[0]) as i64);
+            let mut columns: Vec<ArrayRef> = vec![
+                encoded.keys.arrow(entities.clone()),
+                Arc::new(Int64Array::from_iter_values(events)),
+                times(schema.clock, entities.clone().map(|entity| encoded.first(entity))),
+                times(schema.clock, entities.clone().map(|entity| encoded.last(entity))),
+                halves(vectors, dim)?,
+            ];
+            labels.iter().zip(said).for_each(|(label, outputs)| columns.extend(said_columns(label, &outputs)));
+            for frame in writer.write(&RecordBatch::try_new(arrow.clone(), columns).map_err(Error::from)?)? {
+                reporter.frame(frame)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends all items, the most frequent first.
+    pub fn items(
+        &self,
+        vocabulary: &Vocabulary,
+        field: usize,
+        schema: &SourceSchema,
+        reporter: &mut Reporter,
+    ) -> Result<()> {
+        let dim = self.dim;
+        let vectors = match self.trained {
+            Trained::Network(model) => floats(&model.items()?)?,
+            Trained::Counts(counts) => counts.factors().map_or(Vec::new(), |mf| mf.vectors().to_vec()),
+        };
+        let arrow = schema.item_arrow(field, dim);
+        let mut writer = ColumnWriter::new(Kind::Items, &arrow)?;
+        for range in slabs(vocabulary.len(), dim) {
+            let mut bytes = Vec::with_capacity(2 * range.len() * dim);
+            append(&mut bytes, &vectors[range.start * dim..range.end * dim])?;
+            let columns: Vec<ArrayRef> = vec![
+                vocabulary.values.arrow(range.clone()),
+                Arc::new(Int64Array::from_iter_values(vocabulary.counts[range].iter().map(|&count| count as i64))),
+                halves(bytes, dim)?,
+            ];
+            for frame in writer.write(&RecordBatch::try_new(arrow.clone(), columns).map_err(Error::from)?)? {
+                reporter.frame(frame)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The vectors of some entities as little-endian halves, and what is said of each label, in their order.
+    fn slab(&self, entities: Range<usize>, reporter: &mut Reporter) -> Result<(Vec<u8>, Vec<Vec<f32>>)> {
+        match self.trained {
+            Trained::Network(model) => self.slab_of_network(model, entities, reporter),
+            Trained::Counts(counts) => {
+                let mut bytes = Vec::with_capacity(2 * self.dim * entities.len());
+                if let Some(mf) = counts.factors() {
+                    append(&mut bytes, &vectors(mf, self.encoded, entities, device::threads()))?;
+                }
+                Ok((bytes, Vec::new()))
+            }
         }
     }
-    Ok(())
+
+    fn slab_of_network(
+        &self,
+        model: &Model,
+        entities: Range<usize>,
+        reporter: &mut Reporter,
+    ) -> Result<(Vec<u8>, Vec<Vec<f32>>)> {
+        let Scoring { encoded, labels, batch_events, .. } = *self;
+        let _guard = tch::no_grad_guard();
+        let window = |entity| history_window(encoded.offsets[entity], encoded.offsets[entity + 1], model.length);
+        let windows: Vec<Window> = entities.clone().map(window).collect();
+        let lengths: Vec<usize> = windows.iter().map(Window::len).collect();
+        let size = 2 * self.dim;
+        let mut bytes = vec![0; size * windows.len()];
+        let mut said: Vec<Vec<f32>> = labels.iter().map(|label| vec![0.0; label.outputs() * windows.len()]).collect();
+        let mut done = entities.start;
+        for batch in buckets(&lengths, batch_events.max(EVENTS), None) {
+            let part: Vec<Window> = batch.iter().map(|&i| windows[i]).collect();
+            let profiles = model.profiles(&model.batch(encoded, &part)?)?;
+            for (label, said) in labels.iter().zip(&mut said) {
+                let outputs = readable(label, &model.head(&label.name, &profiles, false)?)?;
+                let width = label.outputs();
+                for (&i, row) in batch.iter().zip(outputs.chunks_exact(width)) {
+                    said[i * width..(i + 1) * width].copy_from_slice(row);
+                }
+            }
+            let vectors = floats(&model.vectors(&profiles)?)?;
+            let mut packed = Vec::with_capacity(size * part.len());
+            append(&mut packed, &vectors)?;
+            for (&i, vector) in batch.iter().zip(packed.chunks_exact(size)) {
+                bytes[i * size..(i + 1) * size].copy_from_slice(vector);
+            }
+            done += batch.len();
+            if reporter.due(INTERVAL) {
+                reporter.tell(Progress::of(Phase::Score, done as u64, encoded.entities() as u64))?;
+            }
+        }
+        Ok((bytes, said))
+    }
 }
 
 /// The columns of a label: the likeliest class and its probability, or the number.
@@ -66,77 +172,10 @@ fn said_columns(label: &FittedLabel, outputs: &[f32]) -> Vec<ArrayRef> {
     vec![classes.select(&guesses).arrow(0..guesses.len()), Arc::new(sure)]
 }
 
-/// Sends all items, the most frequent first.
-pub fn items(
-    model: &Model,
-    vocabulary: &Vocabulary,
-    field: usize,
-    schema: &SourceSchema,
-    reporter: &mut Reporter,
-) -> Result<()> {
-    let vectors = floats(&model.items()?)?;
-    let arrow = schema.item_arrow(field, model.dim);
-    let mut writer = ColumnWriter::new(Kind::Items, &arrow)?;
-    for range in slabs(vocabulary.len(), model.dim) {
-        let mut bytes = Vec::with_capacity(2 * range.len() * model.dim);
-        append(&mut bytes, &vectors[range.start * model.dim..range.end * model.dim])?;
-        let columns: Vec<ArrayRef> = vec![
-            vocabulary.values.arrow(range.clone()),
-            Arc::new(Int64Array::from_iter_values(vocabulary.counts[range].iter().map(|&count| count as i64))),
-            halves(bytes, model.dim)?,
-        ];
-        for frame in writer.write(&RecordBatch::try_new(arrow.clone(), columns).map_err(Error::from)?)? {
-            reporter.frame(frame)?;
-        }
-    }
-    Ok(())
-}
-
 /// Runs of rows whose vectors are held together.
 fn slabs(rows: usize, dim: usize) -> impl Iterator<Item = Range<usize>> {
     let size = (NUMBERS / dim).clamp(1, ROWS);
     (0..rows).step_by(size).map(move |start| start..rows.min(start + size))
-}
-
-/// The vectors of some entities as little-endian halves, and what is said of each label, in their order.
-fn slab(
-    model: &Model,
-    encoded: &Encoded,
-    labels: &[FittedLabel],
-    entities: Range<usize>,
-    batch_events: usize,
-    reporter: &mut Reporter,
-) -> Result<(Vec<u8>, Vec<Vec<f32>>)> {
-    let _guard = tch::no_grad_guard();
-    let window = |entity| history_window(encoded.offsets[entity], encoded.offsets[entity + 1], model.length);
-    let windows: Vec<Window> = entities.clone().map(window).collect();
-    let lengths: Vec<usize> = windows.iter().map(Window::len).collect();
-    let size = 2 * model.dim;
-    let mut bytes = vec![0; size * windows.len()];
-    let mut said: Vec<Vec<f32>> = labels.iter().map(|label| vec![0.0; label.outputs() * windows.len()]).collect();
-    let mut done = entities.start;
-    for batch in buckets(&lengths, batch_events.max(EVENTS), None) {
-        let part: Vec<Window> = batch.iter().map(|&i| windows[i]).collect();
-        let profiles = model.profiles(&model.batch(encoded, &part)?)?;
-        for (label, said) in labels.iter().zip(&mut said) {
-            let outputs = readable(label, &model.head(&label.name, &profiles, false)?)?;
-            let width = label.outputs();
-            for (&i, row) in batch.iter().zip(outputs.chunks_exact(width)) {
-                said[i * width..(i + 1) * width].copy_from_slice(row);
-            }
-        }
-        let vectors = floats(&model.vectors(&profiles)?)?;
-        let mut packed = Vec::with_capacity(size * part.len());
-        append(&mut packed, &vectors)?;
-        for (&i, vector) in batch.iter().zip(packed.chunks_exact(size)) {
-            bytes[i * size..(i + 1) * size].copy_from_slice(vector);
-        }
-        done += batch.len();
-        if reporter.due(INTERVAL) {
-            reporter.tell(Progress::of(Phase::Score, done as u64, encoded.entities() as u64))?;
-        }
-    }
-    Ok((bytes, said))
 }
 
 /// Appends numbers as halves; each must be one.

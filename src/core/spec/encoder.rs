@@ -2,6 +2,7 @@
 
 use super::{MAX_DIM, fraction, positive, within};
 use crate::error::{Error, ErrorKind, Result};
+use crate::rankers::{knn, mf, popularity};
 use serde::{Deserialize, Serialize};
 
 /// The family of models and its shape. A family is a file in the engine.
@@ -18,6 +19,10 @@ pub enum Encoder {
     Cnn(Cnn),
     Dnn(Dnn),
     Transitions(Transitions),
+    Popularity(popularity::Spec),
+    Knn(knn::Spec),
+    Mf(Mf),
+    Blend(Blend),
 }
 
 impl Encoder {
@@ -31,6 +36,10 @@ impl Encoder {
             Encoder::Cnn(_) => "cnn",
             Encoder::Dnn(_) => "dnn",
             Encoder::Transitions(_) => "transitions",
+            Encoder::Popularity(_) => "popularity",
+            Encoder::Knn(_) => "knn",
+            Encoder::Mf(_) => "mf",
+            Encoder::Blend(_) => "blend",
         }
     }
 
@@ -41,7 +50,8 @@ impl Encoder {
             Encoder::Rnn(r) | Encoder::Lstm(r) | Encoder::Gru(r) => Some(r.dim),
             Encoder::Cnn(c) => Some(c.dim),
             Encoder::Dnn(d) => Some(d.dim),
-            Encoder::Transitions(_) => None,
+            Encoder::Mf(m) => Some(m.dim()),
+            Encoder::Transitions(_) | Encoder::Popularity(_) | Encoder::Knn(_) | Encoder::Blend(_) => None,
         }
     }
 
@@ -52,7 +62,9 @@ impl Encoder {
             Encoder::Rnn(r) | Encoder::Lstm(r) | Encoder::Gru(r) => Some(r.time_gaps),
             Encoder::Cnn(c) => Some(c.time_gaps),
             Encoder::Dnn(d) => Some(d.time_gaps),
-            Encoder::Transitions(_) => None,
+            Encoder::Transitions(_) | Encoder::Popularity(_) | Encoder::Knn(_) | Encoder::Mf(_) | Encoder::Blend(_) => {
+                None
+            }
         }
     }
 
@@ -62,7 +74,7 @@ impl Encoder {
             Encoder::Transformer(t) => t.pooling,
             Encoder::Rnn(r) | Encoder::Lstm(r) | Encoder::Gru(r) => r.pooling,
             Encoder::Cnn(c) => c.pooling,
-            Encoder::Dnn(_) | Encoder::Transitions(_) => Pooling::Last,
+            _ => Pooling::Last,
         }
     }
 
@@ -90,6 +102,10 @@ impl Encoder {
             Encoder::Cnn(c) => c.check(),
             Encoder::Dnn(d) => d.check(),
             Encoder::Transitions(t) => t.check(),
+            Encoder::Popularity(p) => p.half_life.map_or(Ok(()), |half_life| positive("encoder.half_life", half_life)),
+            Encoder::Knn(k) => check_knn(k),
+            Encoder::Mf(m) => m.check(),
+            Encoder::Blend(b) => b.check(),
         }
     }
 }
@@ -200,6 +216,86 @@ pub struct Transitions {
     pub history: usize,
     pub decay: f64,
     pub smoothing: f64,
+}
+
+/// Matrix factorisation; `loss` is `als`, `bpr` or `squared`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "serde_json::Map<String, serde_json::Value>")]
+pub struct Mf(pub mf::Spec);
+
+impl TryFrom<serde_json::Map<String, serde_json::Value>> for Mf {
+    type Error = serde_json::Error;
+
+    /// Without a loss it is `als`.
+    fn try_from(mut json: serde_json::Map<String, serde_json::Value>) -> serde_json::Result<Self> {
+        json.entry("loss").or_insert_with(|| "als".into());
+        serde_json::from_value(json.into()).map(Mf)
+    }
+}
+
+impl Mf {
+    /// Width of the vectors, with what biases take.
+    pub fn dim(&self) -> usize {
+        mf::width(&self.0)
+    }
+
+    fn check(&self) -> Result<()> {
+        let (dim, epochs, penalty, length) = match &self.0 {
+            mf::Spec::Als(s) => (s.dim, s.epochs, s.penalty, s.length),
+            mf::Spec::Bpr(s) => (s.dim, s.epochs, s.penalty, s.length),
+            mf::Spec::Squared(s) => (s.dim, s.epochs, s.penalty, s.length),
+        };
+        within("encoder.dim", dim, 1, 1024)?;
+        within("encoder.epochs", epochs, 1, 10_000)?;
+        within("encoder.length", length, 1, 1_000_000)?;
+        positive("encoder.penalty", penalty)?;
+        match &self.0 {
+            mf::Spec::Als(s) => positive("encoder.confidence", s.confidence).and(decay(s.decay)),
+            mf::Spec::Bpr(s) => {
+                within("encoder.negatives", s.negatives, 1, 1000)?;
+                positive("encoder.learning_rate", s.learning_rate).and(decay(s.decay))
+            }
+            mf::Spec::Squared(s) => positive("encoder.learning_rate", s.learning_rate),
+        }
+    }
+}
+
+/// A convex mix of what other models say, with the weights that rank best on validation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Blend {
+    /// Names of trained models of the same source; their live versions become part of the blend.
+    pub models: Vec<String>,
+}
+
+impl Blend {
+    fn check(&self) -> Result<()> {
+        within("the number of encoder.models", self.models.len(), 2, 16)?;
+        let twice = self.models.iter().enumerate().find(|(i, name)| self.models[..*i].contains(name));
+        match twice {
+            None => Ok(()),
+            Some((_, name)) => Err(Error::invalid(format!("model \"{name}\" is there twice in encoder.models"))),
+        }
+    }
+}
+
+fn check_knn(knn: &knn::Spec) -> Result<()> {
+    if let Some(neighbours) = knn.neighbours {
+        within("encoder.neighbours", neighbours, 1, 10_000)?;
+    }
+    if let Some(shrinkage) = knn.shrinkage {
+        positive("encoder.shrinkage", shrinkage)?;
+    }
+    within("encoder.length", knn.length, 1, 1_000_000)?;
+    decay(knn.decay)
+}
+
+/// What an event counts against the one after it: all the same at 1.
+fn decay(decay: f64) -> Result<()> {
+    match decay > 0.0 && decay <= 1.0 {
+        true => Ok(()),
+        false => Err(Error::invalid(format!("encoder.decay must be greater than 0 and at most 1, not {decay}"))),
+    }
 }
 
 impl Default for Encoder {

@@ -68,6 +68,34 @@ pub const FAMILIES: &[Family] = &[
         summary: "decayed counts of which item follows which",
         reference: "the floor: nothing is learned",
     },
+    Family {
+        kind: "popularity",
+        objectives: &["next_event"],
+        vectors: false,
+        summary: "how often an item occurs, or how often lately",
+        reference: "the floor: nothing is learned",
+    },
+    Family {
+        kind: "knn",
+        objectives: &["next_event"],
+        vectors: false,
+        summary: "items, or entities, that are alike",
+        reference: "Sarwar et al. 2001, Herlocker et al. 1999; by regression Steck 2019, Embarrassingly Shallow Autoencoders",
+    },
+    Family {
+        kind: "mf",
+        objectives: &["next_event"],
+        vectors: true,
+        summary: "factors of items; an entity's are folded in from its history",
+        reference: "Hu, Koren & Volinsky 2008; Rendle et al. 2009; Koren, Bell & Volinsky 2009",
+    },
+    Family {
+        kind: "blend",
+        objectives: &["next_event"],
+        vectors: false,
+        summary: "a convex mix of what other models say, weighted on validation",
+        reference: "Jahrer, Töscher & Legenstein 2010, Combining Predictions for Accurate Recommender Systems",
+    },
 ];
 
 /// Splits that an objective can be judged by.

@@ -37,7 +37,7 @@ fn calm(encoder: &spec::Encoder) -> spec::Encoder {
         spec::Encoder::Rnn(r) | spec::Encoder::Lstm(r) | spec::Encoder::Gru(r) => r.dropout = 0.0,
         spec::Encoder::Cnn(c) => c.dropout = 0.0,
         spec::Encoder::Dnn(d) => d.dropout = 0.0,
-        spec::Encoder::Transitions(_) => {}
+        _ => {}
     }
     encoder
 }

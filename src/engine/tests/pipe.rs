@@ -171,6 +171,64 @@ fn a_sampled_softmax_learns_the_walk_too() {
 }
 
 #[test]
+fn families_without_a_network_rank_by_what_they_counted() {
+    for encoder in [
+        json!({"kind": "transitions"}),
+        json!({"kind": "knn", "decay": 0.3}),
+        json!({"kind": "knn", "by": "user"}),
+        json!({"kind": "knn", "by": "regression", "shrinkage": 1, "decay": 0.3}),
+        json!({"kind": "mf", "dim": 8}),
+        json!({"kind": "mf", "loss": "bpr", "dim": 8}),
+        json!({"kind": "popularity"}),
+    ] {
+        let (answer, outcome) = trained(&spec(encoder.clone()));
+        assert_eq!((outcome.device.as_str(), outcome.best_epoch), ("cpu", None));
+        let again = run(&job(Task::Evaluate, &source(), None, 1), &answer.artifact);
+        let whole: Vec<_> = answer.metrics.iter().filter(|metric| metric.epoch.is_none()).cloned().collect();
+        assert_eq!(again.metrics, whole, "{encoder}");
+        assert!(trained(&spec(encoder.clone())).0.artifact == answer.artifact, "{encoder}");
+        let scored = run(&job(Task::Score, &source(), None, 1), &answer.artifact);
+        match encoder["kind"] == "mf" {
+            true => {
+                assert!(matches!(scored.result, Some(Ok(_))), "{encoder}: {:?}", scored.result);
+                assert_eq!(
+                    (scored.profiles[0].num_rows() as i64, scored.items[0].num_rows() as i64),
+                    (ENTITIES, ITEMS)
+                );
+            }
+            false => assert_eq!(scored.result.unwrap().unwrap_err().kind, ErrorKind::Unsupported, "{encoder}"),
+        }
+    }
+}
+
+#[test]
+fn a_blend_is_as_good_as_the_best_of_its_models() {
+    let parts = [spec(json!({"kind": "transitions"})), spec(json!({"kind": "popularity"})), families()[1].clone()];
+    let parts: Vec<Answer> = parts.iter().map(|spec| trained(spec).0).collect();
+    let blend = spec(json!({"kind": "blend", "models": ["a", "b", "c"]}));
+    let artifacts: Vec<&[u8]> = parts.iter().map(|part| part.artifact.as_slice()).collect();
+    let mixed =
+        driver::run_about(engine(), &job(Task::Train, &source(), Some(&blend), 1), &artifacts, &[events()], |_| {});
+    let outcome = mixed.result.clone().unwrap().unwrap();
+    assert!(
+        outcome.notes.iter().any(|note| note.starts_with("The weights of its models are \"a\" ")),
+        "{:?}",
+        outcome.notes
+    );
+    let valid = |answer: &Answer| {
+        answer.metrics.iter().find(|m| m.epoch.is_none() && m.split == "valid" && m.metric == "ndcg@1").unwrap().value
+    };
+    assert!(parts.iter().all(|part| valid(&mixed) >= valid(part)));
+    let again = run(&job(Task::Evaluate, &source(), None, 1), &mixed.artifact);
+    assert_eq!(again.metrics, mixed.metrics);
+    let other = ModelSpec { training: Default::default(), ..blend };
+    let refused =
+        driver::run_about(engine(), &job(Task::Train, &source(), Some(&other), 1), &artifacts, &[events()], |_| {});
+    let error = refused.result.unwrap().unwrap_err();
+    assert!(error.message.starts_with("a model of the blend was judged by another split"), "{error}");
+}
+
+#[test]
 fn transitions_count_and_have_no_vectors() {
     let (answer, outcome) = trained(&spec(json!({"kind": "transitions"})));
     assert!(test_metric(&answer, "hr@1") > 0.95);

@@ -51,6 +51,17 @@ pub fn run(
     job: &Job,
     artifact: &[u8],
     batches: &[RecordBatch],
+    listen: impl FnMut(&Progress),
+) -> Answer {
+    run_about(engine, job, &[artifact], batches, listen)
+}
+
+/// The same about several versions.
+pub fn run_about(
+    engine: &Path,
+    job: &Job,
+    artifacts: &[&[u8]],
+    batches: &[RecordBatch],
     mut listen: impl FnMut(&Progress),
 ) -> Answer {
     let mut child = start(engine);
@@ -67,7 +78,10 @@ pub fn run(
             frames.extend(columns.write(&part).expect("a batch"));
         }
     }
-    frames.extend(cut(Kind::Artifact, artifact.to_vec(), ARTIFACT_CHUNK));
+    for artifact in artifacts.iter().filter(|artifact| !artifact.is_empty()) {
+        frames.push(Frame::new(Kind::Part, Vec::new()));
+        frames.extend(cut(Kind::Artifact, artifact.to_vec(), ARTIFACT_CHUNK));
+    }
     frames.push(Frame::new(Kind::End, Vec::new()));
     // The input stays open until the answer is complete: closed, it would end the engine.
     let writer = std::thread::spawn(move || {
