@@ -10,7 +10,7 @@
 //! - [`labels`]    what is to be predicted of entities: examples, and which part judges
 //! - [`split`]     which events train, which validate, which test
 //! - [`batch`]     windows of equal length, a batch as a number of events
-//! - [`transitions`] the counting model: decayed item-to-item transitions
+//! - [`rankers`]   what ranks items without a neural network: counts, neighbours, factors
 //! - [`metrics`]   ranks to HR, NDCG, MRR and coverage, with bootstrap intervals
 //! - [`artifact`]  one trained version as safetensors
 //! - [`calendar`]  hours, weekdays and months of a time
@@ -29,10 +29,10 @@ pub mod features;
 pub mod labels;
 pub mod metrics;
 pub mod protocol;
+pub mod rankers;
 pub mod source;
 pub mod spec;
 pub mod split;
 pub mod threads;
-pub mod transitions;
 
 pub use error::{Error, ErrorKind, Result};

@@ -7,6 +7,7 @@ pub mod classes;
 pub mod numbers;
 pub mod ranking;
 
+pub(crate) use ranking::gain;
 pub use ranking::{Ranking, rank, top_k};
 
 use crate::protocol::Metric;

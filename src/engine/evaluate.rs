@@ -9,10 +9,10 @@ use persona_core::batch::{buckets, history_window};
 use persona_core::features::{Encoded, FIRST};
 use persona_core::metrics::{Ranking, rank, top_k};
 use persona_core::protocol::{Metric, Phase, Progress};
+use persona_core::rankers::{Ranker, transitions::Transitions};
 use persona_core::spec::{Evaluation, Seen};
 use persona_core::split::Case;
 use persona_core::threads::each;
-use persona_core::transitions::Transitions;
 use tch::{Device, Tensor};
 
 /// Scores held at a time: 8 MB, about a cache.
@@ -130,7 +130,8 @@ impl Scorer<'_> {
 fn counted_scores(transitions: &Transitions, encoded: &Encoded, cases: &[Case]) -> Vec<f32> {
     let mut scores = vec![0.0; cases.len() * encoded.items()];
     for (case, out) in cases.iter().zip(scores.chunks_exact_mut(encoded.items())) {
-        transitions.scores(&encoded.target_codes()[encoded.offsets[case.entity]..case.end], out);
+        let history = &encoded.target_codes()[encoded.offsets[case.entity]..case.end];
+        transitions.scores(history.into(), out);
     }
     scores
 }

@@ -188,7 +188,7 @@ impl Measure {
 }
 
 /// Discounted gain of one right item (Järvelin & Kekäläinen 2002); the ideal gain is 1.
-fn gain(rank: f64, k: usize) -> f64 {
+pub(crate) fn gain(rank: f64, k: usize) -> f64 {
     if rank <= k as f64 { 1.0 / (rank + 1.0).log2() } else { 0.0 }
 }
 

@@ -7,15 +7,14 @@
 //! Counting goes row by row: where an item occurred is looked up by a counting sort of positions,
 //! so memory is 12 bytes an event, one dense row, and the matrix itself.
 
-use crate::artifact::{Artifact, damaged};
+use super::sparse::Sparse;
+use super::{History, Ranker};
+use crate::artifact::Artifact;
 use crate::error::Result;
 use crate::features::FIRST;
 use crate::spec;
 
 const SPEC: &str = "transitions";
-const STARTS: &str = "transitions.starts";
-const COLUMNS: &str = "transitions.columns";
-const WEIGHTS: &str = "transitions.weights";
 
 /// Ends each entity's items in the flat list that is counted.
 const END: u32 = u32::MAX;
@@ -23,11 +22,7 @@ const END: u32 = u32::MAX;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Transitions {
     spec: spec::Transitions,
-    /// Row `i` has the entries `starts[i]..starts[i + 1]`; one more than items.
-    starts: Vec<usize>,
-    /// Item index of each entry, rising within a row.
-    columns: Vec<u32>,
-    weights: Vec<f32>,
+    counts: Sparse,
     /// By row: `1 / sqrt(smoothing + row sum)`.
     scales: Vec<f32>,
 }
@@ -45,8 +40,7 @@ impl Transitions {
         let (positions, occurrences) = positions(&sequences, items);
         let mut row = vec![0f64; items];
         let mut touched: Vec<u32> = Vec::new();
-        let (mut starts, mut columns, mut weights) = (vec![0], Vec::new(), Vec::new());
-        for item in 0..items {
+        let counts = Sparse::from_rows((0..items).map(|item| {
             for &position in &positions[occurrences[item]..occurrences[item + 1]] {
                 let after = sequences[position + 1..].iter().take(spec.gaps).take_while(|&&next| next != END);
                 for (gap, &next) in after.enumerate() {
@@ -58,71 +52,47 @@ impl Transitions {
                 }
             }
             touched.sort_unstable();
-            columns.extend_from_slice(&touched);
-            weights.extend(touched.drain(..).map(|next| std::mem::take(&mut row[next as usize]) as f32));
-            starts.push(columns.len());
-        }
-        Transitions::new(spec.clone(), starts, columns, weights)
+            touched.drain(..).map(|next| (next, std::mem::take(&mut row[next as usize]) as f32)).collect()
+        }));
+        Transitions::new(spec.clone(), counts)
     }
 
-    fn new(spec: spec::Transitions, starts: Vec<usize>, columns: Vec<u32>, weights: Vec<f32>) -> Self {
-        let scale = |row: &[usize]| {
-            let sum: f64 = weights[row[0]..row[1]].iter().map(|&weight| f64::from(weight)).sum();
+    fn new(spec: spec::Transitions, counts: Sparse) -> Self {
+        let scale = |row: usize| {
+            let sum: f64 = counts.row(row).map(|(_, weight)| f64::from(weight)).sum();
             (1.0 / (spec.smoothing + sum).sqrt()) as f32
         };
-        let scales = starts.windows(2).map(scale).collect();
-        Transitions { spec, starts, columns, weights, scales }
-    }
-
-    /// Number of items.
-    pub fn items(&self) -> usize {
-        self.scales.len()
+        Transitions { scales: (0..counts.len()).map(scale).collect(), spec, counts }
     }
 
     /// Number of item pairs with a weight.
     pub fn entries(&self) -> usize {
-        self.columns.len()
+        self.counts.entries()
     }
 
-    /// Scores of all items after a history of target codes, oldest first. `out` has a place for
-    /// each item; what is in it is overwritten.
-    pub fn scores(&self, history: &[u32], out: &mut [f32]) {
+    pub fn read(artifact: &Artifact) -> Result<Self> {
+        Ok(Transitions::new(artifact.get_json(SPEC)?, Sparse::read(artifact, SPEC, None)?))
+    }
+}
+
+impl Ranker for Transitions {
+    fn items(&self) -> usize {
+        self.scales.len()
+    }
+
+    fn scores(&self, history: History, out: &mut [f32]) {
         out.fill(0.0);
-        let newest = history.iter().rev().filter_map(|&code| code.checked_sub(FIRST));
         let mut decay = 1.0;
-        for item in newest.take(self.spec.history) {
-            let item = item as usize;
-            let entries = self.starts[item]..self.starts[item + 1];
+        for item in history.newest().take(self.spec.history) {
             let factor = decay as f32 * self.scales[item];
-            for (&column, &weight) in self.columns[entries.clone()].iter().zip(&self.weights[entries]) {
-                out[column as usize] += factor * weight;
-            }
+            self.counts.row(item).for_each(|(next, weight)| out[next] += factor * weight);
             decay *= self.spec.decay;
         }
     }
 
-    pub fn write(&self, artifact: &mut Artifact) -> Result<()> {
-        let starts: Vec<i64> = self.starts.iter().map(|&start| start as i64).collect();
-        artifact.put_i64(STARTS, &starts);
-        artifact.put_u32(COLUMNS, &self.columns);
-        artifact.put_f32(WEIGHTS, &[self.weights.len()], &self.weights);
+    fn write(&self, artifact: &mut Artifact) -> Result<()> {
+        self.counts.write(artifact, SPEC);
         artifact.put_json(SPEC, &self.spec)
-    }
-
-    pub fn read(artifact: &Artifact) -> Result<Self> {
-        let starts: Vec<usize> = artifact.get_i64(STARTS)?.into_iter().map(|start| start as usize).collect();
-        let columns = artifact.get_u32(COLUMNS)?;
-        let weights = artifact.get_f32(WEIGHTS)?;
-        let items = starts.len().saturating_sub(1);
-        let fits = starts.first() == Some(&0)
-            && starts.is_sorted()
-            && starts.last() == Some(&columns.len())
-            && columns.len() == weights.len()
-            && columns.iter().all(|&column| (column as usize) < items);
-        match fits {
-            true => Ok(Transitions::new(artifact.get_json(SPEC)?, starts, columns, weights)),
-            false => Err(damaged("Its transitions do not fit together.")),
-        }
     }
 }
 
@@ -173,20 +143,19 @@ mod tests {
     fn counts_by_hand() {
         // a b c b: a>b 1, a>c 1/2, b>c 1, b>b 1/2, c>b 1; b a: b>a 1.
         let t = transitions();
-        assert_eq!(t.starts, [0, 2, 5, 6, 6]);
-        assert_eq!(t.columns, [1, 2, 0, 1, 2, 1]);
-        assert_eq!(t.weights, [1.0, 0.5, 1.0, 0.5, 1.0, 1.0]);
+        let rows = [vec![(1, 1.0), (2, 0.5)], vec![(0, 1.0), (1, 0.5), (2, 1.0)], vec![(1, 1.0)], vec![]];
+        assert_eq!(t.counts, Sparse::from_rows(rows));
         assert_eq!((t.items(), t.entries()), (4, 6));
     }
 
     #[test]
     fn scores_by_hand() {
         let mut scores = [9.0; 4];
-        transitions().scores(&[4, 2, MISSING, 3, UNKNOWN], &mut scores);
+        transitions().scores((&[4, 2, MISSING, 3, UNKNOWN]).into(), &mut scores);
         let (a, b) = (1.0 / 2.5f32.sqrt(), 1.0 / 3.5f32.sqrt());
         let expected = [b, 0.5 * b + 0.5 * a, b + 0.5 * 0.5 * a, 0.0];
         scores.iter().zip(expected).for_each(|(score, expected)| assert!((score - expected).abs() < 1e-6));
-        transitions().scores(&[], &mut scores);
+        transitions().scores((&[]).into(), &mut scores);
         assert_eq!(scores, [0.0; 4]);
     }
 
@@ -196,12 +165,8 @@ mod tests {
         transitions().write(&mut artifact).unwrap();
         let artifact = Artifact::from_bytes(&artifact.to_bytes().unwrap()).unwrap();
         assert_eq!(Transitions::read(&artifact).unwrap(), transitions());
-        for (starts, columns) in [(vec![0, 9], vec![0]), (vec![], vec![]), (vec![0, 1], vec![7])] {
-            let mut damaged = artifact.clone();
-            damaged.put_i64(STARTS, &starts);
-            damaged.put_u32(COLUMNS, &columns);
-            damaged.put_f32(WEIGHTS, &[columns.len()], &vec![1.0; columns.len()]);
-            assert!(Transitions::read(&damaged).is_err());
-        }
+        let mut damaged = artifact.clone();
+        damaged.put_i64("transitions.starts", &[0, 9]);
+        assert!(Transitions::read(&damaged).is_err());
     }
 }

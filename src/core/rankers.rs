@@ -1,0 +1,74 @@
+//! What ranks items without a neural network: counts, neighbours and factors.
+//!
+//! A ranker knows an entity by its history alone, so that entities which were not trained on are
+//! served like the others. Fitting gives the same whatever the number of threads.
+//!
+//! - [`transitions`] what followed what, decayed
+//! - [`popularity`]  how often, or how often lately
+//! - [`knn`]         items, or entities, that are alike
+//! - [`mf`]          factors of items; an entity's are folded in from its history
+//! - [`blend`]       a convex mix of several models' scores
+
+mod baseline;
+pub mod blend;
+pub mod knn;
+mod linear;
+pub mod mf;
+pub mod popularity;
+mod sequences;
+mod sparse;
+pub mod transitions;
+
+pub use sequences::Sequences;
+
+use crate::artifact::Artifact;
+use crate::error::Result;
+use crate::features::FIRST;
+
+/// An entity's events up to now, oldest first.
+#[derive(Clone, Copy, Debug)]
+pub struct History<'a> {
+    /// Codes of the target field. Those below [`FIRST`] are passed over and do not count as steps.
+    pub codes: &'a [u32],
+    /// A rating beside each code, NaN where there is none; empty where the model reads none.
+    pub values: &'a [f32],
+}
+
+impl<'a> From<&'a [u32]> for History<'a> {
+    fn from(codes: &'a [u32]) -> Self {
+        History { codes, values: &[] }
+    }
+}
+
+impl<'a, const N: usize> From<&'a [u32; N]> for History<'a> {
+    fn from(codes: &'a [u32; N]) -> Self {
+        History { codes, values: &[] }
+    }
+}
+
+impl<'a> History<'a> {
+    /// Indices of the known items, newest first.
+    pub fn newest(self) -> impl Iterator<Item = usize> + 'a {
+        self.codes.iter().rev().filter_map(|&code| code.checked_sub(FIRST)).map(|item| item as usize)
+    }
+
+    /// Indices and ratings of the known items that have a rating, newest first.
+    pub fn rated(self) -> impl Iterator<Item = (usize, f32)> + 'a {
+        let pairs = self.codes.iter().zip(self.values).rev();
+        pairs
+            .filter_map(|(&code, &value)| Some((code.checked_sub(FIRST)? as usize, value)))
+            .filter(|(_, value)| !value.is_nan())
+    }
+}
+
+/// What gives every item a score after a history, from counts or factors.
+pub trait Ranker: Send + Sync {
+    /// Number of items.
+    fn items(&self) -> usize;
+
+    /// Scores of all items: the higher, the earlier ranked; of a model of ratings, the ratings. `out`
+    /// has a place for each item; what is in it is overwritten.
+    fn scores(&self, history: History, out: &mut [f32]);
+
+    fn write(&self, artifact: &mut Artifact) -> Result<()>;
+}
