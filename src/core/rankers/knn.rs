@@ -28,10 +28,11 @@ const WIDTH: &str = "knn.items";
 #[serde(default, deny_unknown_fields)]
 pub struct Spec {
     pub by: By,
-    /// The most neighbours of an item or of an entity that are looked at: 200 items or 100 entities, if not said.
+    /// The most neighbours of an item or of an entity that are looked at. If not said, 500 items, 100 entities,
+    /// or a regression on 100 items, whose time grows with the cube.
     pub neighbours: Option<usize>,
-    /// Added to the product of two norms, so that few common events are not taken for likeness: 10 for items
-    /// and 1 for entities, if not said. By regression, the penalty on squared weights: 200.
+    /// Added to the product of two norms, so that few common events are not taken for likeness; if not said, 20
+    /// for items and 3 for entities. By regression, the penalty on squared weights: 50.
     pub shrinkage: Option<f64>,
     /// What an event counts against the one after it. Not for ratings, whose events count the same.
     pub decay: f64,
@@ -64,14 +65,14 @@ impl Default for Spec {
 
 impl Spec {
     fn neighbours(&self) -> usize {
-        self.neighbours.unwrap_or(if self.by == By::User { 100 } else { 200 })
+        self.neighbours.unwrap_or(if self.by == By::Item { 500 } else { 100 })
     }
 
     fn shrinkage(&self) -> f64 {
         self.shrinkage.unwrap_or(match self.by {
-            By::Item => 10.0,
-            By::User => 1.0,
-            By::Regression => 200.0,
+            By::Item => 20.0,
+            By::User => 3.0,
+            By::Regression => 50.0,
         })
     }
 }

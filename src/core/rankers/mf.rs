@@ -85,7 +85,7 @@ pub struct Squared {
 
 impl Default for Als {
     fn default() -> Self {
-        Als { dim: 128, epochs: 15, penalty: 1.0, confidence: 20.0, decay: 0.8, length: 1000 }
+        Als { dim: 128, epochs: 8, penalty: 1.0, confidence: 20.0, decay: 0.6, length: 1000 }
     }
 }
 
