@@ -52,6 +52,10 @@ pub enum FieldKind {
     Category,
     /// A quantity, scaled.
     Number,
+    /// Text that is read: its words and parts of words, each learned as an embedding.
+    Text,
+    /// An array of categories, written as JSON, each learned as an embedding.
+    Tags,
 }
 
 /// One column of an event.
@@ -60,7 +64,8 @@ pub struct Field {
     pub name: String,
     pub kind: FieldKind,
     pub value: ValueType,
-    /// Categories seen in fewer events than this share the code "unknown".
+    /// Categories and tags seen in fewer events than this share the code "unknown"; words and parts
+    /// of words are left out of their texts.
     #[serde(default = "one")]
     pub min_count: u32,
 }

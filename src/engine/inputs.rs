@@ -17,13 +17,15 @@ pub struct Shape {
     /// Name and number of codes of each category input, in order.
     pub categories: Vec<(String, usize)>,
     pub numbers: usize,
+    /// Name and number of codes of each list input, in order.
+    pub lists: Vec<(String, usize)>,
     /// Which category input is predicted.
     pub target: usize,
 }
 
 impl Shape {
     pub fn of(encoded: &Encoded) -> Self {
-        let mut shape = Shape { categories: Vec::new(), numbers: 0, target: 0 };
+        let mut shape = Shape { categories: Vec::new(), numbers: 0, lists: Vec::new(), target: 0 };
         for (i, input) in encoded.inputs.iter().enumerate() {
             match input {
                 Input::Category { name, size, .. } => {
@@ -34,6 +36,7 @@ impl Shape {
                 }
                 Input::Clock { name, size, .. } => shape.categories.push((name.clone(), *size)),
                 Input::Number { .. } => shape.numbers += 1,
+                Input::List { name, size, .. } => shape.lists.push((name.clone(), *size)),
             }
         }
         shape
@@ -113,6 +116,9 @@ impl Padding {
     }
 }
 
+/// The mode of `embedding_bag` that adds rows.
+const SUM: i64 = 0;
+
 /// The rows of `table` named by `index`. Through `embedding`, whose gradient sums repeated rows in a
 /// fixed order on every device, as that of `index_select` does not.
 pub fn rows(table: &Tensor, index: &Tensor) -> Result<Tensor> {
@@ -141,6 +147,18 @@ pub struct Batch {
     pub categories: Vec<Tensor>,
     /// Values, then whether each is missing. [tokens, 2 * numbers], f32
     pub numbers: Option<Tensor>,
+    /// Codes of each list input.
+    pub lists: Vec<Bags>,
+}
+
+/// A list of codes for each token, one list after the other.
+pub struct Bags {
+    /// [codes], i64
+    codes: Tensor,
+    /// Where each token's list begins. [tokens], i64
+    starts: Tensor,
+    /// One over the root of the list's length, for each code. [codes], f32
+    weights: Tensor,
 }
 
 /// What the tokens of a batch should predict.
@@ -159,6 +177,7 @@ impl Batch {
         let layout = Layout::new(windows.iter().map(|w| w.end - w.start).collect(), device)?;
         let mut categories = Vec::new();
         let mut columns: Vec<&[f32]> = Vec::new();
+        let mut bags = Vec::new();
         for input in &encoded.inputs {
             match input {
                 Input::Category { codes, .. } => {
@@ -170,10 +189,52 @@ impl Batch {
                     categories.push(integers(&codes, device)?);
                 }
                 Input::Number { values, .. } => columns.push(values),
+                Input::List { codes, lists, .. } => {
+                    bags.push(Bags::new(events(windows).map(|event| lists.get(codes[event] as usize)), device)?);
+                }
             }
         }
         let numbers = if columns.is_empty() { None } else { Some(numbers(&columns, windows, device)?) };
-        Ok(Batch { layout, categories, numbers })
+        Ok(Batch { layout, categories, numbers, lists: bags })
+    }
+}
+
+impl Bags {
+    fn new<'a>(lists: impl Iterator<Item = &'a [u32]>, device: Device) -> Result<Self> {
+        let (mut codes, mut starts, mut weights) = (Vec::new(), Vec::new(), Vec::<f32>::new());
+        for list in lists {
+            starts.push(codes.len() as i64);
+            codes.extend(list.iter().map(|&code| i64::from(code)));
+            weights.resize(codes.len(), (list.len() as f32).sqrt().recip());
+        }
+        Ok(Bags {
+            codes: integers(&codes, device)?,
+            starts: integers(&starts, device)?,
+            weights: upload(Tensor::f_from_slice(&weights)?, device)?,
+        })
+    }
+
+    /// The weighted sum of each list's rows of `table`: [tokens, dim]
+    fn sum(&self, table: &Tensor) -> Result<Tensor> {
+        let weights = Some(&self.weights);
+        Ok(Tensor::f_embedding_bag(table, &self.codes, &self.starts, false, SUM, false, weights, false)?.0)
+    }
+
+    /// Adds the gradient of [`Bags::sum`] to that of `table`, on the CPU and without a table of zeros.
+    fn add(&self, table: &Tensor, gradient: &Tensor) -> Result<()> {
+        let mut whole = table.f_grad()?;
+        let dim = whole.size()[1] as usize;
+        let whole = cpu::floats_mut(&mut whole)?;
+        let (codes, weights) = (cpu::integers(&self.codes)?, cpu::floats(&self.weights)?);
+        let starts = cpu::integers(&self.starts)?.iter().map(|&start| start as usize);
+        let ends = starts.clone().skip(1).chain(std::iter::once(codes.len()));
+        for ((start, end), gradient) in starts.zip(ends).zip(cpu::floats(gradient)?.chunks_exact(dim)) {
+            for (&code, weight) in codes[start..end].iter().zip(&weights[start..end]) {
+                let row = &mut whole[code as usize * dim..][..dim];
+                row.iter_mut().zip(gradient).for_each(|(sum, x)| *sum += weight * x);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -226,12 +287,15 @@ impl Targets {
     }
 }
 
-/// The sum of the embeddings of all category inputs and of a linear map of all numbers.
+/// The sum of the embeddings of all category inputs, of a linear map of all numbers, and of each
+/// list's embeddings over the root of its length, which keeps the deviation of a single one.
 pub struct Embedding {
     /// One [codes, dim] for each category input.
     tables: Vec<Tensor>,
     /// [dim, 2 * numbers]
     numbers: Option<Tensor>,
+    /// One [codes, dim] for each list input.
+    lists: Vec<Tensor>,
     target: usize,
 }
 
@@ -246,7 +310,12 @@ impl Embedding {
             0 => None,
             n => Some(parameters.make("numbers.weight", &[dim, 2 * n as i64], Start::Normal(DEVIATION))?),
         };
-        Ok(Embedding { tables, numbers, target: shape.target })
+        let mut lists = Vec::new();
+        for (name, codes) in &shape.lists {
+            let shape = [*codes as i64, dim];
+            lists.push(parameters.make(format!("inputs.{name}.weight"), &shape, Start::Normal(DEVIATION))?);
+        }
+        Ok(Embedding { tables, numbers, lists, target: shape.target })
     }
 
     /// [tokens, dim]
@@ -257,6 +326,9 @@ impl Embedding {
         }
         if let (Some(weight), Some(numbers)) = (&self.numbers, &batch.numbers) {
             sum = sum.f_add(&compute.linear(numbers, weight, None)?)?;
+        }
+        for (table, bags) in self.lists.iter().zip(&batch.lists) {
+            sum = sum.f_add(&bags.sum(table)?)?;
         }
         Ok(sum)
     }
@@ -269,6 +341,9 @@ impl Embedding {
         }
         if let (Some(weight), Some(numbers)) = (&self.numbers, &batch.numbers) {
             let _ = weight.f_grad()?.f_add_(&gradient.f_tr()?.f_mm(numbers)?)?;
+        }
+        for (table, bags) in self.lists.iter().zip(&batch.lists) {
+            bags.add(table, gradient)?;
         }
         Ok(())
     }
@@ -311,5 +386,58 @@ mod tests {
         assert_eq!(Vec::<i64>::try_from(targets.tokens.as_ref().unwrap()).unwrap(), [1, 2]);
         assert_eq!(Vec::<i64>::try_from(&targets.items).unwrap(), [2, 0]);
         assert_eq!(targets.count, 2);
+    }
+
+    /// Two tokens of one category, one number and one list.
+    fn listed() -> Encoded {
+        Encoded {
+            keys: persona_core::events::Keys::Integer(vec![1]),
+            offsets: vec![0, 3],
+            time: vec![0.0, 1.0, 2.0],
+            inputs: vec![
+                Input::Category { name: "item".into(), codes: vec![2, 3, 2], size: 4 },
+                Input::List {
+                    name: "review".into(),
+                    codes: vec![1, 0, 1],
+                    lists: [&[0][..], &[1, 2, 3, 5]].iter().collect(),
+                    size: 6,
+                },
+            ],
+            target: 0,
+        }
+    }
+
+    /// By hand: the list of four codes weighs each by a half, that of one code by one.
+    #[test]
+    fn lists_add_their_embeddings_over_the_root_of_their_length() {
+        let encoded = listed();
+        let mut parameters = Parameters::new(&Compute::plain());
+        let embedding = Embedding::new(&mut parameters, &Shape::of(&encoded), 2).unwrap();
+        tch::no_grad(|| {
+            let _ = embedding.tables[0].shallow_clone().zero_();
+            let _ = embedding.lists[0]
+                .shallow_clone()
+                .copy_(&Tensor::arange(12, (tch::Kind::Float, Device::Cpu)).view([6, 2]));
+        });
+        let batch = Batch::new(&encoded, &[Window { start: 0, end: 3 }], Device::Cpu).unwrap();
+        let sum = floats(&embedding.forward(&batch, &Compute::plain()).unwrap()).unwrap();
+        assert_eq!(sum, [11.0, 13.0, 0.0, 1.0, 11.0, 13.0]);
+    }
+
+    #[test]
+    fn gradients_by_hand_are_those_of_libtorch() {
+        let encoded = listed();
+        let mut parameters = Parameters::new(&Compute::plain());
+        let embedding = Embedding::new(&mut parameters, &Shape::of(&encoded), 2).unwrap();
+        let batch = Batch::new(&encoded, &[Window { start: 0, end: 3 }], Device::Cpu).unwrap();
+        let gradient = Tensor::from_slice(&[1f32, -2., 3., 0.5, 0.25, 8.]).view([3, 2]);
+        let product = embedding.forward(&batch, &Compute::plain()).unwrap() * &gradient;
+        product.sum(tch::Kind::Float).backward();
+        let gradients = || parameters.tensors().map(|weight| floats(&weight.grad()).unwrap()).collect::<Vec<_>>();
+        let expected = gradients();
+        assert_eq!(expected[1], [3., 0.5, 0.625, 3., 0.625, 3., 0.625, 3., 0., 0., 0.625, 3.]);
+        parameters.tensors().for_each(|weight| drop(weight.grad().zero_()));
+        embedding.accumulate(&batch, &gradient).unwrap();
+        assert_eq!(gradients(), expected);
     }
 }
