@@ -292,6 +292,14 @@ fn field(column: &Column, kind: FieldKind) -> Result<(ValueType, Reading)> {
             ),
         ) => Ok((ValueType::Number, quantity(d))),
         (FieldKind::Number, _) => Err(wrong_type(column, "a field of kind number", "all numeric types and boolean")),
+        (FieldKind::Text, Some(Datums::Text)) => text_is_utf8(column).map(|()| (ValueType::Text, plain(Datums::Text))),
+        (FieldKind::Text, _) => Err(wrong_type(column, "a field of kind text", "text, varchar and char")),
+        (FieldKind::Tags, _) if matches!(column.type_oid, pg_sys::JSONOID | pg_sys::JSONBOID) => {
+            text_is_utf8(column).map(|()| (ValueType::Text, AS_TEXT))
+        }
+        (FieldKind::Tags, _) => {
+            Err(wrong_type(column, "a field of kind tags", "json and jsonb, as to_jsonb makes of an array"))
+        }
     }
 }
 

@@ -114,8 +114,7 @@ fn one() -> u32 {
 }
 
 pub fn declare(fields: serde_json::Value) -> Result<Vec<Declared>> {
-    const HINT: &str =
-        "Each field is \"category\", \"number\", or an object such as {\"kind\": \"category\", \"min_count\": 5}.";
+    const HINT: &str = "Each field is \"category\", \"number\", \"text\", \"tags\", or an object such as {\"kind\": \"category\", \"min_count\": 5}.";
     let serde_json::Value::Object(fields) = fields else {
         return Err(Error::new(Code::InvalidParameter, "fields must be a JSON object of column names").hint(HINT));
     };
@@ -133,12 +132,7 @@ pub fn declare(fields: serde_json::Value) -> Result<Vec<Declared>> {
 fn infer(relation: &mut Relation, entity: &str, at: &str) -> Result<Vec<Declared>> {
     relation.add_statistics()?;
     let declared = events::infer_fields(relation, entity, at);
-    let list: Vec<_> = declared
-        .iter()
-        .map(|field| {
-            format!("{} {}", field.name, if field.kind == FieldKind::Category { "category" } else { "number" })
-        })
-        .collect();
+    let list: Vec<_> = declared.iter().map(|field| format!("{} {}", field.name, field.kind.name())).collect();
     pgrx::notice!("fields inferred from types and statistics: {}", list.join(", "));
     Ok(declared)
 }

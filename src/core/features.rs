@@ -1,19 +1,26 @@
 //! What a model sees of events: statistics fitted in training, and their replay.
 //!
-//! A category becomes codes by a [`Vocabulary`], a number is scaled by a [`Scale`], and the clock
-//! gives [`TimeFeatures`]. [`Fitted`] holds all of it and is stored with the version, so scoring
+//! A category becomes codes by a [`Vocabulary`], a number is scaled by a [`Scale`], a text becomes
+//! lists of codes by [`Texts`], an array of tags by [`Tags`], and the clock gives
+//! [`TimeFeatures`]. [`Fitted`] holds all of it and is stored with the version, so scoring
 //! sees exactly what training saw. Vocabularies come from all events, so that every item can be
 //! ranked; all other statistics come from training events only.
 
 mod encode;
 mod fit;
+mod lists;
 mod scale;
 mod stored;
+mod tags;
+mod text;
 mod time;
 mod vocabulary;
 
 pub use fit::{check_events, known_targets};
+pub use lists::Lists;
 pub use scale::Scale;
+pub use tags::Tags;
+pub use text::{TextOptions, Texts, Tokenizer};
 pub use time::{GAP_CODES, TimeFeatures};
 pub use vocabulary::Vocabulary;
 
@@ -31,6 +38,8 @@ pub const FIRST: u32 = 2;
 pub enum FieldState {
     Category(Vocabulary),
     Number(Scale),
+    Text(Texts),
+    Tags(Tags),
     /// Left out, with the reason: `has only one value`, `is all NULL`. Never the target.
     Dropped(String),
 }
@@ -96,12 +105,18 @@ pub enum Input {
     Clock { name: String, codes: Vec<u8>, size: usize },
     /// Scaled; NaN is NULL.
     Number { name: String, values: Vec<f32> },
+    /// Texts and tags: event `i` has the codes `lists.get(codes[i])`, of which there is at least one.
+    /// Equal texts share a list. `size` is the number of codes, with [`MISSING`] and [`UNKNOWN`].
+    List { name: String, codes: Vec<u32>, lists: Lists, size: usize },
 }
 
 impl Input {
     pub fn name(&self) -> &str {
         match self {
-            Input::Category { name, .. } | Input::Clock { name, .. } | Input::Number { name, .. } => name,
+            Input::Category { name, .. }
+            | Input::Clock { name, .. }
+            | Input::Number { name, .. }
+            | Input::List { name, .. } => name,
         }
     }
 }

@@ -55,6 +55,10 @@ pub enum FieldKind {
     Category,
     /// A quantity, scaled.
     Number,
+    /// Text that is read: its words and parts of words, each learned as an embedding.
+    Text,
+    /// An array of categories, written as JSON, each learned as an embedding.
+    Tags,
 }
 
 /// One column of an event.
@@ -63,7 +67,8 @@ pub struct Field {
     pub name: String,
     pub kind: FieldKind,
     pub value: ValueType,
-    /// Categories seen in fewer events than this share the code "unknown".
+    /// Categories and tags seen in fewer events than this share the code "unknown"; words and parts
+    /// of words are left out of their texts.
     #[serde(default = "one")]
     pub min_count: u32,
 }
@@ -78,6 +83,8 @@ impl FieldKind {
         match self {
             FieldKind::Category => "category",
             FieldKind::Number => "number",
+            FieldKind::Text => "text",
+            FieldKind::Tags => "tags",
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::inputs::Batch;
 use persona_core::batch::Window;
 use persona_core::events::Keys;
-use persona_core::features::{Encoded, Input, UNKNOWN};
+use persona_core::features::{Encoded, Input, Lists, UNKNOWN};
 use persona_core::spec;
 use rand::RngExt;
 use rand::seq::SliceRandom;
@@ -62,6 +62,9 @@ impl Augment {
         }
         let tokens: usize = batch.layout.lengths.iter().sum();
         let hidden: Vec<bool> = (0..tokens).map(|_| rng.random_bool(self.0.mask)).collect();
+        for bags in &mut batch.lists {
+            bags.hide(&hidden)?;
+        }
         let hidden = upload(Tensor::f_from_slice(&hidden)?, batch.layout.from_end.device())?;
         for codes in &mut batch.categories {
             *codes = codes.f_masked_fill(&hidden, i64::from(UNKNOWN))?;
@@ -94,6 +97,11 @@ fn gather(encoded: &Encoded, events: &[usize]) -> Encoded {
         }
         Input::Number { name, values } => {
             Input::Number { name: name.clone(), values: events.iter().map(|&i| values[i]).collect() }
+        }
+        Input::List { name, codes, lists, size } => {
+            let mut own = Lists::new();
+            events.iter().for_each(|&i| own.push(lists.get(codes[i] as usize)));
+            Input::List { name: name.clone(), codes: (0..events.len() as u32).collect(), lists: own, size: *size }
         }
     };
     Encoded {

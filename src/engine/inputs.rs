@@ -8,7 +8,7 @@ use crate::device::{Compute, upload};
 use crate::error::Result;
 use crate::parameters::{Parameters, Start};
 use persona_core::batch::Window;
-use persona_core::features::{Encoded, FIRST, Input};
+use persona_core::features::{Encoded, FIRST, Input, UNKNOWN};
 use persona_core::labels::FittedLabel;
 use tch::{Device, Kind, Tensor};
 
@@ -18,6 +18,8 @@ pub struct Shape {
     /// Name and number of codes of each category input, in order.
     pub categories: Vec<(String, usize)>,
     pub numbers: usize,
+    /// Name and number of codes of each list input, in order.
+    pub lists: Vec<(String, usize)>,
     /// Which category input has the items.
     pub target: Option<usize>,
     /// Name and number of outputs of each label.
@@ -27,7 +29,7 @@ pub struct Shape {
 impl Shape {
     pub fn of(encoded: &Encoded, labels: &[FittedLabel]) -> Self {
         let heads = labels.iter().map(|label| (label.name.clone(), label.outputs())).collect();
-        let mut shape = Shape { categories: Vec::new(), numbers: 0, target: None, heads };
+        let mut shape = Shape { categories: Vec::new(), numbers: 0, lists: Vec::new(), target: None, heads };
         for (i, input) in encoded.inputs.iter().enumerate() {
             match input {
                 Input::Category { name, size, .. } => {
@@ -38,6 +40,7 @@ impl Shape {
                 }
                 Input::Clock { name, size, .. } => shape.categories.push((name.clone(), *size)),
                 Input::Number { .. } => shape.numbers += 1,
+                Input::List { name, size, .. } => shape.lists.push((name.clone(), *size)),
             }
         }
         shape
@@ -151,6 +154,9 @@ impl Padding {
     }
 }
 
+/// The mode of `embedding_bag` that adds rows.
+const SUM: i64 = 0;
+
 /// The rows of `table` named by `index`. Through `embedding`, whose gradient sums repeated rows in a
 /// fixed order on every device, as that of `index_select` does not.
 pub fn rows(table: &Tensor, index: &Tensor) -> Result<Tensor> {
@@ -179,6 +185,18 @@ pub struct Batch {
     pub categories: Vec<Tensor>,
     /// Values, then whether each is missing. [tokens, 2 * numbers], f32
     pub numbers: Option<Tensor>,
+    /// Codes of each list input.
+    pub lists: Vec<Bags>,
+}
+
+/// A list of codes for each token, one list after the other.
+pub struct Bags {
+    /// [codes], i64
+    codes: Tensor,
+    /// Where each token's list begins. [tokens], i64
+    starts: Tensor,
+    /// One over the root of the list's length, for each code. [codes], f32
+    weights: Tensor,
 }
 
 /// What the tokens of a batch should predict.
@@ -197,6 +215,7 @@ impl Batch {
         let layout = Layout::new(windows.iter().map(|w| w.end - w.start).collect(), device)?;
         let mut categories = Vec::new();
         let mut columns: Vec<&[f32]> = Vec::new();
+        let mut bags = Vec::new();
         for input in &encoded.inputs {
             match input {
                 Input::Category { codes, .. } => {
@@ -208,10 +227,13 @@ impl Batch {
                     categories.push(integers(&codes, device)?);
                 }
                 Input::Number { values, .. } => columns.push(values),
+                Input::List { codes, lists, .. } => {
+                    bags.push(Bags::new(events(windows).map(|event| lists.get(codes[event] as usize)), device)?);
+                }
             }
         }
         let numbers = if columns.is_empty() { None } else { Some(numbers(&columns, windows, device)?) };
-        Ok(Batch { layout, categories, numbers })
+        Ok(Batch { layout, categories, numbers, lists: bags })
     }
 
     /// The same with the events' times.
@@ -220,6 +242,61 @@ impl Batch {
         let times: Vec<f64> = events(windows).map(|event| encoded.time[event]).collect();
         batch.layout.times = Some(upload(Tensor::f_from_slice(&times)?, device)?);
         Ok(batch)
+    }
+}
+
+impl Bags {
+    fn new<'a>(lists: impl Iterator<Item = &'a [u32]>, device: Device) -> Result<Self> {
+        let (mut codes, mut starts, mut weights) = (Vec::new(), Vec::new(), Vec::<f32>::new());
+        for list in lists {
+            starts.push(codes.len() as i64);
+            codes.extend(list.iter().map(|&code| i64::from(code)));
+            weights.resize(codes.len(), (list.len() as f32).sqrt().recip());
+        }
+        Ok(Bags {
+            codes: integers(&codes, device)?,
+            starts: integers(&starts, device)?,
+            weights: upload(Tensor::f_from_slice(&weights)?, device)?,
+        })
+    }
+
+    /// Reads all that the lists of some tokens have as unknown.
+    pub fn hide(&mut self, hidden: &[bool]) -> Result<()> {
+        let starts = cpu::integers(&self.starts.f_to_device(Device::Cpu)?)?.to_vec();
+        let all = self.codes.size()[0];
+        let ends = starts.iter().copied().skip(1).chain([all]);
+        let known = starts
+            .iter()
+            .zip(ends)
+            .zip(hidden)
+            .flat_map(|((start, end), &hidden)| std::iter::repeat_n(i64::from(!hidden), (end - start) as usize));
+        let known = integers(&known.collect::<Vec<_>>(), self.codes.device())?;
+        let unknown = known.f_ones_like()?.f_sub(&known)?.f_mul_scalar(i64::from(UNKNOWN))?;
+        self.codes = self.codes.f_mul(&known)?.f_add(&unknown)?;
+        Ok(())
+    }
+
+    /// The weighted sum of each list's rows of `table`: [tokens, dim]
+    fn sum(&self, table: &Tensor) -> Result<Tensor> {
+        let weights = Some(&self.weights);
+        Ok(Tensor::f_embedding_bag(table, &self.codes, &self.starts, false, SUM, false, weights, false)?.0)
+    }
+
+    /// Adds the gradient of [`Bags::sum`] to that of `table`, on the CPU and without a table of zeros.
+    fn add(&self, table: &Tensor, gradient: &Tensor) -> Result<()> {
+        let mut whole = table.f_grad()?;
+        let dim = whole.size()[1] as usize;
+        let whole = cpu::floats_mut(&mut whole)?;
+        let (codes, weights) = (cpu::integers(&self.codes)?, cpu::floats(&self.weights)?);
+        let starts = cpu::integers(&self.starts)?.iter().map(|&start| start as usize);
+        let ends = starts.clone().skip(1).chain(std::iter::once(codes.len()));
+        for ((start, end), gradient) in starts.zip(ends).zip(cpu::floats(gradient)?.chunks_exact(dim)) {
+            for (&code, weight) in codes[start..end].iter().zip(&weights[start..end]) {
+                let row = &mut whole[code as usize * dim..][..dim];
+                row.iter_mut().zip(gradient).for_each(|(sum, x)| *sum += weight * x);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -272,12 +349,15 @@ impl Targets {
     }
 }
 
-/// The sum of the embeddings of all category inputs and of a linear map of all numbers.
+/// The sum of the embeddings of all category inputs, of a linear map of all numbers, and of each
+/// list's embeddings over the root of its length, which keeps the deviation of a single one.
 pub struct Embedding {
     /// One [codes, dim] for each category input.
     tables: Vec<Tensor>,
     /// [dim, 2 * numbers]
     numbers: Option<Tensor>,
+    /// One [codes, dim] for each list input.
+    lists: Vec<Tensor>,
     dim: i64,
     target: Option<usize>,
 }
@@ -294,14 +374,20 @@ impl Embedding {
             0 => None,
             n => Some(parameters.make(format!("{prefix}numbers.weight"), &[dim, 2 * n as i64], start)?),
         };
-        Ok(Embedding { tables, numbers, target: shape.target, dim })
+        let mut lists = Vec::new();
+        for (name, codes) in &shape.lists {
+            let shape = [*codes as i64, dim];
+            lists.push(parameters.make(format!("{prefix}inputs.{name}.weight"), &shape, start)?);
+        }
+        Ok(Embedding { tables, numbers, lists, target: shape.target, dim })
     }
 
     /// [tokens, dim]
     pub fn forward(&self, batch: &Batch, compute: &Compute) -> Result<Tensor> {
         let categories = self.tables.iter().zip(&batch.categories).map(|(table, codes)| rows(table, codes));
         let numbers = self.numbers.iter().zip(&batch.numbers).map(|(w, numbers)| compute.linear(numbers, w, None));
-        let mut parts = categories.chain(numbers);
+        let lists = self.lists.iter().zip(&batch.lists).map(|(table, bags)| bags.sum(table));
+        let mut parts = categories.chain(numbers).chain(lists);
         // Every source has a field, and a constant one is dropped: then events are all alike.
         let Some(first) = parts.next() else {
             let shape = [batch.layout.from_end.size()[0], self.dim];
@@ -318,6 +404,9 @@ impl Embedding {
         }
         if let (Some(weight), Some(numbers)) = (&self.numbers, &batch.numbers) {
             let _ = weight.f_grad()?.f_add_(&gradient.f_tr()?.f_mm(numbers)?)?;
+        }
+        for (table, bags) in self.lists.iter().zip(&batch.lists) {
+            bags.add(table, gradient)?;
         }
         Ok(())
     }
@@ -376,5 +465,56 @@ mod tests {
         assert_eq!(Vec::<i64>::try_from(targets.tokens.as_ref().unwrap()).unwrap(), [1, 2]);
         assert_eq!(Vec::<i64>::try_from(&targets.items).unwrap(), [2, 0]);
         assert_eq!(targets.count, 2);
+    }
+
+    /// Two tokens of one category, one number and one list.
+    fn listed() -> Encoded {
+        Encoded {
+            keys: persona_core::events::Keys::Integer(vec![1]),
+            offsets: vec![0, 3],
+            time: vec![0.0, 1.0, 2.0],
+            inputs: vec![
+                Input::Category { name: "item".into(), codes: vec![2, 3, 2], size: 4 },
+                Input::List {
+                    name: "review".into(),
+                    codes: vec![1, 0, 1],
+                    lists: [&[0][..], &[1, 2, 3, 5]].iter().collect(),
+                    size: 6,
+                },
+            ],
+            target: Some(0),
+        }
+    }
+
+    /// By hand: the list of four codes weighs each by a half, that of one code by one.
+    #[test]
+    fn lists_add_their_embeddings_over_the_root_of_their_length() {
+        let encoded = listed();
+        let mut parameters = Parameters::new(&Compute::plain());
+        let embedding = Embedding::new(&mut parameters, &Shape::of(&encoded, &[]), 2, "", Start::Normal(0.1)).unwrap();
+        tch::no_grad(|| {
+            let _ = embedding.tables[0].shallow_clone().zero_();
+            embedding.lists[0].shallow_clone().copy_(&Tensor::arange(12, (tch::Kind::Float, Device::Cpu)).view([6, 2]));
+        });
+        let batch = Batch::new(&encoded, &[Window { start: 0, end: 3 }], Device::Cpu).unwrap();
+        let sum = floats(&embedding.forward(&batch, &Compute::plain()).unwrap()).unwrap();
+        assert_eq!(sum, [11.0, 13.0, 0.0, 1.0, 11.0, 13.0]);
+    }
+
+    #[test]
+    fn gradients_by_hand_are_those_of_libtorch() {
+        let encoded = listed();
+        let mut parameters = Parameters::new(&Compute::plain());
+        let embedding = Embedding::new(&mut parameters, &Shape::of(&encoded, &[]), 2, "", Start::Normal(0.1)).unwrap();
+        let batch = Batch::new(&encoded, &[Window { start: 0, end: 3 }], Device::Cpu).unwrap();
+        let gradient = Tensor::from_slice(&[1f32, -2., 3., 0.5, 0.25, 8.]).view([3, 2]);
+        let product = embedding.forward(&batch, &Compute::plain()).unwrap() * &gradient;
+        product.sum(tch::Kind::Float).backward();
+        let gradients = || parameters.tensors().map(|weight| floats(&weight.grad()).unwrap()).collect::<Vec<_>>();
+        let expected = gradients();
+        assert_eq!(expected[1], [3., 0.5, 0.625, 3., 0.625, 3., 0.625, 3., 0., 0., 0.625, 3.]);
+        parameters.tensors().for_each(|weight| drop(weight.grad().zero_()));
+        embedding.accumulate(&batch, &gradient).unwrap();
+        assert_eq!(gradients(), expected);
     }
 }

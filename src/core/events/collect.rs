@@ -29,10 +29,14 @@ impl Collector {
     pub fn new(schema: &SourceSchema, memory_limit: Option<usize>) -> Result<Self> {
         let column = |field: &crate::source::Field| match (field.kind, field.value) {
             (FieldKind::Category, ValueType::Integer) => Ok(Building::Integer(Default::default(), Vec::new())),
-            (FieldKind::Category, ValueType::Text) => Ok(Building::Text(Default::default(), Vec::new())),
+            (FieldKind::Category | FieldKind::Text | FieldKind::Tags, ValueType::Text) => {
+                Ok(Building::Text(Default::default(), Vec::new()))
+            }
             (FieldKind::Number, ValueType::Integer | ValueType::Number) => Ok(Building::Number(Vec::new())),
             (FieldKind::Category, ValueType::Number) => Err(wrong_kind(&field.name, "category", "number")),
             (FieldKind::Number, ValueType::Text) => Err(wrong_kind(&field.name, "number", "category")),
+            (FieldKind::Text, _) => Err(wrong_kind(&field.name, "text", "number")),
+            (FieldKind::Tags, _) => Err(wrong_kind(&field.name, "tags", "number")),
         };
         Ok(Collector {
             columns: schema.fields.iter().map(column).collect::<Result<_>>()?,

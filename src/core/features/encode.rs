@@ -35,6 +35,14 @@ impl Fitted {
                     values.iter_mut().for_each(|value| *value = scale.apply(*value));
                     inputs.push(Input::Number { name, values });
                 }
+                (FieldState::Text(texts), Column::Category { codes, values }) => {
+                    let (codes, lists) = texts.encode(codes, &values);
+                    inputs.push(Input::List { name, codes, lists, size: texts.size() });
+                }
+                (FieldState::Tags(tags), Column::Category { codes, values }) => {
+                    let (codes, lists) = tags.encode(&name, codes, &values)?;
+                    inputs.push(Input::List { name, codes, lists, size: tags.size() });
+                }
                 _ => return Err(changed().detail(format!("Field \"{name}\" is of another kind."))),
             }
         }

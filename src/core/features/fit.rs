@@ -1,9 +1,11 @@
 //! Fitting.
 
-use super::{FieldState, Fitted, FittedField, Scale, TimeFeatures, Vocabulary, vocabulary};
+use super::{
+    FieldState, Fitted, FittedField, Scale, Tags, TextOptions, Texts, TimeFeatures, Tokenizer, Vocabulary, vocabulary,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{Column, Events, NULL};
-use crate::source::{Field, SourceSchema};
+use crate::source::{Field, FieldKind, SourceSchema};
 use crate::spec::ModelSpec;
 
 /// Which events have a target that will get a code of its own: not NULL, and not rarer than the
@@ -40,6 +42,13 @@ impl Fitted {
             .map(|(i, (field, column))| {
                 check_name(field)?;
                 let state = match (column, Some(i) == target) {
+                    (Column::Category { codes, values }, false) if field.kind == FieldKind::Text => {
+                        let tokenizer = Tokenizer::new(TextOptions::default())?;
+                        fit_text(codes, Texts::fit(tokenizer, codes, values, field.min_count))
+                    }
+                    (Column::Category { codes, values }, false) if field.kind == FieldKind::Tags => {
+                        fit_tags(codes, Tags::fit(&field.name, codes, values, field.min_count)?)
+                    }
                     (Column::Category { codes, values }, true) => {
                         FieldState::Category(Vocabulary::fit(codes, values, field.min_count))
                     }
@@ -62,7 +71,7 @@ impl Fitted {
 /// A category that is no target is left out when it says nothing.
 fn fit_category(codes: &[u32], vocabulary: Vocabulary) -> FieldState {
     let dropped = |reason: &str| FieldState::Dropped(reason.to_string());
-    if codes.iter().all(|&code| code == NULL) {
+    if all_null(codes) {
         return dropped("is all NULL");
     }
     if vocabulary.is_empty() {
@@ -72,6 +81,26 @@ fn fit_category(codes: &[u32], vocabulary: Vocabulary) -> FieldState {
         true => dropped("has only one value"),
         false => FieldState::Category(vocabulary),
     }
+}
+
+fn fit_text(codes: &[u32], texts: Texts) -> FieldState {
+    match (all_null(codes), texts.buckets.is_empty()) {
+        (true, _) => FieldState::Dropped("is all NULL".to_string()),
+        (_, true) => FieldState::Dropped("has no words that min_count events have".to_string()),
+        _ => FieldState::Text(texts),
+    }
+}
+
+fn fit_tags(codes: &[u32], tags: Tags) -> FieldState {
+    match (all_null(codes), tags.vocabulary.is_empty()) {
+        (true, _) => FieldState::Dropped("is all NULL".to_string()),
+        (_, true) => FieldState::Dropped("has no tag that min_count events have".to_string()),
+        _ => FieldState::Tags(tags),
+    }
+}
+
+fn all_null(codes: &[u32]) -> bool {
+    codes.iter().all(|&code| code == NULL)
 }
 
 fn fit_number(numbers: &[f32], offsets: &[usize], train_end: &[usize]) -> FieldState {

@@ -1,9 +1,10 @@
 //! Fitted statistics in an artifact: vocabularies as the tensors `field.<i>.values` and
-//! `field.<i>.counts`, everything else as the JSON `fitted`.
+//! `field.<i>.counts`, the buckets of texts as `field.<i>.buckets`, everything else as the JSON `fitted`.
 
-use super::{FieldState, Fitted, FittedField, Scale, TimeFeatures, Vocabulary};
+use super::{FieldState, Fitted, FittedField, Scale, Tags, Texts, TimeFeatures, Tokenizer, Vocabulary};
 use crate::artifact::{Artifact, damaged};
 use crate::error::Result;
+use crate::events::Values;
 use serde::{Deserialize, Serialize};
 
 const KEY: &str = "fitted";
@@ -27,6 +28,8 @@ struct StoredField {
 enum StoredState {
     Category,
     Number(Scale),
+    Text(Tokenizer),
+    Tags,
     Dropped(String),
 }
 
@@ -40,6 +43,14 @@ impl Fitted {
                     StoredState::Category
                 }
                 FieldState::Number(scale) => StoredState::Number(*scale),
+                FieldState::Text(texts) => {
+                    artifact.put_u32(&format!("{}.buckets", tensor_name(i)), &texts.buckets);
+                    StoredState::Text(texts.tokenizer.clone())
+                }
+                FieldState::Tags(tags) => {
+                    tags.vocabulary.write(artifact, &tensor_name(i));
+                    StoredState::Tags
+                }
                 FieldState::Dropped(reason) => StoredState::Dropped(reason.clone()),
             };
             fields.push(StoredField { name: field.name.clone(), state });
@@ -54,6 +65,8 @@ impl Fitted {
             let state = match field.state {
                 StoredState::Category => FieldState::Category(Vocabulary::read(artifact, &tensor_name(i))?),
                 StoredState::Number(scale) => FieldState::Number(scale),
+                StoredState::Text(tokenizer) => FieldState::Text(Texts::read(artifact, &tensor_name(i), tokenizer)?),
+                StoredState::Tags => FieldState::Tags(Tags::read(artifact, &tensor_name(i))?),
                 StoredState::Dropped(reason) => FieldState::Dropped(reason),
             };
             Ok(FittedField { name: field.name, state })
@@ -86,6 +99,26 @@ impl Vocabulary {
         match counts.len() == values.len() {
             true => Ok(Vocabulary { values, counts }),
             false => Err(damaged(format!("\"{name}\" has {} values and {} counts.", values.len(), counts.len()))),
+        }
+    }
+}
+
+impl Texts {
+    fn read(artifact: &Artifact, name: &str, tokenizer: Tokenizer) -> Result<Self> {
+        let buckets = artifact.get_u32(&format!("{name}.buckets"))?;
+        match buckets.is_sorted_by(|a, b| a < b) {
+            true => Ok(Texts { tokenizer, buckets }),
+            false => Err(damaged(format!("\"{name}\" has buckets that do not ascend."))),
+        }
+    }
+}
+
+impl Tags {
+    fn read(artifact: &Artifact, name: &str) -> Result<Self> {
+        let vocabulary = Vocabulary::read(artifact, name)?;
+        match vocabulary.values {
+            Values::Text(_) => Ok(Tags { vocabulary }),
+            Values::Integer(_) => Err(damaged(format!("\"{name}\" has tags that are no text."))),
         }
     }
 }

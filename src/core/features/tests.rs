@@ -191,3 +191,83 @@ fn reserved_names_and_changed_sources_are_refused() {
     fewer.columns.pop();
     assert_eq!(fitted().encode(fewer).unwrap_err().kind, ErrorKind::InvalidData);
 }
+
+/// Reviews and tags beside the category that is predicted.
+fn lists() -> (Events, SourceSchema) {
+    let field = |name: &str, kind| Field { name: name.into(), kind, value: ValueType::Text, min_count: 2 };
+    let text = |codes: [u32; 7], values: &[&str]| Column::Category {
+        codes: codes.to_vec(),
+        values: Values::Text(values.iter().collect()),
+    };
+    let mut events = events();
+    events.columns = vec![
+        text([0, NULL, 1, 1, 1, 0, 2], &["很好吃", "ok 👍", ""]),
+        text([1, 2, 0, 1, 2, NULL, 2], &["rare", "a", "b"]),
+        text([0, 1, 0, 2, NULL, 1, 1], &[r#"["x","y"]"#, r#"["x"]"#, r#"["z"]"#]),
+    ];
+    let schema = SourceSchema {
+        fields: vec![
+            field("review", FieldKind::Text),
+            field("item", FieldKind::Category),
+            field("tags", FieldKind::Tags),
+        ],
+        ..schema()
+    };
+    (events, schema)
+}
+
+#[test]
+fn texts_and_tags_become_lists() {
+    let (events, schema) = lists();
+    let fitted = Fitted::fit(&events, &schema, &spec("gru"), &TRAIN_END).unwrap();
+    let encoded = fitted.encode(events).unwrap();
+    let list = |input: &Input| match input {
+        Input::List { name, codes, lists, size } => {
+            let lists = codes.iter().map(|&code| lists.get(code as usize).to_vec()).collect::<Vec<_>>();
+            (name.clone(), lists, *size)
+        }
+        other => panic!("{} has no lists", other.name()),
+    };
+    let (name, reviews, size) = list(&encoded.inputs[0]);
+    let FieldState::Text(texts) = &fitted.fields[0].state else { panic!("review is text") };
+    let (tasty, fine, missing) = (texts.list("很好吃"), texts.list("ok 👍"), vec![MISSING]);
+    assert!(tasty.len() > 3 && fine.len() > 3 && tasty.iter().all(|code| *code >= FIRST));
+    assert_eq!(reviews, [&tasty, &missing, &fine, &fine, &fine, &tasty, &missing].map(Clone::clone));
+    assert_eq!((name.as_str(), size), ("review", texts.size()));
+    // x has five events, y two, z one.
+    let expected = [&[2, 3][..], &[2], &[2, 3], &[UNKNOWN], &[MISSING], &[2], &[2]];
+    assert_eq!(list(&encoded.inputs[2]), ("tags".to_string(), expected.map(<[u32]>::to_vec).to_vec(), 4));
+}
+
+#[test]
+fn an_artifact_brings_texts_and_tags_back() {
+    let (events, schema) = lists();
+    let fitted = Fitted::fit(&events, &schema, &spec("gru"), &TRAIN_END).unwrap();
+    let mut artifact = Artifact::new();
+    fitted.write(&mut artifact).unwrap();
+    let mut artifact = Artifact::from_bytes(&artifact.to_bytes().unwrap()).unwrap();
+    assert_eq!(Fitted::read(&artifact).unwrap(), fitted);
+    let mut damaged = artifact.clone();
+    damaged.put_u32("field.0.buckets", &[2, 1]);
+    assert_eq!(Fitted::read(&damaged).unwrap_err().kind, ErrorKind::InvalidData);
+    artifact.put_values("field.2.values", &Values::Integer(vec![1, 2]));
+    assert_eq!(Fitted::read(&artifact).unwrap_err().kind, ErrorKind::InvalidData);
+}
+
+#[test]
+fn texts_and_tags_that_say_nothing_are_left_out() {
+    let (mut events, mut schema) = lists();
+    schema.fields[2].min_count = 9;
+    events.columns[0] = Column::Category { codes: vec![NULL; 7], values: Values::Text(Default::default()) };
+    let fitted = Fitted::fit(&events, &schema, &spec("gru"), &TRAIN_END).unwrap();
+    assert_eq!(
+        fitted.notes(),
+        [
+            "Field \"review\" is left out: it is all NULL.",
+            "Field \"tags\" is left out: it has no tag that min_count events have."
+        ]
+    );
+    let broken = Values::Text(["{x,y}"].iter().collect());
+    events.columns[2] = Column::Category { codes: vec![0; 7], values: broken };
+    assert_eq!(Fitted::fit(&events, &schema, &spec("gru"), &TRAIN_END).unwrap_err().kind, ErrorKind::InvalidData);
+}

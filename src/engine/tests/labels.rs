@@ -69,7 +69,7 @@ fn spec(encoder: &Value, objective: Value, split: &str) -> ModelSpec {
     let spec = json!({
         "encoder": encoder,
         "objective": objective,
-        "training": {"split": split, "folds": 3, "epochs": 15, "patience": 15, "batch_events": 256, "learning_rate": 0.01,
+        "training": {"split": split, "folds": 3, "epochs": 25, "patience": 25, "batch_events": 256, "learning_rate": 0.01,
                      "warmup": 5, "valid": 0.2, "test": 0.2, "device": "cpu"},
     });
     ModelSpec::parse(&spec, &source()).unwrap()
