@@ -6,6 +6,7 @@
 pub mod classes;
 pub mod numbers;
 pub mod ranking;
+pub mod sets;
 
 pub use ranking::{Ranking, rank, top_k};
 

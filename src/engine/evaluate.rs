@@ -2,7 +2,6 @@
 
 use crate::cpu;
 use crate::error::Result;
-use crate::inputs::Batch;
 use crate::models::Model;
 use crate::report::{INTERVAL, Reporter};
 use persona_core::batch::{buckets, history_window};
@@ -140,7 +139,6 @@ fn model_scores(model: &Model, encoded: &Encoded, cases: &[Case]) -> Result<Tens
     let _guard = tch::no_grad_guard();
     let history = |case: &Case| history_window(encoded.offsets[case.entity], case.end, model.length);
     let windows: Vec<_> = cases.iter().map(history).collect();
-    let batch = Batch::new(encoded, &windows, model.compute.device)?;
-    let profiles: Tensor = model.profiles(&batch)?;
+    let profiles = model.profiles(&model.batch(encoded, &windows)?)?;
     Ok(profiles.f_mm(&model.items()?.f_tr()?)?.f_to_device(Device::Cpu)?.f_contiguous()?)
 }

@@ -23,7 +23,7 @@ use crate::optimizer::accumulate;
 use negatives::Negatives;
 use one_pass::OnePass;
 use persona_core::features::FIRST;
-use persona_core::spec::{self, FULL_SOFTMAX_ITEMS, Softmax};
+use persona_core::spec::{FULL_SOFTMAX_ITEMS, Softmax};
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
 use tiles::Gradient;
@@ -37,14 +37,14 @@ pub struct NextEvent {
 }
 
 impl NextEvent {
-    /// `counts`: events of each item.
-    pub fn new(spec: &spec::NextEvent, counts: &[u64], compute: &Compute) -> Result<Self> {
-        let sampled = match spec.softmax {
+    /// `negatives`: of a sample; `counts`: events of each item.
+    pub fn new(softmax: Softmax, negatives: usize, counts: &[u64], compute: &Compute) -> Result<Self> {
+        let sampled = match softmax {
             Softmax::Auto => counts.len() > FULL_SOFTMAX_ITEMS,
             Softmax::Full => false,
             Softmax::Sampled => true,
         };
-        let sample = if sampled { Some(Negatives::new(counts, spec.negatives, compute.device)?) } else { None };
+        let sample = if sampled { Some(Negatives::new(counts, negatives, compute.device)?) } else { None };
         let fused = compute.half && compute.device == Device::Cpu && simd::is_available();
         Ok(NextEvent { sample, kind: compute.kind(), fused })
     }
@@ -58,32 +58,46 @@ impl NextEvent {
         weight: f64,
         rng: &mut ChaCha8Rng,
     ) -> Result<Tensor> {
+        let states = targets.select(&pass.states.f_detach()?)?;
         let share = weight / targets.count as f64;
-        let states = targets.select(&pass.states.f_detach()?)?.f_contiguous()?;
+        let (loss, gradient) = self.solve(model, &states, &targets.items, share, rng)?;
+        model.backward(pass, &targets.spread(&gradient)?)?;
+        Ok(loss)
+    }
+
+    /// The sum of the losses of `states` [n, dim] whose items are `items` [n], and `share` times its gradient [n, dim]; that of
+    /// the items is added to the model's.
+    pub fn solve(
+        &self,
+        model: &Model,
+        states: &Tensor,
+        items: &Tensor,
+        share: f64,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<(Tensor, Tensor)> {
+        let states = states.f_contiguous()?;
         match self.fused {
             true => {
-                let solved = self.in_one_pass(model, states, targets, share, rng)?;
-                model.backward(pass, &targets.spread(&solved.states)?)?;
+                let solved = self.in_one_pass(model, states, items, share, rng)?;
                 solved.accumulate(model.table()?, FIRST as usize)?;
-                Ok(Tensor::from(solved.loss))
+                Ok((Tensor::from(solved.loss), solved.states))
             }
             false => {
-                let solved = self.in_tiles(model, &states, targets, rng)?;
-                model.backward(pass, &targets.spread(&solved.states.f_mul_scalar(share)?)?)?;
+                let solved = self.in_tiles(model, &states, items, rng)?;
                 accumulate(model.table()?, i64::from(FIRST), &solved.items.f_mul_scalar(share)?)?;
-                Ok(solved.loss)
+                Ok((solved.loss, solved.states.f_mul_scalar(share)?))
             }
         }
     }
 
-    fn in_tiles(&self, model: &Model, states: &Tensor, targets: &Targets, rng: &mut ChaCha8Rng) -> Result<Gradient> {
+    fn in_tiles(&self, model: &Model, states: &Tensor, targets: &Tensor, rng: &mut ChaCha8Rng) -> Result<Gradient> {
         let _guard = tch::no_grad_guard();
         let items = model.items()?;
         match &self.sample {
-            None => tiles::full(states, &items, &targets.items, self.kind),
+            None => tiles::full(states, &items, targets, self.kind),
             Some(sample) => {
                 let negatives = sample.draw(rng)?;
-                tiles::sampled(states, &items, &targets.items, &negatives, sample, self.kind)
+                tiles::sampled(states, &items, targets, &negatives, sample, self.kind)
             }
         }
     }
@@ -92,15 +106,15 @@ impl NextEvent {
         &self,
         model: &Model,
         states: Tensor,
-        targets: &Targets,
+        targets: &Tensor,
         share: f64,
         rng: &mut ChaCha8Rng,
     ) -> Result<OnePass> {
         let _guard = tch::no_grad_guard();
         let items = model.items()?;
         match &self.sample {
-            None => OnePass::full(states, &items, &targets.items, share),
-            Some(sample) => OnePass::sampled(states, &items, &targets.items, sample, share, rng),
+            None => OnePass::full(states, &items, targets, share),
+            Some(sample) => OnePass::sampled(states, &items, targets, sample, share, rng),
         }
     }
 }

@@ -1,7 +1,6 @@
 //! Every entity's profile vector and every item's vector, as halves, for inner products.
 
 use crate::error::Result;
-use crate::inputs::Batch;
 use crate::models::Model;
 use crate::objectives::readable;
 use crate::parameters::floats;
@@ -118,7 +117,7 @@ fn slab(
     let mut done = entities.start;
     for batch in buckets(&lengths, batch_events.max(EVENTS), None) {
         let part: Vec<Window> = batch.iter().map(|&i| windows[i]).collect();
-        let profiles = model.profiles(&Batch::new(encoded, &part, model.compute.device)?)?;
+        let profiles = model.profiles(&model.batch(encoded, &part)?)?;
         for (label, said) in labels.iter().zip(&mut said) {
             let outputs = readable(label, &model.head(&label.name, &profiles, false)?)?;
             let width = label.outputs();

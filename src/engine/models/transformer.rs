@@ -2,7 +2,7 @@
 //! (Kang & McAuley 2018).
 //!
 //! Everything but attention works on packed tokens. Windows are padded on the right, so a causal
-//! mask alone keeps real tokens from seeing padding.
+//! mask alone keeps real tokens from seeing padding; without one the padding is masked by itself.
 
 use super::{Linear, Norm};
 use crate::cpu::transformer::{self as by_hand, Weights};
@@ -20,6 +20,7 @@ pub struct Transformer {
     blocks: Vec<Block>,
     heads: usize,
     dropout: f64,
+    causal: bool,
 }
 
 struct Block {
@@ -33,6 +34,7 @@ struct Block {
     heads: i64,
     dropout: f64,
     rotary: bool,
+    causal: bool,
 }
 
 impl Transformer {
@@ -43,14 +45,15 @@ impl Transformer {
             Positions::Rotary => None,
         };
         let blocks = (0..spec.layers).map(|i| Block::new(parameters, &format!("block.{i}"), spec));
-        Ok(Transformer { positions, blocks: blocks.collect::<Result<_>>()?, heads: spec.heads, dropout: spec.dropout })
+        let blocks = blocks.collect::<Result<_>>()?;
+        Ok(Transformer { positions, blocks, heads: spec.heads, dropout: spec.dropout, causal: spec.causal })
     }
 
     /// Whether [`crate::cpu::transformer`] computes it: with bf16 products on a processor that has them.
     pub fn goes_by_hand(&self, compute: &Compute) -> bool {
         let dim = self.positions.as_ref().map(|table| table.size()[1] as usize);
         let fits = dim.is_some_and(|dim| by_hand::fits(dim, self.heads));
-        compute.half && compute.device == Device::Cpu && simd::is_available() && fits
+        self.causal && compute.half && compute.device == Device::Cpu && simd::is_available() && fits
     }
 
     /// The states after each window's last event alone: [windows, dim]
@@ -129,6 +132,7 @@ impl Block {
             heads: spec.heads as i64,
             dropout: spec.dropout,
             rotary: spec.positions == Positions::Rotary,
+            causal: spec.causal,
         })
     }
 
@@ -170,7 +174,9 @@ impl Block {
             (q, k) = (rotate(&q)?, rotate(&k)?);
         }
         let dropout = if train { self.dropout } else { 0.0 };
-        let mixed = Tensor::f_scaled_dot_product_attention(&q, &k, &v, None::<&Tensor>, dropout, true, None, false)?;
+        let mask = if self.causal { None } else { layout.mask()? };
+        let mask = mask.as_ref();
+        let mixed = Tensor::f_scaled_dot_product_attention(&q, &k, &v, mask, dropout, self.causal, None, false)?;
         layout.pack(&mixed.f_transpose(1, 2)?.f_reshape([windows, width, dim])?)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Loss, Objective, Standing};
 use crate::error::Result;
-use crate::inputs::{Batch, integers};
+use crate::inputs::integers;
 use crate::models::Model;
 use crate::parameters::floats;
 use crate::report::Reporter;
@@ -96,8 +96,8 @@ impl<'a> Labelled<'a> {
 }
 
 impl Objective for Labelled<'_> {
-    fn events(&self) -> usize {
-        self.windows.iter().map(Window::len).sum()
+    fn histories(&self) -> &[Window] {
+        &self.windows
     }
 
     fn shuffle(&mut self, rng: &mut ChaCha8Rng) -> usize {
@@ -109,7 +109,7 @@ impl Objective for Labelled<'_> {
     fn step(&self, model: &Model, batch: usize, _: &mut ChaCha8Rng) -> Result<Option<Loss>> {
         let windows: Vec<Window> = self.batches[batch].iter().map(|&i| self.windows[i]).collect();
         let examples: Vec<usize> = self.batches[batch].iter().map(|&i| self.train[i]).collect();
-        let pass = model.forward(Batch::new(self.encoded, &windows, model.compute.device)?)?;
+        let pass = model.forward(model.batch(self.encoded, &windows)?)?;
         let states = pass.states.f_detach()?.f_set_requires_grad(true)?;
         let profiles = model.pool(&states, &pass.batch.layout)?;
         let loss = self.loss(&model.head(&self.label.name, &profiles, true)?, &examples)?;
@@ -151,7 +151,7 @@ pub fn predictions(
     let mut all = vec![0.0; examples.len() * width];
     for batch in buckets(&lengths, batch_events, None) {
         let part: Vec<Window> = batch.iter().map(|&i| windows[i]).collect();
-        let profiles = model.profiles(&Batch::new(encoded, &part, model.compute.device)?)?;
+        let profiles = model.profiles(&model.batch(encoded, &part)?)?;
         let outputs = readable(label, &model.head(&label.name, &profiles, false)?)?;
         for (&i, row) in batch.iter().zip(outputs.chunks_exact(width)) {
             all[i * width..(i + 1) * width].copy_from_slice(row);
