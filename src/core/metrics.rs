@@ -8,6 +8,7 @@ pub mod classes;
 pub mod judgement;
 pub mod numbers;
 pub mod ranking;
+pub mod sets;
 
 pub use judgement::{Judgement, case_id};
 pub(crate) use ranking::gain;

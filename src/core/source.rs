@@ -33,6 +33,11 @@ impl Clock {
         self != Clock::Number
     }
 
+    /// Units of a day; one of a plain number's.
+    pub fn day(self) -> f64 {
+        if self.has_calendar() { 86_400e6 } else { 1.0 }
+    }
+
     pub fn has_hour(self) -> bool {
         self == Clock::Timestamp
     }

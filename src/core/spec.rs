@@ -4,15 +4,17 @@
 mod encoder;
 mod families;
 mod objective;
+mod selfmade;
 mod training;
 
 pub use encoder::*;
 pub use families::{FAMILIES, Family, listed};
 pub use objective::*;
+pub use selfmade::*;
 pub use training::*;
 
 use crate::error::{Error, Result};
-use crate::source::SourceSchema;
+use crate::source::{FieldKind, SourceSchema};
 use serde::{Deserialize, Serialize};
 
 /// pgvector's HNSW index takes half vectors of up to this many dimensions.
@@ -62,6 +64,11 @@ impl ModelSpec {
     fn check(&self, source: &SourceSchema) -> Result<()> {
         self.objective.check(source)?;
         families::check(self)?;
+        if matches!(self.encoder, Encoder::Dbn(_)) && source.fields.iter().all(|field| field.kind == FieldKind::Number)
+        {
+            return Err(Error::invalid("encoder \"dbn\" needs a field of kind category")
+                .detail("Its units are the values of such fields."));
+        }
         self.encoder.check()?;
         self.training.check()?;
         self.evaluation.check()

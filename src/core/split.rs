@@ -139,8 +139,32 @@ fn by_entity(offsets: &[usize], known: impl Fn(usize) -> bool, part: impl Fn(usi
     partition
 }
 
+/// What of each entity a part is judged by where no event is a case: those of whole entities, or of a period.
+/// Which events are an entity's `start..end`; none is empty.
+pub fn held_out(
+    offsets: &[usize],
+    time: &[f64],
+    keys: &Keys,
+    training: &Training,
+    cutoffs: Option<(f64, f64)>,
+    wanted: Part,
+) -> Vec<(usize, usize)> {
+    let of = |entity: usize| {
+        let (start, end) = (offsets[entity], offsets[entity + 1]);
+        let before = |cutoff: f64| start + time[start..end].partition_point(|&at| at < cutoff);
+        match (cutoffs, wanted) {
+            (None, _) if Part::of(keys, entity, training) == wanted => (start, end),
+            (None, _) => (end, end),
+            (Some((valid, _)), Part::Train) => (start, before(valid)),
+            (Some((valid, test)), Part::Valid) => (before(valid), before(test)),
+            (Some((_, test)), Part::Test) => (before(test), end),
+        }
+    };
+    (0..keys.len()).map(of).filter(|(start, end)| start < end).collect()
+}
+
 /// Times below which lie the shares `1 - valid - test` and `1 - test` of the events.
-fn quantiles(time: &[f64], training: &Training) -> (f64, f64) {
+pub fn quantiles(time: &[f64], training: &Training) -> (f64, f64) {
     let mut sorted = time.to_vec();
     let mut quantile = |share: f64| {
         let rank = (share * sorted.len() as f64).round() as usize;
@@ -277,6 +301,20 @@ mod tests {
         let split = partition(&OFFSETS, &TIME, |event| event != 4, |_| Part::Train, &training, None).unwrap();
         assert_eq!(split.train_end, [2, 6, 10]);
         assert_eq!(split.test[0], case(0, 3, 3));
+    }
+
+    #[test]
+    fn what_is_held_out_is_a_period_or_entities() {
+        let keys = Keys::Integer(vec![1, 2, 3]);
+        let part = |training: &Training, cutoffs, part| held_out(&OFFSETS, &TIME, &keys, training, cutoffs, part);
+        let temporal = training(Split::Temporal);
+        assert_eq!(part(&temporal, Some((6.0, 8.0)), Part::Train), [(0, 3), (5, 7), (8, 9)]);
+        assert_eq!(part(&temporal, Some((6.0, 8.0)), Part::Valid), [(3, 4), (9, 10)]);
+        assert_eq!(part(&temporal, Some((6.0, 8.0)), Part::Test), [(4, 5), (7, 8)]);
+        let random = Training { split: Split::Random, valid: 0.4, test: 0.3, ..Training::default() };
+        let mut all: Vec<_> = [Part::Train, Part::Valid, Part::Test].map(|p| part(&random, None, p)).concat();
+        all.sort_unstable();
+        assert_eq!(all, [(0, 5), (5, 8), (8, 10)]);
     }
 
     #[test]

@@ -169,7 +169,6 @@ pub fn model_scores(model: &Model, encoded: &Encoded, cases: &[Case]) -> Result<
     let _guard = tch::no_grad_guard();
     let history = |case: &Case| history_window(encoded.offsets[case.entity], case.end, model.length);
     let windows: Vec<_> = cases.iter().map(history).collect();
-    let batch = model.batch(encoded, &windows)?;
-    let profiles: Tensor = model.profiles(&batch)?;
+    let profiles = model.profiles(&model.batch(encoded, &windows)?)?;
     Ok(profiles.f_mm(&model.items()?.f_tr()?)?.f_to_device(Device::Cpu)?.f_contiguous()?)
 }

@@ -10,6 +10,7 @@ use crate::parameters::{Parameters, Start};
 use persona_core::batch::Window;
 use persona_core::features::{Encoded, FIRST, Input, UNKNOWN};
 use persona_core::labels::FittedLabel;
+use persona_core::spec::Objectives;
 use tch::{Device, Kind, Tensor};
 
 /// What a model must know of the events that it will see.
@@ -24,12 +25,18 @@ pub struct Shape {
     pub target: Option<usize>,
     /// Name and number of outputs of each label.
     pub heads: Vec<(String, usize)>,
+    /// Whether there is a vector that stands for a hidden event.
+    pub hides: bool,
+    /// Whether profiles are unfolded into sequences.
+    pub unfolds: bool,
 }
 
 impl Shape {
     pub fn of(encoded: &Encoded, labels: &[FittedLabel]) -> Self {
         let heads = labels.iter().map(|label| (label.name.clone(), label.outputs())).collect();
-        let mut shape = Shape { categories: Vec::new(), numbers: 0, lists: Vec::new(), target: None, heads };
+        let (hides, unfolds) = (false, false);
+        let mut shape =
+            Shape { categories: Vec::new(), numbers: 0, lists: Vec::new(), target: None, heads, hides, unfolds };
         for (i, input) in encoded.inputs.iter().enumerate() {
             match input {
                 Input::Category { name, size, .. } => {
@@ -44,6 +51,13 @@ impl Shape {
             }
         }
         shape
+    }
+}
+
+impl Shape {
+    /// The same with what these objectives need besides.
+    pub fn learning(self, objectives: &Objectives) -> Self {
+        Shape { hides: objectives.hides(), unfolds: objectives.unfolds(), ..self }
     }
 }
 
@@ -127,6 +141,28 @@ impl Layout {
         Ok(self.pad(packed)?.f_mul(&kept)?.f_sum_dim_intlist(1i64, false, Kind::Float)?.f_div(&count)?)
     }
 
+    /// The sum of each window's tokens: [tokens, d] -> [windows, d]
+    pub fn sum(&self, packed: &Tensor) -> Result<Tensor> {
+        let count: Vec<f32> = self.lengths.iter().map(|&n| n as f32).collect();
+        let count = Tensor::f_from_slice(&count)?.f_unsqueeze(1)?.f_to_device(packed.device())?;
+        Ok(self.mean(packed)?.f_mul(&count)?)
+    }
+
+    /// Which places of the rectangle are tokens; absent where all are. [windows, 1, 1, width], bool
+    pub fn mask(&self) -> Result<Option<Tensor>> {
+        let Some(_) = &self.padding else { return Ok(None) };
+        let places: Vec<bool> =
+            self.lengths.iter().flat_map(|&n| (0..self.width).map(move |place| place < n)).collect();
+        let shape = [self.lengths.len() as i64, 1, 1, self.width as i64];
+        Ok(Some(upload(Tensor::f_from_slice(&places)?.f_view(shape)?, self.from_end.device())?))
+    }
+
+    /// Which window each token is of. [tokens], i64
+    pub fn window_of(&self) -> Result<Tensor> {
+        let windows = self.lengths.iter().enumerate().flat_map(|(window, &n)| std::iter::repeat_n(window as i64, n));
+        integers(&windows.collect::<Vec<_>>(), self.from_end.device())
+    }
+
     /// The last token of each window: [tokens, d] -> [windows, d]
     pub fn last(&self, packed: &Tensor) -> Result<Tensor> {
         let ends = self.lengths.iter().scan(0, |end, &n| {
@@ -187,6 +223,8 @@ pub struct Batch {
     pub numbers: Option<Tensor>,
     /// Codes of each list input.
     pub lists: Vec<Bags>,
+    /// One where an event is hidden from the model, zero elsewhere; absent where none is. [tokens, 1], f32
+    pub hidden: Option<Tensor>,
 }
 
 /// A list of codes for each token, one list after the other.
@@ -233,7 +271,28 @@ impl Batch {
             }
         }
         let numbers = if columns.is_empty() { None } else { Some(numbers(&columns, windows, device)?) };
-        Ok(Batch { layout, categories, numbers, lists: bags })
+        Ok(Batch { layout, categories, numbers, lists: bags, hidden: None })
+    }
+
+    /// The same with a hidden event after each window's last.
+    pub fn with_hidden_end(encoded: &Encoded, windows: &[Window], device: Device) -> Result<Self> {
+        let last = |window: &Window| Window { start: window.end - 1, end: window.end };
+        let tokens: Vec<Window> = windows.iter().flat_map(|window| [*window, last(window)]).collect();
+        let lengths: Vec<usize> = windows.iter().map(|window| window.len() + 1).collect();
+        let hidden: Vec<bool> = lengths.iter().flat_map(|&n| (0..n).map(move |place| place + 1 == n)).collect();
+        let layout = Layout::new(lengths, device)?;
+        Batch { layout, ..Batch::new(encoded, &tokens, device)? }.hiding(&hidden)
+    }
+
+    /// The same with some tokens hidden, beside those that are.
+    pub fn hiding(self, hidden: &[bool]) -> Result<Self> {
+        let flags: Vec<f32> = hidden.iter().map(|&hidden| f32::from(hidden)).collect();
+        let flags = upload(Tensor::f_from_slice(&flags)?.f_view([-1, 1])?, self.layout.from_end.device())?;
+        let flags = match &self.hidden {
+            Some(before) => flags.f_maximum(before)?,
+            None => flags,
+        };
+        Ok(Batch { hidden: Some(flags), ..self })
     }
 
     /// The same with the events' times.
@@ -329,6 +388,12 @@ impl Targets {
         Ok(Targets { tokens: some, all, count: items.len(), items: integers(&items, device)? })
     }
 
+    /// The items of some tokens of `all`.
+    pub fn at(tokens: &[i64], items: &[i64], all: usize, device: Device) -> Result<Self> {
+        let (tokens, items, count) = (integers(tokens, device)?, integers(items, device)?, items.len());
+        Ok(Targets { tokens: Some(tokens), all: all as i64, count, items })
+    }
+
     /// The rows of `hidden` [tokens, d] that have a target: [count, d]
     pub fn select(&self, hidden: &Tensor) -> Result<Tensor> {
         match &self.tokens {
@@ -358,6 +423,8 @@ pub struct Embedding {
     numbers: Option<Tensor>,
     /// One [codes, dim] for each list input.
     lists: Vec<Tensor>,
+    /// What stands for a hidden event; nothing does where this is absent. [1, dim]
+    mask: Option<Tensor>,
     dim: i64,
     target: Option<usize>,
 }
@@ -379,26 +446,69 @@ impl Embedding {
             let shape = [*codes as i64, dim];
             lists.push(parameters.make(format!("{prefix}inputs.{name}.weight"), &shape, start)?);
         }
-        Ok(Embedding { tables, numbers, lists, target: shape.target, dim })
+        let mask = match shape.hides {
+            true => Some(parameters.make(format!("{prefix}mask.weight"), &[1, dim], start)?),
+            false => None,
+        };
+        Ok(Embedding { tables, numbers, lists, mask, target: shape.target, dim })
     }
 
     /// [tokens, dim]
     pub fn forward(&self, batch: &Batch, compute: &Compute) -> Result<Tensor> {
+        let seen = self.seen(batch, compute)?;
+        let Some(hidden) = &batch.hidden else { return Ok(seen) };
+        let seen = seen.f_mul(&hidden.f_rsub_scalar(1.0)?)?;
+        match &self.mask {
+            Some(mask) => Ok(seen.f_add(&hidden.f_mul(mask)?)?),
+            None => Ok(seen),
+        }
+    }
+
+    /// The same of all events, hidden or not.
+    fn seen(&self, batch: &Batch, compute: &Compute) -> Result<Tensor> {
         let categories = self.tables.iter().zip(&batch.categories).map(|(table, codes)| rows(table, codes));
         let numbers = self.numbers.iter().zip(&batch.numbers).map(|(w, numbers)| compute.linear(numbers, w, None));
         let lists = self.lists.iter().zip(&batch.lists).map(|(table, bags)| bags.sum(table));
         let mut parts = categories.chain(numbers).chain(lists);
         // Every source has a field, and a constant one is dropped: then events are all alike.
-        let Some(first) = parts.next() else {
-            let shape = [batch.layout.from_end.size()[0], self.dim];
-            return Ok(Tensor::f_zeros(shape, (Kind::Float, compute.device))?);
-        };
+        let Some(first) = parts.next() else { return self.nothing(batch) };
         parts.try_fold(first?, |sum, part| Ok(sum.f_add(&part?)?))
+    }
+
+    /// The same of categories alone, each row times what it counts. `counts`: one [tokens, 1] for each category
+    pub fn values(&self, batch: &Batch, counts: &[Tensor]) -> Result<Tensor> {
+        let parts = self.tables.iter().zip(&batch.categories).zip(counts);
+        let mut parts = parts.map(|((table, codes), counts)| Ok(rows(table, codes)?.f_mul(counts)?));
+        let Some(first) = parts.next() else { return self.nothing(batch) };
+        let sum =
+            parts.try_fold(first?, |sum, part: Result<Tensor>| Ok::<_, crate::error::Failure>(sum.f_add(&part?)?))?;
+        match &batch.hidden {
+            Some(hidden) => Ok(sum.f_mul(&hidden.f_rsub_scalar(1.0)?)?),
+            None => Ok(sum),
+        }
+    }
+
+    fn nothing(&self, batch: &Batch) -> Result<Tensor> {
+        let from_end = &batch.layout.from_end;
+        Ok(Tensor::f_zeros([from_end.size()[0], self.dim], (Kind::Float, from_end.device()))?)
+    }
+
+    /// One [codes, dim] for each category input.
+    pub fn tables(&self) -> impl Iterator<Item = &Tensor> {
+        self.tables.iter()
     }
 
     /// Adds to the gradients of all weights what the sum's gradient [tokens, dim] gives, on the CPU.
     pub fn accumulate(&self, batch: &Batch, gradient: &Tensor) -> Result<()> {
         let _guard = tch::no_grad_guard();
+        let visible = match &batch.hidden {
+            Some(hidden) => gradient.f_mul(&hidden.f_rsub_scalar(1.0)?)?,
+            None => gradient.shallow_clone(),
+        };
+        if let (Some(mask), Some(hidden)) = (&self.mask, &batch.hidden) {
+            let _ = mask.f_grad()?.f_add_(&gradient.f_mul(hidden)?.f_sum_dim_intlist(0i64, true, Kind::Float)?)?;
+        }
+        let gradient = &visible;
         for (table, codes) in self.tables.iter().zip(&batch.categories) {
             add_rows(table, codes, gradient)?;
         }
@@ -456,6 +566,34 @@ mod tests {
             Vec::<bool>::try_from(&padding).unwrap(),
             [false, false, false, false, true, true, false, false, true]
         );
+    }
+
+    #[test]
+    fn a_hidden_event_is_the_same_vector_whatever_it_was() {
+        let encoded = Encoded {
+            keys: persona_core::events::Keys::Integer(vec![1, 2]),
+            offsets: vec![0, 2, 3],
+            time: vec![0.0; 3],
+            inputs: vec![Input::Category { name: "item".into(), codes: vec![2, 3, 4], size: 5 }],
+            target: Some(0),
+        };
+        let windows = [Window { start: 0, end: 2 }, Window { start: 2, end: 3 }];
+        let compute = Compute::plain();
+        let mut parameters = Parameters::new(&compute);
+        let shape = Shape { hides: true, ..Shape::of(&encoded, &[]) };
+        let embedding = Embedding::new(&mut parameters, &shape, 1, "", Start::Normal(0.1)).unwrap();
+        let batch = Batch::with_hidden_end(&encoded, &windows, Device::Cpu).unwrap();
+        assert_eq!(batch.layout.lengths, [3, 2]);
+        let (table, mask) =
+            (floats(embedding.table().unwrap()).unwrap(), floats(embedding.mask.as_ref().unwrap()).unwrap());
+        let vectors = |batch: &Batch| floats(&embedding.forward(batch, &compute).unwrap()).unwrap();
+        assert_eq!(vectors(&batch), [table[2], table[3], mask[0], table[4], mask[0]]);
+        let batch = batch.hiding(&[true, false, false, false, false]).unwrap();
+        assert_eq!(vectors(&batch), [mask[0], table[3], mask[0], table[4], mask[0]]);
+        parameters.make_gradients().unwrap();
+        embedding.accumulate(&batch, &Tensor::from_slice(&[1f32, 2., 4., 8., 16.]).view([5, 1])).unwrap();
+        assert_eq!(floats(&embedding.mask.as_ref().unwrap().grad()).unwrap(), [21.0]);
+        assert_eq!(floats(&embedding.table().unwrap().grad()).unwrap(), [0.0, 0.0, 0.0, 2.0, 8.0]);
     }
 
     #[test]

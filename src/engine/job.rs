@@ -9,6 +9,7 @@ use crate::inputs::Shape;
 use crate::intake::Gathered;
 use crate::models::{Model, without_vectors};
 use crate::network::Network;
+use crate::objectives::Setting;
 use crate::pipe::{self, Input};
 use crate::report::Reporter;
 use crate::score::Scoring;
@@ -22,7 +23,7 @@ use persona_core::metrics::{Judgement, case_id};
 use persona_core::protocol::{ARTIFACT_CHUNK, Job, Kind, Outcome, Phase, Standing, Task, cut};
 use persona_core::source::SourceSchema;
 use persona_core::spec::{Encoder, ModelSpec, Objective, Seen, Split};
-use persona_core::split::{Case, Part, Partition, partition, repeat_share, sample};
+use persona_core::split::{Case, Part, Partition, partition, quantiles, repeat_share, sample};
 use persona_core::{Error, ErrorKind};
 use persona_engine::limits;
 use rand::SeedableRng;
@@ -106,7 +107,7 @@ fn train_job(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: &mu
         measure(spec, &Scorer::Ranker(counts.ranker()), &encoded, &partition, outcome, reporter)?;
     } else {
         let compute = Compute::choose(&spec.training.device, spec.training.precision)?;
-        let mut network = Network::new(spec, &encoded, &partition, &fitted, examples, compute)?;
+        let mut network = Network::new(spec, &encoded, &partition, &fitted, examples, job.source.clock.day(), compute)?;
         let model = network.train(outcome, reporter)?;
         model.parameters.write(&mut artifact)?;
         FittedLabel::write_all(&network.labels(), &mut artifact)?;
@@ -151,7 +152,7 @@ fn objective_minimum(objective: &Objective) -> usize {
     match objective {
         Objective::Classify(classify) => classify.min_examples,
         Objective::Regress(regress) => regress.min_examples,
-        Objective::NextEvent(_) => 0,
+        _ => 0,
     }
 }
 
@@ -197,6 +198,8 @@ fn evaluate_job(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: 
     describe_model(&model, outcome);
     let scorer = Scorer::Model { model: &model, batch_events: spec.training.batch_events };
     measure(spec, &scorer, &encoded, &partition, outcome, reporter)?;
+    let (cutoffs, day) = (version.fitted.cutoffs, job.source.clock.day());
+    network::measure_parts(&model, &Setting { spec, encoded: &encoded, cutoffs, day }, reporter)?;
     if spec.training.split == Split::KFold {
         outcome
             .notes
@@ -236,6 +239,8 @@ fn score_job(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: &mu
 fn split(events: &Events, source: &SourceSchema, spec: &ModelSpec, cutoffs: Option<(f64, f64)>) -> Result<Partition> {
     let Some(target) = spec.target(source)? else {
         check_events(events, 1)?;
+        let by_time = spec.training.split == Split::Temporal && spec.objective.labels().next().is_none();
+        let cutoffs = cutoffs.or(by_time.then(|| quantiles(&events.time, &spec.training)));
         return Ok(Partition::training(&events.offsets, &events.time, cutoffs));
     };
     check_events(events, 2)?;
@@ -348,7 +353,8 @@ impl Version {
             return Ok(Trained::Counts(Box::new(counts)));
         }
         let compute = Compute::choose(&self.spec.training.device, self.spec.training.precision)?;
-        let mut model = Model::new(&self.spec.encoder, &Shape::of(encoded, &self.labels), compute)?;
+        let mut model =
+            Model::new(&self.spec.encoder, &Shape::of(encoded, &self.labels).learning(&self.spec.objective), compute)?;
         model.parameters.read(&self.artifact)?;
         Ok(Trained::Network(Box::new(model)))
     }

@@ -25,7 +25,7 @@ use crate::optimizer::accumulate;
 use negatives::Negatives;
 use one_pass::OnePass;
 use persona_core::features::FIRST;
-use persona_core::spec::{self, FULL_SOFTMAX_ITEMS, Softmax};
+use persona_core::spec::{FULL_SOFTMAX_ITEMS, Softmax};
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
 use tiles::Gradient;
@@ -41,16 +41,22 @@ pub struct NextEvent {
 }
 
 impl NextEvent {
-    /// `counts`: events of each item.
-    pub fn new(spec: &spec::NextEvent, counts: &[u64], compute: &Compute) -> Result<Self> {
-        let sampled = match spec.softmax {
+    /// `negatives`: of a sample; `counts`: events of each item.
+    pub fn new(
+        softmax: Softmax,
+        negatives: usize,
+        smoothing: f64,
+        counts: &[u64],
+        compute: &Compute,
+    ) -> Result<Self> {
+        let sampled = match softmax {
             Softmax::Auto => counts.len() > FULL_SOFTMAX_ITEMS,
             Softmax::Full => false,
             Softmax::Sampled => true,
         };
-        let sample = if sampled { Some(Negatives::new(counts, spec.negatives, compute.device)?) } else { None };
+        let sample = if sampled { Some(Negatives::new(counts, negatives, compute.device)?) } else { None };
         let fused = compute.half && compute.device == Device::Cpu && simd::is_available();
-        Ok(NextEvent { sample, kind: compute.kind(), smoothing: spec.label_smoothing, fused })
+        Ok(NextEvent { sample, kind: compute.kind(), smoothing, fused })
     }
 
     /// Adds the gradients of the mean loss, times a weight, to those of the model's weights; returns the loss's sum (scalar, on the device).
@@ -62,52 +68,58 @@ impl NextEvent {
         weight: f64,
         rng: &mut ChaCha8Rng,
     ) -> Result<Tensor> {
+        let states = targets.select(&pass.states.f_detach()?)?;
         let share = weight / targets.count as f64;
-        let states = targets.select(&pass.states.f_detach()?)?.f_contiguous()?;
-        let more = self.smoothing(model, &states, targets)?;
-        let add = |gradient: Tensor| match &more {
-            Some(more) => gradient.f_add(&more.states.f_mul_scalar(share)?),
-            None => Ok(gradient),
-        };
-        let loss = match self.fused {
-            true => {
-                let solved = self.in_one_pass(model, states, targets, share, rng)?;
-                model.backward(pass, &targets.spread(&add(solved.states.shallow_clone())?)?)?;
-                solved.accumulate(model.table()?, FIRST as usize)?;
-                Tensor::from(solved.loss)
-            }
-            false => {
-                let solved = self.in_tiles(model, &states, targets, rng)?;
-                model.backward(pass, &targets.spread(&add(solved.states.f_mul_scalar(share)?)?)?)?;
-                accumulate(model.table()?, i64::from(FIRST), &solved.items.f_mul_scalar(share)?)?;
-                solved.loss
-            }
-        };
-        match more {
-            Some(more) => {
-                accumulate(model.table()?, i64::from(FIRST), &more.items.f_mul_scalar(share)?)?;
-                Ok(loss.f_add(&more.loss)?)
-            }
-            None => Ok(loss),
-        }
+        let (loss, gradient) = self.solve(model, &states, &targets.items, share, rng)?;
+        model.backward(pass, &targets.spread(&gradient)?)?;
+        Ok(loss)
     }
 
-    fn smoothing(&self, model: &Model, states: &Tensor, targets: &Targets) -> Result<Option<Gradient>> {
+    /// The sum of the losses of `states` [n, dim] whose items are `items` [n], and `share` times its gradient [n, dim]; that of
+    /// the items is added to the model's.
+    pub fn solve(
+        &self,
+        model: &Model,
+        states: &Tensor,
+        items: &Tensor,
+        share: f64,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<(Tensor, Tensor)> {
+        let states = states.f_contiguous()?;
+        let more = self.smoothing(model, &states, items)?;
+        let (loss, gradient) = match self.fused {
+            true => {
+                let solved = self.in_one_pass(model, states, items, share, rng)?;
+                solved.accumulate(model.table()?, FIRST as usize)?;
+                (Tensor::from(solved.loss), solved.states)
+            }
+            false => {
+                let solved = self.in_tiles(model, &states, items, rng)?;
+                accumulate(model.table()?, i64::from(FIRST), &solved.items.f_mul_scalar(share)?)?;
+                (solved.loss, solved.states.f_mul_scalar(share)?)
+            }
+        };
+        let Some(more) = more else { return Ok((loss, gradient)) };
+        accumulate(model.table()?, i64::from(FIRST), &more.items.f_mul_scalar(share)?)?;
+        Ok((loss.f_add(&more.loss)?, gradient.f_add(&more.states.f_mul_scalar(share)?)?))
+    }
+
+    fn smoothing(&self, model: &Model, states: &Tensor, items: &Tensor) -> Result<Option<Gradient>> {
         let _guard = tch::no_grad_guard();
         match self.smoothing > 0.0 {
-            true => Ok(Some(smoothing::addition(self.smoothing, states, &model.items()?, &targets.items)?)),
+            true => Ok(Some(smoothing::addition(self.smoothing, states, &model.items()?, items)?)),
             false => Ok(None),
         }
     }
 
-    fn in_tiles(&self, model: &Model, states: &Tensor, targets: &Targets, rng: &mut ChaCha8Rng) -> Result<Gradient> {
+    fn in_tiles(&self, model: &Model, states: &Tensor, targets: &Tensor, rng: &mut ChaCha8Rng) -> Result<Gradient> {
         let _guard = tch::no_grad_guard();
         let items = model.items()?;
         match &self.sample {
-            None => tiles::full(states, &items, &targets.items, self.kind),
+            None => tiles::full(states, &items, targets, self.kind),
             Some(sample) => {
                 let negatives = sample.draw(rng)?;
-                tiles::sampled(states, &items, &targets.items, &negatives, sample, self.kind)
+                tiles::sampled(states, &items, targets, &negatives, sample, self.kind)
             }
         }
     }
@@ -116,15 +128,15 @@ impl NextEvent {
         &self,
         model: &Model,
         states: Tensor,
-        targets: &Targets,
+        targets: &Tensor,
         share: f64,
         rng: &mut ChaCha8Rng,
     ) -> Result<OnePass> {
         let _guard = tch::no_grad_guard();
         let items = model.items()?;
         match &self.sample {
-            None => OnePass::full(states, &items, &targets.items, share),
-            Some(sample) => OnePass::sampled(states, &items, &targets.items, sample, share, rng),
+            None => OnePass::full(states, &items, targets, share),
+            Some(sample) => OnePass::sampled(states, &items, targets, sample, share, rng),
         }
     }
 }

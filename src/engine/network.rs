@@ -4,15 +4,15 @@ use crate::device::Compute;
 use crate::error::Result;
 use crate::inputs::Shape;
 use crate::models::Model;
-use crate::objectives::{self, Labelled, judged, label_metrics, label_standing, predictions};
+use crate::objectives::{self, Labelled, Setting, judged, label_metrics, label_standing, predictions};
 use crate::report::Reporter;
 use crate::train::Trainer;
 use persona_core::features::{Encoded, Fitted};
 use persona_core::labels::{Example, Examples, FittedLabel, Parts};
 use persona_core::metrics::Judgement;
-use persona_core::protocol::{Outcome, Phase, Progress, Standing};
+use persona_core::protocol::{Metric, Outcome, Phase, Progress, Standing};
 use persona_core::spec::{self, ModelSpec, Objective, Split};
-use persona_core::split::Partition;
+use persona_core::split::{Part, Partition};
 use persona_core::{Error, ErrorKind};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -24,6 +24,8 @@ pub struct Network<'a> {
     partition: &'a Partition,
     fitted: &'a Fitted,
     tasks: Vec<LabelTask<'a>>,
+    /// A day on the source's clock.
+    day: f64,
     compute: Compute,
 }
 
@@ -43,6 +45,7 @@ impl<'a> Network<'a> {
         partition: &'a Partition,
         fitted: &'a Fitted,
         examples: Vec<Examples>,
+        day: f64,
         compute: Compute,
     ) -> Result<Self> {
         let objectives = spec.objective.iter().filter(|objective| objective.label().is_some());
@@ -59,7 +62,7 @@ impl<'a> Network<'a> {
             Ok(LabelTask { objective, examples, label, parts })
         };
         let tasks = objectives.zip(examples).map(task).collect::<persona_core::Result<_>>()?;
-        Ok(Network { spec, encoded, partition, fitted, tasks, compute })
+        Ok(Network { spec, encoded, partition, fitted, tasks, day, compute })
     }
 
     /// What the version must remember of the labels.
@@ -133,12 +136,33 @@ impl<'a> Network<'a> {
         let training = &spec.training;
         let mut rng = ChaCha8Rng::seed_from_u64(training.seed);
         tch::manual_seed(training.seed as i64);
-        let mut model = Model::new(&spec.encoder, &Shape::of(self.encoded, &self.labels()), self.compute)?;
+        let mut model = Model::new(
+            &spec.encoder,
+            &Shape::of(self.encoded, &self.labels()).learning(&spec.objective),
+            self.compute,
+        )?;
         let mut parts = parts.into_iter().zip(&self.tasks);
         let mut objectives: Vec<Box<dyn objectives::Objective>> = Vec::new();
-        for objective in spec.objective.iter() {
+        for objective in self.spec.objective.iter() {
             objectives.push(match objective {
                 Objective::NextEvent(next) => Box::new(self.next_event(next, &model, &mut rng)?),
+                Objective::Contrastive(o) => {
+                    Box::new(objectives::Contrastive::new(o, self.setting(), self.partition, &model)?)
+                }
+                Objective::MaskedEvent(o) => Box::new(objectives::MaskedEvent::new(
+                    o,
+                    self.setting(),
+                    self.partition,
+                    self.counts(),
+                    &model,
+                    &mut rng,
+                )?),
+                Objective::Reconstruct(o) => {
+                    Box::new(objectives::Reconstruct::new(o, self.setting(), self.partition, self.counts(), &model)?)
+                }
+                Objective::NextK(o) => {
+                    Box::new(objectives::NextK::new(o, self.setting(), self.partition, self.counts(), &model)?)
+                }
                 Objective::Classify(_) | Objective::Regress(_) => {
                     let Some((parts, task)) = parts.next() else { continue };
                     let what = (&task.examples, &task.label);
@@ -146,6 +170,10 @@ impl<'a> Network<'a> {
                     Box::new(Labelled::new(task.objective, training, self.encoded, what, train, valid, &model)?)
                 }
             });
+        }
+        let errors = model.pretrain(self.encoded, objectives[0].histories(), training.batch_events, &mut rng)?;
+        if !quiet {
+            reporter.metrics(&pretraining(&errors))?;
         }
         let mut trainer = Trainer { training, objectives, rng, quiet };
         let (epoch, standing) = trainer.run(&mut model, reporter)?;
@@ -158,16 +186,55 @@ impl<'a> Network<'a> {
         model: &Model,
         rng: &mut ChaCha8Rng,
     ) -> Result<objectives::NextEvent<'_>> {
-        let counts = self.fitted.items().map_or(&[][..], |vocabulary| &vocabulary.counts);
-        objectives::NextEvent::new(self.spec, next, self.encoded, self.partition, counts, model, rng)
+        objectives::NextEvent::new(self.spec, next, self.encoded, self.partition, self.counts(), model, rng)
     }
 
-    /// The trained model's figures on every label.
+    fn setting(&self) -> Setting<'a> {
+        Setting { spec: self.spec, encoded: self.encoded, cutoffs: self.partition.cutoffs, day: self.day }
+    }
+
+    /// Events of each item.
+    fn counts(&self) -> &'a [u64] {
+        self.fitted.items().map_or(&[][..], |vocabulary| &vocabulary.counts)
+    }
+
+    /// The trained model's figures on every label, and of objectives that have neither label nor cases.
     pub fn measure(&self, model: &Model, reporter: &mut Reporter) -> Result<()> {
+        measure_parts(model, &self.setting(), reporter)?;
         self.tasks.iter().try_for_each(|task| {
             measure_label(model, self.encoded, (&task.examples, &task.label), &task.parts, self.spec, reporter)
         })
     }
+}
+
+/// What each layer reconstructed before the objectives began.
+fn pretraining(errors: &[Vec<f64>]) -> Vec<Metric> {
+    let of_layer = |(layer, errors): (usize, &Vec<f64>)| {
+        let metric = format!("layer_{}.error", layer + 1);
+        let of_epoch = |(epoch, &value): (usize, &f64)| Metric {
+            epoch: Some(epoch as u32 + 1),
+            split: "train".into(),
+            metric: metric.clone(),
+            value,
+            low: None,
+            high: None,
+        };
+        errors.iter().enumerate().map(of_epoch).collect::<Vec<_>>()
+    };
+    errors.iter().enumerate().flat_map(of_layer).collect()
+}
+
+/// The figures of objectives that have neither label nor cases.
+pub fn measure_parts(model: &Model, setting: &Setting, reporter: &mut Reporter) -> Result<()> {
+    for objective in setting.spec.objective.iter() {
+        for part in [Part::Valid, Part::Test] {
+            let metrics = setting.measure(objective, model, part)?;
+            if !metrics.is_empty() {
+                reporter.metrics(&metrics)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The figures of a label on what validates and what tests.

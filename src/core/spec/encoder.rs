@@ -23,9 +23,17 @@ pub enum Encoder {
     Knn(knn::Spec),
     Mf(Mf),
     Blend(Blend),
+    Autoencoder(Autoencoder),
+    Dbn(Dbn),
+    EncoderDecoder(EncoderDecoder),
 }
 
 impl Encoder {
+    /// Whether the state after an event knows nothing of those that follow.
+    pub fn causal(&self) -> bool {
+        !matches!(self, Encoder::Transformer(t) if !t.causal)
+    }
+
     /// The name in a specification.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -40,6 +48,9 @@ impl Encoder {
             Encoder::Knn(_) => "knn",
             Encoder::Mf(_) => "mf",
             Encoder::Blend(_) => "blend",
+            Encoder::Autoencoder(_) => "autoencoder",
+            Encoder::Dbn(_) => "dbn",
+            Encoder::EncoderDecoder(_) => "encoder_decoder",
         }
     }
 
@@ -51,6 +62,9 @@ impl Encoder {
             Encoder::Cnn(c) => Some(c.dim),
             Encoder::Dnn(d) => Some(d.dim),
             Encoder::Mf(m) => Some(m.dim()),
+            Encoder::Autoencoder(a) => Some(a.dim),
+            Encoder::Dbn(d) => Some(d.dim),
+            Encoder::EncoderDecoder(e) => Some(e.dim),
             Encoder::Transitions(_) | Encoder::Popularity(_) | Encoder::Knn(_) | Encoder::Blend(_) => None,
         }
     }
@@ -62,9 +76,14 @@ impl Encoder {
             Encoder::Rnn(r) | Encoder::Lstm(r) | Encoder::Gru(r) => Some(r.time_gaps),
             Encoder::Cnn(c) => Some(c.time_gaps),
             Encoder::Dnn(d) => Some(d.time_gaps),
-            Encoder::Transitions(_) | Encoder::Popularity(_) | Encoder::Knn(_) | Encoder::Mf(_) | Encoder::Blend(_) => {
-                None
-            }
+            Encoder::Autoencoder(a) => Some(a.time_gaps),
+            Encoder::EncoderDecoder(e) => Some(e.time_gaps),
+            Encoder::Dbn(_)
+            | Encoder::Transitions(_)
+            | Encoder::Popularity(_)
+            | Encoder::Knn(_)
+            | Encoder::Mf(_)
+            | Encoder::Blend(_) => None,
         }
     }
 
@@ -106,6 +125,9 @@ impl Encoder {
             Encoder::Knn(k) => check_knn(k),
             Encoder::Mf(m) => m.check(),
             Encoder::Blend(b) => b.check(),
+            Encoder::Autoencoder(a) => a.check(),
+            Encoder::Dbn(d) => d.check(),
+            Encoder::EncoderDecoder(e) => e.check(),
         }
     }
 }
@@ -126,6 +148,8 @@ pub struct Transformer {
     pub dropout: f64,
     /// Width of the feed-forward layer in units of `dim`.
     pub feed_forward: usize,
+    /// Whether an event sees only those before it. The objective masked_event needs false, next_event true.
+    pub causal: bool,
     /// Attention depends on the time between two events (Zhai et al. 2024, "HSTU").
     pub time_bias: bool,
     /// Feed-forward layers have a gate, and two thirds of the width (Shazeer 2020, "SwiGLU").
@@ -298,6 +322,122 @@ fn decay(decay: f64) -> Result<()> {
     }
 }
 
+/// A sequence through a bottleneck (Srivastava et al. 2015, "Unsupervised Learning of Video Representations using
+/// LSTMs"), to be unfolded again by the objective reconstruct.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Autoencoder {
+    /// Width of the bottleneck, which is the profile vector.
+    pub dim: usize,
+    /// Width of the events' embeddings and of the recurrent state.
+    pub width: usize,
+    pub layers: usize,
+    pub length: usize,
+    /// Embed the gap to the event before.
+    pub time_gaps: bool,
+    pub dropout: f64,
+}
+
+/// Deep belief network (Hinton et al. 2006, "A Fast Learning Algorithm for Deep Belief Nets") over the binary bag of an
+/// entity's events: which values of its category fields it has had.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Dbn {
+    /// Hidden units of the last machine; a profile is their probabilities.
+    pub dim: usize,
+    /// Hidden units of the machines before it.
+    pub width: usize,
+    /// Restricted Boltzmann machines.
+    pub layers: usize,
+    /// The most events of an entity that are looked at, the newest.
+    pub length: usize,
+    /// Passes over the events in which each machine learns by itself.
+    pub pretraining_epochs: usize,
+    pub pretraining_rate: f64,
+}
+
+/// The most coming events that a decoder is told.
+pub const MAX_COMING: usize = 100;
+
+/// Encoder that reads a history from both sides, and decoder that says what comes (Vaswani et al. 2017, "Attention Is All
+/// You Need").
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EncoderDecoder {
+    /// Width of embeddings and of the profile vector.
+    pub dim: usize,
+    /// Of the encoder.
+    pub layers: usize,
+    pub decoder_layers: usize,
+    pub heads: usize,
+    /// The most events of a history.
+    pub length: usize,
+    /// Embed the gap to the event before.
+    pub time_gaps: bool,
+    pub dropout: f64,
+    /// Width of the feed-forward layers in units of `dim`.
+    pub feed_forward: usize,
+}
+
+impl Default for EncoderDecoder {
+    fn default() -> Self {
+        let Transformer { dim, layers, heads, length, time_gaps, dropout, feed_forward, .. } = Transformer::default();
+        EncoderDecoder { dim, layers, decoder_layers: 1, heads, length, time_gaps, dropout, feed_forward }
+    }
+}
+
+impl EncoderDecoder {
+    /// The encoder alone.
+    pub fn encoder(&self) -> Transformer {
+        let EncoderDecoder { dim, layers, heads, length, time_gaps, dropout, feed_forward, .. } = *self;
+        let own = Transformer { dim, layers, heads, length, time_gaps, dropout, feed_forward, ..Transformer::default() };
+        Transformer { causal: false, ..own }
+    }
+
+    fn check(&self) -> Result<()> {
+        within("encoder.decoder_layers", self.decoder_layers, 1, 64)?;
+        self.encoder().check()
+    }
+}
+
+impl Default for Autoencoder {
+    fn default() -> Self {
+        Autoencoder { dim: 64, width: 128, layers: 1, length: 100, time_gaps: false, dropout: 0.1 }
+    }
+}
+
+impl Default for Dbn {
+    fn default() -> Self {
+        Dbn { dim: 64, width: 256, layers: 2, length: 1000, pretraining_epochs: 10, pretraining_rate: 0.05 }
+    }
+}
+
+impl Autoencoder {
+    fn check(&self) -> Result<()> {
+        within("encoder.dim", self.dim, 1, MAX_DIM)?;
+        within("encoder.width", self.width, 1, MAX_DIM)?;
+        within("encoder.layers", self.layers, 1, 16)?;
+        within("encoder.length", self.length, 2, 8192)?;
+        fraction("encoder.dropout", self.dropout)
+    }
+}
+
+impl Dbn {
+    /// Hidden units of a machine.
+    pub fn outputs(&self, layer: usize) -> usize {
+        if layer + 1 < self.layers { self.width } else { self.dim }
+    }
+
+    fn check(&self) -> Result<()> {
+        within("encoder.dim", self.dim, 1, MAX_DIM)?;
+        within("encoder.width", self.width, 1, 16_384)?;
+        within("encoder.layers", self.layers, 1, 16)?;
+        within("encoder.length", self.length, 1, 100_000)?;
+        within("encoder.pretraining_epochs", self.pretraining_epochs, 0, 10_000)?;
+        positive("encoder.pretraining_rate", self.pretraining_rate)
+    }
+}
+
 impl Default for Encoder {
     fn default() -> Self {
         Encoder::Transformer(Transformer::default())
@@ -318,6 +458,7 @@ impl Default for Transformer {
             time_bias: false,
             gated: false,
             pooling: Pooling::Last,
+            causal: true,
         }
     }
 }

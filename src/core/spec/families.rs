@@ -15,13 +15,16 @@ pub struct Family {
     pub reference: &'static str,
 }
 
-const LABELS: [&str; 2] = ["classify", "regress"];
-const SEQUENCE: [&str; 3] = ["next_event", "classify", "regress"];
+const BAG: [&str; 4] = ["classify", "regress", "contrastive", "reconstruct"];
+const DECODER: [&str; 5] = ["next_k", "classify", "regress", "contrastive", "reconstruct"];
+const SEQUENCE: [&str; 6] = ["next_event", "next_k", "classify", "regress", "contrastive", "reconstruct"];
+const BOTH_SIDES: [&str; 7] =
+    ["next_event", "next_k", "masked_event", "classify", "regress", "contrastive", "reconstruct"];
 
 pub const FAMILIES: &[Family] = &[
     Family {
         kind: "transformer",
-        objectives: &SEQUENCE,
+        objectives: &BOTH_SIDES,
         vectors: true,
         summary: "causal self-attention over the sequence of events",
         reference: "Kang & McAuley 2018, Self-Attentive Sequential Recommendation",
@@ -56,7 +59,7 @@ pub const FAMILIES: &[Family] = &[
     },
     Family {
         kind: "dnn",
-        objectives: &LABELS,
+        objectives: &BAG,
         vectors: true,
         summary: "feed-forward layers over the bag of events",
         reference: "Cheng et al. 2016, Wide & Deep Learning for Recommender Systems",
@@ -96,13 +99,38 @@ pub const FAMILIES: &[Family] = &[
         summary: "a convex mix of what other models say, weighted on validation",
         reference: "Jahrer, Töscher & Legenstein 2010, Combining Predictions for Accurate Recommender Systems",
     },
+    Family {
+        kind: "autoencoder",
+        objectives: &BAG,
+        vectors: true,
+        summary: "recurrent encoder with a bottleneck, unfolded again by the objective reconstruct",
+        reference: "Srivastava et al. 2015, Unsupervised Learning of Video Representations using LSTMs",
+    },
+    Family {
+        kind: "dbn",
+        objectives: &BAG,
+        vectors: true,
+        summary: "stacked Boltzmann machines over the binary bag of events",
+        reference: "Hinton et al. 2006, A Fast Learning Algorithm for Deep Belief Nets",
+    },
+    Family {
+        kind: "encoder_decoder",
+        objectives: &DECODER,
+        vectors: true,
+        summary: "attention over the history from both sides, and a decoder of what comes",
+        reference: "Vaswani et al. 2017, Attention Is All You Need",
+    },
 ];
 
 /// Splits that an objective can be judged by.
-const SPLITS: &[(&str, &[Split])] = &[
+pub(super) const SPLITS: &[(&str, &[Split])] = &[
     ("next_event", &[Split::Temporal, Split::LeaveOneOut, Split::Random]),
     ("classify", &[Split::Temporal, Split::Random, Split::KFold]),
     ("regress", &[Split::Temporal, Split::Random, Split::KFold]),
+    ("contrastive", &[Split::Temporal, Split::LeaveOneOut, Split::Random]),
+    ("masked_event", &[Split::Temporal, Split::LeaveOneOut, Split::Random]),
+    ("reconstruct", &[Split::Temporal, Split::Random]),
+    ("next_k", &[Split::Temporal, Split::Random]),
 ];
 
 /// Refuses a family that cannot learn an objective, and an objective that a split cannot judge.
@@ -124,6 +152,11 @@ pub(super) fn check(spec: &ModelSpec) -> Result<()> {
         if !able.contains(&split) {
             return Err(unsupported(format!("training.split \"{}\" cannot judge the objective {kind}", split.name()))
                 .hint(format!("Splits that can are {}.", listed(able.iter().map(|split| split.name())))));
+        }
+        let ahead = matches!(kind, "next_event" | "next_k");
+        if (ahead && !spec.encoder.causal()) || (kind == "masked_event" && spec.encoder.causal()) {
+            return Err(unsupported(format!("encoder.causal {} does not go with the objective {kind}", !ahead))
+                .hint(format!("Set encoder.causal to {ahead}.")));
         }
     }
     Ok(())

@@ -1,5 +1,6 @@
 //! What a model learns: one objective or several, each with a weight.
 
+use super::selfmade::{Contrastive, Decoder, MaskedEvent, NextK, Reconstruct};
 use super::{fraction, positive, within};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::{FieldKind, Label, LabelKind, SourceSchema};
@@ -21,6 +22,10 @@ pub enum Objective {
     NextEvent(NextEvent),
     Classify(Classify),
     Regress(Regress),
+    Contrastive(Contrastive),
+    MaskedEvent(MaskedEvent),
+    Reconstruct(Reconstruct),
+    NextK(NextK),
 }
 
 /// Predict the category of the next event.
@@ -41,7 +46,7 @@ pub struct NextEvent {
     pub weight: f64,
 }
 
-fn default_negatives() -> usize {
+pub(super) fn default_negatives() -> usize {
     1024
 }
 
@@ -111,7 +116,7 @@ pub enum Deviation {
     Mae,
 }
 
-fn one() -> f64 {
+pub(super) fn one() -> f64 {
     1.0
 }
 
@@ -126,6 +131,10 @@ impl Objective {
             Objective::NextEvent(_) => "next_event",
             Objective::Classify(_) => "classify",
             Objective::Regress(_) => "regress",
+            Objective::Contrastive(_) => "contrastive",
+            Objective::MaskedEvent(_) => "masked_event",
+            Objective::Reconstruct(_) => "reconstruct",
+            Objective::NextK(_) => "next_k",
         }
     }
 
@@ -134,6 +143,10 @@ impl Objective {
             Objective::NextEvent(o) => o.weight,
             Objective::Classify(o) => o.weight,
             Objective::Regress(o) => o.weight,
+            Objective::Contrastive(o) => o.weight,
+            Objective::MaskedEvent(o) => o.weight,
+            Objective::Reconstruct(o) => o.weight,
+            Objective::NextK(o) => o.weight,
         }
     }
 
@@ -141,27 +154,36 @@ impl Objective {
     pub fn field(&self) -> Option<&str> {
         match self {
             Objective::NextEvent(o) => Some(&o.field),
-            Objective::Classify(_) | Objective::Regress(_) => None,
+            Objective::MaskedEvent(o) => Some(&o.field),
+            Objective::Reconstruct(o) => Some(&o.field),
+            Objective::NextK(o) => Some(&o.field),
+            Objective::Classify(_) | Objective::Regress(_) | Objective::Contrastive(_) => None,
         }
     }
 
     /// The label that it predicts.
     pub fn label(&self) -> Option<&str> {
         match self {
-            Objective::NextEvent(_) => None,
             Objective::Classify(o) => Some(&o.label),
             Objective::Regress(o) => Some(&o.label),
+            _ => None,
         }
     }
 
     fn check(&self, source: &SourceSchema) -> Result<()> {
         positive("objective.weight", self.weight())?;
+        if let Some(field) = self.field() {
+            target(self.kind(), field, source)?;
+        }
         match self {
             Objective::NextEvent(o) => {
-                target(self.kind(), &o.field, source)?;
                 within("objective.negatives", o.negatives, 1, 100_000)?;
                 fraction("objective.label_smoothing", o.label_smoothing)
             }
+            Objective::Contrastive(o) => o.check(),
+            Objective::MaskedEvent(o) => o.check(),
+            Objective::Reconstruct(o) => o.check(),
+            Objective::NextK(o) => o.check(),
             Objective::Classify(o) => {
                 label(source, &o.label)?;
                 fraction("objective.label_smoothing", o.label_smoothing)
@@ -196,6 +218,17 @@ impl Objectives {
         })
     }
 
+    /// Whether events are hidden from the model, so that it needs a vector that stands for one.
+    pub fn hides(&self) -> bool {
+        self.iter().any(|objective| matches!(objective, Objective::MaskedEvent(_)))
+    }
+
+    /// Whether a profile is unfolded into a sequence again.
+    pub fn unfolds(&self) -> bool {
+        let unfolds = |o: &Objective| matches!(o, Objective::Reconstruct(o) if o.decoder == Decoder::Sequence);
+        self.iter().any(unfolds)
+    }
+
     pub(super) fn check(&self, source: &SourceSchema) -> Result<()> {
         if self.0.is_empty() {
             return Err(
@@ -210,6 +243,15 @@ impl Objectives {
             .iter()
             .enumerate()
             .find(|(i, o)| o.label().is_some() && self.0[..*i].iter().any(|p| p.label() == o.label()));
+        let mut fields = self.iter().filter_map(Objective::field);
+        let first = fields.next();
+        if let Some(other) = fields.find(|&field| Some(field) != first) {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("objectives predict the fields \"{}\" and \"{other}\"", first.unwrap_or_default()),
+            )
+            .hint("A model has the items of one field; train one model for each."));
+        }
         match twice.or(label) {
             None => Ok(()),
             Some((_, o)) => Err(Error::invalid(format!("objective {} is there twice", o.kind()))

@@ -1,3 +1,4 @@
+use super::families::SPLITS;
 use super::*;
 use crate::error::ErrorKind;
 use crate::source::{Clock, Field, FieldKind, KeyType, Label, LabelKind, LabelOrigin, ValueType};
@@ -258,5 +259,67 @@ fn every_family_of_the_table_is_an_encoder_with_defaults() {
         assert_eq!(encoder.kind(), family.kind);
         assert_eq!(encoder.dim().is_some(), family.vectors, "{}", family.kind);
         assert!(encoder.check().is_ok(), "{}", family.kind);
+    }
+}
+
+#[test]
+fn objectives_without_labels_have_their_defaults_and_bounds() {
+    let spec = parse(&json!({"objective": {"kind": "contrastive"}})).unwrap();
+    assert_eq!(spec.objective.0, [Objective::Contrastive(Contrastive::default())]);
+    assert_eq!(spec.target(&source()).unwrap(), None);
+    let spec = parse(&json!({"objective": {"kind": "next_k", "field": "item"}})).unwrap();
+    assert!(matches!(&spec.objective.0[0], Objective::NextK(o) if o.k == 5 && o.within.is_none()));
+    assert_eq!(spec.target(&source()).unwrap(), Some(1));
+    for (objective, message) in [
+        (json!({"kind": "contrastive", "slices": 1}), "objective.slices must be between 2 and 16, not 1"),
+        (json!({"kind": "contrastive", "min_length": 9, "max_length": 3}), "objective.max_length must be between 9"),
+        (json!({"kind": "contrastive", "temperature": 0}), "objective.temperature must be greater than 0"),
+        (json!({"kind": "next_k", "field": "item", "k": 0}), "objective.k must be between 1 and 100, not 0"),
+        (json!({"kind": "next_k", "field": "item", "within": 0.0}), "objective.within must be greater than 0"),
+        (json!({"kind": "reconstruct", "field": "item", "denoising": 1.0}), "objective.denoising must be at least 0"),
+        (json!({"kind": "reconstruct", "field": "price"}), "objective reconstruct cannot predict field \"price\""),
+    ] {
+        let text = refused(&json!({"objective": objective}));
+        assert!(text.starts_with(message), "{text}");
+    }
+}
+
+#[test]
+fn hidden_events_need_a_view_from_both_sides_and_what_comes_must_not_be_seen() {
+    let masked = |causal: bool| json!({"encoder": {"kind": "transformer", "causal": causal}, "objective": {"kind": "masked_event", "field": "item"}});
+    assert!(parse(&masked(false)).is_ok());
+    assert_eq!(
+        refused(&masked(true)),
+        "encoder.causal true does not go with the objective masked_event |  | Set encoder.causal to false."
+    );
+    for kind in ["next_event", "next_k"] {
+        let mut spec = masked(false);
+        spec["objective"]["kind"] = json!(kind);
+        assert!(refused(&spec).contains("Set encoder.causal to true."));
+    }
+    let mut gru = masked(false);
+    gru["encoder"] = json!({"kind": "gru"});
+    assert!(refused(&gru).ends_with("Families that can are \"transformer\"."));
+    let mut share = masked(false);
+    share["objective"]["mask"] = json!(0.0);
+    assert!(refused(&share).starts_with("objective.mask must be greater than 0 and less than 1"));
+}
+
+#[test]
+fn a_model_has_the_items_of_one_field() {
+    let mut schema = source();
+    schema.fields.push(Field { name: "shop".into(), ..schema.fields[1].clone() });
+    let objective = json!([{"kind": "next_event", "field": "item"}, {"kind": "reconstruct", "field": "shop"}]);
+    let error = ModelSpec::parse(&json!({"objective": objective}), &schema).unwrap_err();
+    assert_eq!(error.message, "objectives predict the fields \"item\" and \"shop\"");
+}
+
+#[test]
+fn every_objective_of_the_table_can_be_judged_somehow() {
+    for family in FAMILIES {
+        for kind in family.objectives {
+            let splits = SPLITS.iter().find(|(known, _)| known == kind).map(|(_, splits)| splits);
+            assert!(splits.is_some_and(|splits| !splits.is_empty()), "{kind}");
+        }
     }
 }

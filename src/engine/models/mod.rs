@@ -1,29 +1,38 @@
 //! Model families behind one enum. All read the same input embedding and end in the same
 //! normalisation, so that a family is only what turns vectors of events into states.
 
+mod autoencoder;
 mod cnn;
+mod dbn;
 mod dnn;
+mod encoder_decoder;
 mod heads;
 mod pooling;
 mod recurrent;
 mod transformer;
+mod unfold;
 
 use crate::cpu::transformer as by_hand;
 use crate::device::Compute;
 use crate::error::Result;
-use crate::inputs::{Batch, Embedding, Layout, Shape};
+use crate::inputs::{Batch, Embedding, Layout, Shape, rows};
 use crate::parameters::{DEVIATION, Parameters, Start};
+use autoencoder::Autoencoder;
 use cnn::Cnn;
+use dbn::Dbn;
 use dnn::Dnn;
+use encoder_decoder::EncoderDecoder;
 use heads::Heads;
-use persona_core::batch::Window;
+use persona_core::batch::{Window, buckets};
 use persona_core::features::{Encoded, FIRST};
 use persona_core::spec::{self, FAMILIES, listed};
 use persona_core::{Error, ErrorKind};
 use pooling::Pooling;
+use rand_chacha::ChaCha8Rng;
 use recurrent::{Cell, Recurrent};
 use tch::{Kind, Tensor};
 use transformer::Transformer;
+use unfold::Unfold;
 
 const EPSILON: f64 = 1e-5;
 
@@ -34,11 +43,16 @@ enum Encoder {
     Recurrent(Recurrent),
     Cnn(Cnn),
     Dnn(Dnn),
+    Autoencoder(Autoencoder),
+    Dbn(Dbn),
+    EncoderDecoder(EncoderDecoder),
 }
 
 /// What of a specification every family has.
 struct Common {
     dim: i64,
+    /// Width of the events' embeddings.
+    embedding: i64,
     /// How widely the events' embeddings are spread when training begins.
     deviation: f64,
     /// Who share the profile vector out, and speak of labels each alone.
@@ -68,9 +82,15 @@ pub struct Model {
     pub dim: usize,
     /// The most events of a window.
     pub length: usize,
+    /// Whether a hidden event stands after the last one of what is read.
+    hides: bool,
     embedding: Embedding,
+    /// The items' vectors, where events' embeddings are of another width. [FIRST + items, dim]
+    output: Option<Tensor>,
+    unfold: Option<Unfold>,
     encoder: Encoder,
-    norm: Norm,
+    /// Absent where states are probabilities.
+    norm: Option<Norm>,
     pooling: Pooling,
     heads: Heads,
     dropout: f64,
@@ -79,9 +99,12 @@ pub struct Model {
 impl Model {
     /// A model with fresh weights, from torch's generator.
     pub fn new(encoder: &spec::Encoder, shape: &Shape, compute: Compute) -> Result<Self> {
-        let Common { dim, deviation, members, length, dropout } = common(encoder)?;
+        let Common { dim, embedding: width, deviation, members, length, dropout } = common(encoder)?;
         let mut parameters = Parameters::new(&compute);
-        let embedding = Embedding::new(&mut parameters, shape, dim, "", Start::Normal(deviation))?;
+        // A deep belief network reads values alone.
+        let values = matches!(encoder, spec::Encoder::Dbn(_)).then(|| Shape { numbers: 0, ..shape.clone() });
+        let read = values.as_ref().unwrap_or(shape);
+        let embedding = Embedding::new(&mut parameters, read, width, "", Start::Normal(deviation))?;
         let pooling = encoder.pooling();
         let encoder = match encoder {
             spec::Encoder::Transformer(t) => Encoder::Transformer(Transformer::new(&mut parameters, t)?),
@@ -90,18 +113,77 @@ impl Model {
             spec::Encoder::Gru(r) => Encoder::Recurrent(Recurrent::new(&mut parameters, Cell::Gru, r)?),
             spec::Encoder::Cnn(c) => Encoder::Cnn(Cnn::new(&mut parameters, c)?),
             spec::Encoder::Dnn(d) => Encoder::Dnn(Dnn::new(&mut parameters, shape, d)?),
+            spec::Encoder::Autoencoder(a) => Encoder::Autoencoder(Autoencoder::new(&mut parameters, a)?),
+            spec::Encoder::Dbn(d) => Encoder::Dbn(Dbn::new(&mut parameters, d)?),
+            spec::Encoder::EncoderDecoder(e) => Encoder::EncoderDecoder(EncoderDecoder::new(&mut parameters, e)?),
             other => return Err(without_vectors(other).into()),
         };
-        let norm = Norm::new(&mut parameters, "norm", dim)?;
+        let norm = match encoder {
+            Encoder::Dbn(_) | Encoder::Dnn(_) => None,
+            _ => Some(Norm::new(&mut parameters, "norm", dim)?),
+        };
         let pooling = Pooling::new(&mut parameters, pooling, dim)?;
         let heads = Heads::new(&mut parameters, shape, dim, members)?;
-        let dim = dim as usize;
-        Ok(Model { parameters, compute, dim, length, embedding, encoder, norm, pooling, heads, dropout })
+        let output = match shape.target {
+            Some(target) if width != dim => {
+                let size = [shape.categories[target].1 as i64, dim];
+                Some(parameters.make("items.output.weight", &size, Start::Normal(DEVIATION))?)
+            }
+            _ => None,
+        };
+        let unfold = if shape.unfolds { Some(Unfold::new(&mut parameters, dim)?) } else { None };
+        let (hides, dim) = (shape.hides, dim as usize);
+        let length = length - usize::from(hides);
+        Ok(Model {
+            parameters,
+            compute,
+            dim,
+            length,
+            hides,
+            embedding,
+            output,
+            unfold,
+            encoder,
+            norm,
+            pooling,
+            heads,
+            dropout,
+        })
     }
 
-    /// Events as this model reads them: with their times where it asks for them.
+    /// What a model learns of histories before its objectives do: the mean squared error of each layer, by epoch. Nothing for
+    /// most families.
+    pub fn pretrain(
+        &self,
+        encoded: &Encoded,
+        histories: &[Window],
+        batch_events: usize,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<Vec<Vec<f64>>> {
+        let Encoder::Dbn(dbn) = &self.encoder else { return Ok(Vec::new()) };
+        let tables: Vec<&Tensor> = self.embedding.tables().collect();
+        if tables.is_empty() || histories.is_empty() {
+            return Ok(Vec::new());
+        }
+        let lengths: Vec<usize> = histories.iter().map(Window::len).collect();
+        let batch = |group: &Vec<usize>| {
+            let windows: Vec<Window> = group.iter().map(|&i| histories[i]).collect();
+            Batch::new(encoded, &windows, self.compute.device)
+        };
+        let batches = buckets(&lengths, batch_events, Some(rng));
+        let batches = batches.iter().map(batch).collect::<Result<Vec<Batch>>>()?;
+        let errors = dbn.pretrain(&tables, &batches)?;
+        if let (Some(output), Some(table)) = (&self.output, self.embedding.table()) {
+            let _guard = tch::no_grad_guard();
+            output.shallow_clone().f_copy_(&dbn.unrolled(table)?)?;
+        }
+        Ok(errors)
+    }
+
+    /// Events as this model reads them: with their times where it asks for them, and with a hidden event at the end.
     pub fn batch(&self, encoded: &Encoded, windows: &[Window]) -> Result<Batch> {
         match &self.encoder {
+            _ if self.hides => Batch::with_hidden_end(encoded, windows, self.compute.device),
             Encoder::Transformer(t) if t.reads_times() => Batch::timed(encoded, windows, self.compute.device),
             _ => Batch::new(encoded, windows, self.compute.device),
         }
@@ -115,8 +197,8 @@ impl Model {
     /// The profile of each window: [windows, dim], and after it what a wide path says of labels
     pub fn profiles(&self, batch: &Batch) -> Result<Tensor> {
         match (self.by_hand(), &self.pooling) {
-            (Some(transformer), Pooling::Last) => {
-                transformer.infer_last_by_hand(self.inputs(batch)?, &batch.layout, &self.norm)
+            (Some((transformer, norm)), Pooling::Last) => {
+                transformer.infer_last_by_hand(self.inputs(batch)?, &batch.layout, norm)
             }
             _ => self.pool(&self.states(batch)?, &batch.layout),
         }
@@ -125,7 +207,9 @@ impl Model {
     /// From the states of events to profiles: [tokens, dim] -> [windows, dim]. Those of a bag are that already.
     pub fn pool(&self, states: &Tensor, layout: &Layout) -> Result<Tensor> {
         match &self.encoder {
-            Encoder::Dnn(_) => Ok(states.shallow_clone()),
+            Encoder::Dnn(_) | Encoder::Autoencoder(_) | Encoder::Dbn(_) | Encoder::EncoderDecoder(_) => {
+                Ok(states.shallow_clone())
+            }
             _ => self.pooling.forward(states, layout),
         }
     }
@@ -146,21 +230,21 @@ impl Model {
 
     /// The states in training, with dropout.
     pub fn forward(&self, batch: Batch) -> Result<Pass> {
-        let Some(transformer) = self.by_hand() else {
+        let Some((transformer, norm)) = self.by_hand() else {
             let states = self.by_autograd(&self.inputs(&batch)?, &batch, true)?;
             return Ok(Pass { states, batch, back: Back::Autograd });
         };
         let _guard = tch::no_grad_guard();
         let mut states = self.inputs(&batch)?;
-        let tape = transformer.forward_by_hand(&mut states, &batch.layout, &self.norm)?;
+        let tape = transformer.forward_by_hand(&mut states, &batch.layout, norm)?;
         Ok(Pass { states, batch, back: Back::ByHand(Box::new(tape)) })
     }
 
     /// Adds to the weights' gradients what the states' gradient [tokens, dim] gives.
     pub fn backward(&self, pass: Pass, gradient: &Tensor) -> Result<()> {
-        match (pass.back, &self.encoder) {
-            (Back::ByHand(tape), Encoder::Transformer(transformer)) => {
-                let gradient = transformer.backward_by_hand(*tape, &pass.batch.layout, gradient, &self.norm)?;
+        match (pass.back, self.by_hand()) {
+            (Back::ByHand(tape), Some((transformer, norm))) => {
+                let gradient = transformer.backward_by_hand(*tape, &pass.batch.layout, gradient, norm)?;
                 self.embedding.accumulate(&pass.batch, &gradient)
             }
             _ => Ok(pass.states.f_mul(gradient)?.f_sum(Kind::Float)?.f_backward()?),
@@ -169,10 +253,13 @@ impl Model {
 
     /// What the encoder reads, before dropout.
     fn inputs(&self, batch: &Batch) -> Result<Tensor> {
-        let x = self.embedding.forward(batch, &self.compute)?;
         match &self.encoder {
-            Encoder::Transformer(t) => t.add_positions(&x, &batch.layout),
-            Encoder::Recurrent(_) | Encoder::Cnn(_) | Encoder::Dnn(_) => Ok(x),
+            Encoder::Transformer(t) => t.add_positions(&self.embedding.forward(batch, &self.compute)?, &batch.layout),
+            Encoder::EncoderDecoder(e) => {
+                e.add_positions(&self.embedding.forward(batch, &self.compute)?, &batch.layout)
+            }
+            Encoder::Dbn(_) => self.embedding.values(batch, &dbn::distinct(batch)?),
+            _ => self.embedding.forward(batch, &self.compute),
         }
     }
 
@@ -182,20 +269,56 @@ impl Model {
         }
         let x = x.f_dropout(self.dropout, train)?;
         let x = self.encoder.forward(&x, &batch.layout, &self.compute, train)?;
-        self.norm.forward(&x)
+        match &self.norm {
+            Some(norm) => norm.forward(&x),
+            None => Ok(x),
+        }
     }
 
-    /// The encoder, where the processor's own code computes it.
-    fn by_hand(&self) -> Option<&Transformer> {
-        match &self.encoder {
-            Encoder::Transformer(transformer) if transformer.goes_by_hand(&self.compute) => Some(transformer),
+    /// The encoder and its normalisation, where the processor's own code computes them.
+    fn by_hand(&self) -> Option<(&Transformer, &Norm)> {
+        match (&self.encoder, &self.norm) {
+            (Encoder::Transformer(transformer), Some(norm)) if transformer.goes_by_hand(&self.compute) => {
+                Some((transformer, norm))
+            }
             _ => None,
         }
     }
 
-    /// The target's embeddings with those of the special codes: [FIRST + items, dim]
+    /// Whether a decoder says what comes, event by event.
+    pub fn foresees(&self) -> bool {
+        matches!(self.encoder, Encoder::EncoderDecoder(_))
+    }
+
+    /// What comes after the histories, to be compared with items: [windows * (2 + n), dim], of each window the profile, then
+    /// the next event, then each event after one of the `coming`, whose codes are told. `coming`: [windows * n], i64
+    pub fn foresee(&self, batch: &Batch, coming: &Tensor, train: bool) -> Result<Tensor> {
+        let (Encoder::EncoderDecoder(e), Some(norm)) = (&self.encoder, &self.norm) else {
+            return Err(Error::new(ErrorKind::Engine, "the model has no decoder").into());
+        };
+        let x = self.inputs(batch)?.f_dropout(self.dropout, train)?;
+        let (windows, dim) = (batch.layout.lengths.len() as i64, self.dim as i64);
+        let coming = rows(self.table()?, coming)?.f_view([windows, coming.size()[0] / windows, dim])?;
+        let states = e.foresee(&x, &coming, &batch.layout, &self.compute, train)?;
+        norm.forward(&states.f_reshape([-1, dim])?)
+    }
+
+    /// What the profiles say of each event given those before it, to be compared with items: [windows, dim] -> [tokens, dim].
+    /// `before`: codes of the event before each token; anything for a window's first.
+    pub fn unfold(&self, profiles: &Tensor, before: &Tensor, layout: &Layout) -> Result<Tensor> {
+        match &self.unfold {
+            Some(unfold) => unfold.forward(profiles, &rows(self.table()?, before)?, layout, &self.compute),
+            None => Err(Error::new(ErrorKind::Engine, "the model has no decoder").into()),
+        }
+    }
+
+    /// The target's vectors with those of the special codes: [FIRST + items, dim]
     pub fn table(&self) -> Result<&Tensor> {
-        Ok(self.embedding.table().ok_or_else(|| Error::new(ErrorKind::Engine, "the model has no items"))?)
+        Ok(self
+            .output
+            .as_ref()
+            .or(self.embedding.table())
+            .ok_or_else(|| Error::new(ErrorKind::Engine, "the model has no items"))?)
     }
 
     /// The vectors of all items: [items, dim]
@@ -213,13 +336,16 @@ impl Encoder {
             Encoder::Recurrent(recurrent) => recurrent.forward(x, layout, train),
             Encoder::Cnn(cnn) => cnn.forward(x, layout, compute, train),
             Encoder::Dnn(_) => Err(Error::new(ErrorKind::Engine, "a bag of events has no states").into()),
+            Encoder::Autoencoder(autoencoder) => autoencoder.forward(x, layout, compute, train),
+            Encoder::Dbn(dbn) => dbn.forward(&layout.sum(x)?),
+            Encoder::EncoderDecoder(e) => e.forward(x, layout, compute, train),
         }
     }
 }
 
 fn common(encoder: &spec::Encoder) -> Result<Common> {
     let same =
-        |dim: usize, length, dropout| Common { dim: dim as i64, deviation: DEVIATION, members: 1, length, dropout };
+        |dim: usize, length, dropout| Common { dim: dim as i64, embedding: dim as i64, deviation: DEVIATION, members: 1, length, dropout };
     match encoder {
         spec::Encoder::Transformer(t) => Ok(same(t.dim, t.length, t.dropout)),
         spec::Encoder::Rnn(r) | spec::Encoder::Lstm(r) | spec::Encoder::Gru(r) => Ok(same(r.dim, r.length, r.dropout)),
@@ -228,6 +354,9 @@ fn common(encoder: &spec::Encoder) -> Result<Common> {
             // Of a sum over the root of their number, so that hidden units differ from the start.
             Ok(Common { deviation: 0.1, members: d.members as i64, ..same(d.dim, d.length, d.dropout) })
         }
+        spec::Encoder::Autoencoder(a) => Ok(Common { embedding: a.width as i64, ..same(a.dim, a.length, a.dropout) }),
+        spec::Encoder::EncoderDecoder(e) => Ok(same(e.dim, e.length, e.dropout)),
+        spec::Encoder::Dbn(d) => Ok(Common { embedding: d.outputs(0) as i64, ..same(d.dim, d.length, 0.0) }),
         other => Err(without_vectors(other).into()),
     }
 }

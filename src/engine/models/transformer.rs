@@ -2,7 +2,7 @@
 //! (Kang & McAuley 2018).
 //!
 //! Everything but attention works on packed tokens. Windows are padded on the right, so a causal
-//! mask alone keeps real tokens from seeing padding.
+//! mask alone keeps real tokens from seeing padding; without one the padding is masked by itself.
 //!
 //! Two options are of the plain way alone: a bias of attention by the time between two events, and
 //! gates in feed-forward layers.
@@ -26,6 +26,7 @@ pub struct Transformer {
     dropout: f64,
     time_bias: bool,
     gated: bool,
+    causal: bool,
 }
 
 struct Block {
@@ -42,6 +43,7 @@ struct Block {
     dropout: f64,
     rotary: bool,
     gated: bool,
+    causal: bool,
 }
 
 impl Transformer {
@@ -59,6 +61,7 @@ impl Transformer {
             dropout: spec.dropout,
             time_bias: spec.time_bias,
             gated: spec.gated,
+            causal: spec.causal,
         })
     }
 
@@ -72,7 +75,7 @@ impl Transformer {
         let dim = self.positions.as_ref().map(|table| table.size()[1] as usize);
         let fits = dim.is_some_and(|dim| by_hand::fits(dim, self.heads));
         let plain = self.time_bias || self.gated;
-        compute.half && compute.device == Device::Cpu && simd::is_available() && fits && !plain
+        compute.half && compute.device == Device::Cpu && simd::is_available() && fits && !plain && self.causal
     }
 
     /// The states after each window's last event alone: [windows, dim]
@@ -160,6 +163,7 @@ impl Block {
             dropout: spec.dropout,
             rotary: spec.positions == Positions::Rotary,
             gated: spec.gated,
+            causal: spec.causal,
         })
     }
 
@@ -210,9 +214,10 @@ impl Block {
         }
         let mask = match (&self.time_bias, gaps) {
             (Some(table), Some(gaps)) => Some(causal_bias(table, gaps)?),
+            _ if !self.causal => layout.mask()?,
             _ => None,
         };
-        let (dropout, causal) = (if train { self.dropout } else { 0.0 }, mask.is_none());
+        let (dropout, causal) = (if train { self.dropout } else { 0.0 }, self.causal && mask.is_none());
         let mixed = Tensor::f_scaled_dot_product_attention(&q, &k, &v, mask.as_ref(), dropout, causal, None, false)?;
         layout.pack(&mixed.f_transpose(1, 2)?.f_reshape([windows, width, dim])?)
     }

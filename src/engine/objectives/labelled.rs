@@ -105,8 +105,8 @@ impl<'a> Labelled<'a> {
 }
 
 impl Objective for Labelled<'_> {
-    fn events(&self) -> usize {
-        self.windows.iter().map(Window::len).sum()
+    fn histories(&self) -> &[Window] {
+        &self.windows
     }
 
     fn shuffle(&mut self, rng: &mut ChaCha8Rng) -> usize {

@@ -1,6 +1,6 @@
 //! The next event's category, by a softmax over items.
 
-use super::{Loss, Objective};
+use super::{Loss, Objective, VALIDATION_CASES};
 use crate::augment::Augment;
 use crate::device;
 use crate::error::Result;
@@ -15,9 +15,6 @@ use persona_core::protocol::{Metric, Standing};
 use persona_core::spec::{self, ModelSpec};
 use persona_core::split::{Case, Partition, sample};
 use rand_chacha::ChaCha8Rng;
-
-/// Validation after an epoch ranks no more cases than this.
-const VALIDATION_CASES: usize = 10_000;
 
 pub struct NextEvent<'a> {
     spec: &'a ModelSpec,
@@ -47,7 +44,7 @@ impl<'a> NextEvent<'a> {
         Ok(NextEvent {
             spec,
             encoded,
-            softmax: loss::NextEvent::new(next, counts, &model.compute)?,
+            softmax: loss::NextEvent::new(next.softmax, next.negatives, counts, &model.compute)?,
             weight: next.weight,
             windows: windows.into_iter().map(inputs).collect(),
             augment: Augment(spec.training.augment),
@@ -58,8 +55,8 @@ impl<'a> NextEvent<'a> {
 }
 
 impl Objective for NextEvent<'_> {
-    fn events(&self) -> usize {
-        self.windows.iter().map(Window::len).sum()
+    fn histories(&self) -> &[Window] {
+        &self.windows
     }
 
     fn shuffle(&mut self, rng: &mut ChaCha8Rng) -> usize {
@@ -86,20 +83,31 @@ impl Objective for NextEvent<'_> {
     }
 
     fn validate(&self, model: &Model, reporter: &mut Reporter) -> Result<Vec<Metric>> {
-        let protocol = Protocol {
-            evaluation: &self.spec.evaluation,
-            seed: self.spec.training.seed,
-            coverage: false,
-            threads: device::threads(),
-        };
-        let scorer = Scorer::Model { model, batch_events: self.spec.training.batch_events };
-        protocol.measure("valid", &scorer, self.encoded, &self.valid, reporter)
+        ranking(self.spec, self.encoded, &self.valid, model, reporter)
     }
 
-    /// NDCG at the first cut-off. Where no case can be ranked every epoch is as good.
     fn standing(&self, metrics: &[Metric]) -> Option<Standing> {
-        let name = format!("ndcg@{}", self.spec.evaluation.k[0]);
-        let value = metrics.iter().find(|metric| metric.metric == name).map_or(0.0, |metric| metric.value);
-        Some(Standing { name, value, less: false })
+        rank_standing(self.spec, metrics)
     }
+}
+
+/// Ranking metrics of the cases that validate.
+pub fn ranking(
+    spec: &ModelSpec,
+    encoded: &Encoded,
+    valid: &[Case],
+    model: &Model,
+    reporter: &mut Reporter,
+) -> Result<Vec<Metric>> {
+    let (evaluation, seed, threads) = (&spec.evaluation, spec.training.seed, device::threads());
+    let protocol = Protocol { evaluation, seed, coverage: false, threads };
+    let scorer = Scorer::Model { model, batch_events: spec.training.batch_events };
+    protocol.measure("valid", &scorer, encoded, valid, reporter)
+}
+
+/// NDCG at the first cut-off. Where no case can be ranked every epoch is as good.
+pub fn rank_standing(spec: &ModelSpec, metrics: &[Metric]) -> Option<Standing> {
+    let name = format!("ndcg@{}", spec.evaluation.k[0]);
+    let value = metrics.iter().find(|metric| metric.metric == name).map_or(0.0, |metric| metric.value);
+    Some(Standing { name, value, less: false })
 }
