@@ -42,13 +42,7 @@ pub struct NextEvent {
 
 impl NextEvent {
     /// `negatives`: of a sample; `counts`: events of each item.
-    pub fn new(
-        softmax: Softmax,
-        negatives: usize,
-        smoothing: f64,
-        counts: &[u64],
-        compute: &Compute,
-    ) -> Result<Self> {
+    pub fn new(softmax: Softmax, negatives: usize, smoothing: f64, counts: &[u64], compute: &Compute) -> Result<Self> {
         let sampled = match softmax {
             Softmax::Auto => counts.len() > FULL_SOFTMAX_ITEMS,
             Softmax::Full => false,

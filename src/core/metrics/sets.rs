@@ -1,6 +1,6 @@
 //! What ranked lists are worth where several items are right.
 
-use super::{intervals, plain, within};
+use super::{Figures, metrics_of, plain};
 use crate::protocol::Metric;
 
 /// For each case, how many items of its list are right: recall and NDCG at each cut-off.
@@ -36,35 +36,32 @@ impl Sets {
         }
     }
 
-    pub fn len(&self) -> usize {
+    /// `recall@k`, `ndcg@k` and `cases` under names that begin with `prefix`, the means with intervals.
+    pub fn metrics(&self, split: &str, prefix: &str, seed: u64) -> Vec<Metric> {
+        let mut metrics = metrics_of(self, split, prefix, seed);
+        metrics.push(plain(split, format!("{prefix}cases"), self.len() as f64));
+        metrics
+    }
+}
+
+impl Figures for Sets {
+    fn len(&self) -> usize {
         self.figures.len() / (2 * self.ks.len()).max(1)
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.figures.is_empty()
+    fn names(&self) -> Vec<String> {
+        self.ks.iter().flat_map(|k| [format!("recall@{k}"), format!("ndcg@{k}")]).collect()
     }
 
-    /// `recall@k`, `ndcg@k` and `cases` under names that begin with `prefix`, the means with intervals.
-    pub fn metrics(&self, split: &str, prefix: &str, seed: u64) -> Vec<Metric> {
+    /// Means.
+    fn figures(&self, weights: &[u32]) -> Vec<f64> {
         let width = 2 * self.ks.len();
-        let mut metrics = Vec::new();
-        if !self.is_empty() {
-            let mean = |weights: &[u32], out: &mut [f64]| {
-                out.fill(0.0);
-                for (row, &weight) in self.figures.chunks_exact(width).zip(weights) {
-                    out.iter_mut().zip(row).for_each(|(sum, figure)| *sum += f64::from(weight) * figure);
-                }
-                out.iter_mut().for_each(|sum| *sum /= self.len() as f64);
-            };
-            let mut means = vec![0.0; width];
-            mean(&vec![1; self.len()], &mut means);
-            let bounds = intervals(self.len(), width, seed, mean);
-            let names = self.ks.iter().flat_map(|k| [format!("{prefix}recall@{k}"), format!("{prefix}ndcg@{k}")]);
-            let figures = names.zip(means).zip(bounds);
-            metrics.extend(figures.map(|((name, value), bounds)| within(split, name, value, bounds)));
+        let mut means = vec![0.0; width];
+        for (row, &weight) in self.figures.chunks_exact(width).zip(weights) {
+            means.iter_mut().zip(row).for_each(|(sum, figure)| *sum += f64::from(weight) * figure);
         }
-        metrics.push(plain(split, format!("{prefix}cases"), self.len() as f64));
-        metrics
+        let cases: f64 = weights.iter().map(|&weight| f64::from(weight)).sum();
+        means.into_iter().map(|sum| sum / cases).collect()
     }
 }
 

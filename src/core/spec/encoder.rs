@@ -390,7 +390,8 @@ impl EncoderDecoder {
     /// The encoder alone.
     pub fn encoder(&self) -> Transformer {
         let EncoderDecoder { dim, layers, heads, length, time_gaps, dropout, feed_forward, .. } = *self;
-        let own = Transformer { dim, layers, heads, length, time_gaps, dropout, feed_forward, ..Transformer::default() };
+        let own =
+            Transformer { dim, layers, heads, length, time_gaps, dropout, feed_forward, ..Transformer::default() };
         Transformer { causal: false, ..own }
     }
 

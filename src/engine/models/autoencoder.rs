@@ -1,7 +1,8 @@
 //! A sequence through a bottleneck (Srivastava et al. 2015): a recurrent encoder's last state, mapped to a
 //! profile. The objective reconstruct is what unfolds it again.
 
-use super::{Gru, Linear};
+use super::Linear;
+use super::recurrent::{Cell, Recurrent};
 use crate::device::Compute;
 use crate::error::Result;
 use crate::inputs::Layout;
@@ -10,14 +11,15 @@ use persona_core::spec;
 use tch::Tensor;
 
 pub struct Autoencoder {
-    gru: Gru,
+    gru: Recurrent,
     bottleneck: Linear,
 }
 
 impl Autoencoder {
     pub fn new(parameters: &mut Parameters, spec: &spec::Autoencoder) -> Result<Self> {
         let spec::Autoencoder { dim, width, layers, length, time_gaps, dropout } = *spec;
-        let gru = Gru::new(parameters, &spec::Gru { dim: width, layers, length, time_gaps, dropout })?;
+        let recurrent = spec::Recurrent { dim: width, layers, length, time_gaps, dropout, ..Default::default() };
+        let gru = Recurrent::new(parameters, Cell::Gru, &recurrent)?;
         Ok(Autoencoder { gru, bottleneck: Linear::new(parameters, "bottleneck", width as i64, dim as i64)? })
     }
 

@@ -344,8 +344,14 @@ impl Encoder {
 }
 
 fn common(encoder: &spec::Encoder) -> Result<Common> {
-    let same =
-        |dim: usize, length, dropout| Common { dim: dim as i64, embedding: dim as i64, deviation: DEVIATION, members: 1, length, dropout };
+    let same = |dim: usize, length, dropout| Common {
+        dim: dim as i64,
+        embedding: dim as i64,
+        deviation: DEVIATION,
+        members: 1,
+        length,
+        dropout,
+    };
     match encoder {
         spec::Encoder::Transformer(t) => Ok(same(t.dim, t.length, t.dropout)),
         spec::Encoder::Rnn(r) | spec::Encoder::Lstm(r) | spec::Encoder::Gru(r) => Ok(same(r.dim, r.length, r.dropout)),

@@ -149,7 +149,7 @@ impl Objective for Contrastive<'_> {
         let slices = &self.batches[batch];
         let pass = model.forward(model.batch(self.setting.encoded, slices)?)?;
         let states = pass.states.f_detach()?.f_set_requires_grad(true)?;
-        let loss = loss(self.spec, &model.pool(&states, &pass.batch.layout)?)?;
+        let loss = loss(self.spec, &model.vectors(&model.pool(&states, &pass.batch.layout)?)?)?;
         loss.f_mul_scalar(self.spec.weight)?.f_backward()?;
         model.backward(pass, &states.f_grad()?)?;
         let count = slices.len();
@@ -218,7 +218,7 @@ fn profiles(windows: &[Window], setting: &Setting, model: &Model) -> Result<Vec<
     let mut vectors = vec![0.0; windows.len() * model.dim];
     for batch in buckets(&lengths, setting.spec.training.batch_events, None) {
         let part: Vec<Window> = batch.iter().map(|&i| windows[i]).collect();
-        let profiles = floats(&model.profiles(&model.batch(setting.encoded, &part)?)?)?;
+        let profiles = floats(&model.vectors(&model.profiles(&model.batch(setting.encoded, &part)?)?)?)?;
         for (&i, row) in batch.iter().zip(profiles.chunks_exact(model.dim)) {
             vectors[i * model.dim..][..model.dim].copy_from_slice(row);
         }

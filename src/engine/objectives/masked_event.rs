@@ -39,7 +39,7 @@ impl<'a> MaskedEvent<'a> {
     ) -> Result<Self> {
         Ok(MaskedEvent {
             spec,
-            softmax: loss::NextEvent::new(spec.softmax, spec.negatives, counts, &model.compute)?,
+            softmax: loss::NextEvent::new(spec.softmax, spec.negatives, 0.0, counts, &model.compute)?,
             windows: training_windows(&setting.encoded.offsets, &partition.train_end, model.length),
             setting,
             batches: Vec::new(),

@@ -44,7 +44,7 @@ impl<'a> NextEvent<'a> {
         Ok(NextEvent {
             spec,
             encoded,
-            softmax: loss::NextEvent::new(next.softmax, next.negatives, counts, &model.compute)?,
+            softmax: loss::NextEvent::new(next.softmax, next.negatives, next.label_smoothing, counts, &model.compute)?,
             weight: next.weight,
             windows: windows.into_iter().map(inputs).collect(),
             augment: Augment(spec.training.augment),

@@ -42,7 +42,7 @@ impl<'a> NextK<'a> {
         let entity = |window: &Window| offsets.partition_point(|&offset| offset <= window.start) - 1;
         Ok(NextK {
             spec,
-            softmax: loss::NextEvent::new(spec.softmax, spec.negatives, counts, &model.compute)?,
+            softmax: loss::NextEvent::new(spec.softmax, spec.negatives, 0.0, counts, &model.compute)?,
             ends: windows.iter().map(|window| partition.train_end[entity(window)]).collect(),
             windows: windows.iter().map(|window| Window { start: window.start, end: window.end - 1 }).collect(),
             setting,
@@ -210,7 +210,7 @@ pub fn measure(spec: &spec::NextK, setting: &Setting, model: &Model, part: Part)
     let (mut loss, mut count) = (0.0, 0);
     for batch in buckets(&lengths, training.batch_events.min(most_states(encoded.items())), None) {
         let part: Vec<Window> = batch.iter().map(|&i| windows[i]).collect();
-        let profiles = model.profiles(&model.batch(encoded, &part)?)?;
+        let profiles = model.vectors(&model.profiles(&model.batch(encoded, &part)?)?)?;
         let seen: Vec<Vec<u32>> = batch
             .iter()
             .map(|&i| match setting.spec.evaluation.seen {

@@ -40,7 +40,7 @@ impl<'a> Reconstruct<'a> {
         let length = model.length.max(2) - 1;
         Ok(Reconstruct {
             spec,
-            softmax: loss::NextEvent::new(spec.softmax, spec.negatives, counts, &model.compute)?,
+            softmax: loss::NextEvent::new(spec.softmax, spec.negatives, 0.0, counts, &model.compute)?,
             windows: training_windows(&setting.encoded.offsets, &partition.train_end, length),
             setting,
             batches: Vec::new(),
@@ -120,7 +120,7 @@ impl Objective for Reconstruct<'_> {
         }
         let pass = model.forward(read)?;
         let states = pass.states.f_detach()?.f_set_requires_grad(true)?;
-        let profiles = model.pool(&states, &pass.batch.layout)?;
+        let profiles = model.vectors(&model.pool(&states, &pass.batch.layout)?)?;
         let decoded = told.states(self.spec, model, &profiles)?;
         let share = self.spec.weight / told.count as f64;
         let (sum, gradient) = self.softmax.solve(model, &decoded.f_detach()?, &told.items, share, rng)?;
@@ -159,7 +159,7 @@ pub fn measure(spec: &spec::Reconstruct, setting: &Setting, model: &Model, part:
         if told.count == 0 {
             continue;
         }
-        let profiles = model.profiles(&model.batch(encoded, &windows)?)?;
+        let profiles = model.vectors(&model.profiles(&model.batch(encoded, &windows)?)?)?;
         let states = told.states(spec, model, &profiles)?;
         loss += cross_entropy(&states, &items, &told.items)?;
         count += told.count;

@@ -15,7 +15,13 @@ use std::sync::Arc;
 
 fn source() -> SourceSchema {
     let item = Field { name: "item".into(), kind: FieldKind::Category, value: ValueType::Integer, min_count: 1 };
-    SourceSchema { key: KeyType::Integer, clock: Clock::Number, fields: vec![item], labels: Vec::new() }
+    SourceSchema {
+        key: KeyType::Integer,
+        clock: Clock::Number,
+        fields: vec![item],
+        attributes: Vec::new(),
+        labels: Vec::new(),
+    }
 }
 
 fn table(entities: i64, events: i64, item: impl Fn(i64, i64) -> i64) -> RecordBatch {
@@ -71,8 +77,13 @@ fn small(kind: &str) -> Value {
 
 fn run(task: Task, spec: &ModelSpec, events: &RecordBatch, artifact: &[u8]) -> Answer {
     let job = job(task, &source(), Some(spec), 1);
-    let answer =
-        driver::run(Path::new(env!("CARGO_BIN_EXE_persona-engine")), &job, artifact, &[events.clone()], |_| {});
+    let answer = driver::run(
+        Path::new(env!("CARGO_BIN_EXE_persona-engine")),
+        &job,
+        artifact,
+        std::slice::from_ref(events),
+        |_| {},
+    );
     assert!(matches!(answer.result, Some(Ok(_))), "{:?}", answer.result);
     answer
 }
