@@ -518,6 +518,11 @@ impl Transformer {
             let message = format!("encoder.dim {} is not a multiple of encoder.heads {}", self.dim, self.heads);
             return Err(Error::invalid(message).hint("Choose a number of heads that divides the dimension."));
         }
+        if self.time_bias && !self.causal {
+            return Err(Error::new(ErrorKind::Unsupported, "encoder.time_bias needs encoder.causal true")
+                .detail("The bias is by the time since an event, which one that comes later does not have.")
+                .hint("Leave one of them out."));
+        }
         if self.positions == Positions::Rotary && !(self.dim / self.heads).is_multiple_of(2) {
             return Err(Error::invalid("rotary positions need an even number of dimensions per head")
                 .detail(format!("encoder.dim {} over encoder.heads {} is odd.", self.dim, self.heads))

@@ -79,7 +79,8 @@ pub enum Decoder {
     /// "Variational Autoencoders for Collaborative Filtering").
     #[default]
     Bag,
-    /// The events in order: a recurrent network that begins with the profile is told each event before the next.
+    /// The events in order: a recurrent network that begins with the profile is told each event before the next. It compares
+    /// its own states with the items, so products of profiles and items say nothing.
     Sequence,
 }
 

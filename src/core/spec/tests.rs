@@ -306,6 +306,19 @@ fn hidden_events_need_a_view_from_both_sides_and_what_comes_must_not_be_seen() {
 }
 
 #[test]
+fn a_belief_network_needs_values() {
+    let mut schema = source();
+    schema.fields.truncate(1);
+    let spec = json!({"encoder": {"kind": "dbn"}, "objective": {"kind": "classify", "label": "tier"}});
+    assert!(parse(&spec).is_ok());
+    let error = ModelSpec::parse(&spec, &schema).unwrap_err();
+    assert_eq!(error.message, "encoder \"dbn\" needs a field of kind category");
+    let mut rate = spec.clone();
+    rate["encoder"]["pretraining_rate"] = json!(0);
+    assert!(refused(&rate).starts_with("encoder.pretraining_rate must be greater than 0"));
+}
+
+#[test]
 fn a_model_has_the_items_of_one_field() {
     let mut schema = source();
     schema.fields.push(Field { name: "shop".into(), ..schema.fields[1].clone() });

@@ -303,6 +303,23 @@ mod tests {
     }
 
     #[test]
+    fn without_causality_a_state_sees_its_whole_window_and_no_padding() {
+        tch::manual_seed(4);
+        let spec = spec::Transformer { dim: 8, heads: 2, length: 6, causal: false, ..Default::default() };
+        let network = Transformer::new(&mut Parameters::new(&Compute::plain()), &spec).unwrap();
+        assert!(!network.goes_by_hand(&Compute { half: true, ..Compute::plain() }));
+        let x = Tensor::randn([5, 8], (Kind::Float, Device::Cpu));
+        let states = |x: &Tensor, lengths: Vec<usize>| {
+            let layout = Layout::new(lengths, Device::Cpu).unwrap();
+            floats(&network.forward(x, &layout, &Compute::plain(), false).unwrap()).unwrap()
+        };
+        let near = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5);
+        let both = states(&x, vec![3, 2]);
+        assert!(near(&both[24..], &states(&x.narrow(0, 3, 2), vec![2])));
+        assert!(!near(&both[..8], &states(&x.narrow(0, 0, 2), vec![2])));
+    }
+
+    #[test]
     fn rotated_products_depend_on_distance_alone() {
         tch::manual_seed(5);
         let one = Tensor::f_randn([1, 1, 1, 8], (Kind::Float, Device::Cpu)).unwrap();

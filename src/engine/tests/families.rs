@@ -7,7 +7,9 @@ use arrow_array::{Array, ArrayRef, Float64Array, Int64Array, RecordBatch};
 use driver::{Answer, job};
 use persona_core::ErrorKind;
 use persona_core::protocol::{Metric, Task};
-use persona_core::source::{Clock, Field, FieldKind, KeyType, SourceSchema, ValueType};
+use persona_core::source::{
+    Clock, Field, FieldKind, KeyType, Label, LabelKind, LabelOrigin, SourceSchema, Upcoming, ValueType,
+};
 use persona_core::spec::ModelSpec;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -15,12 +17,14 @@ use std::sync::Arc;
 
 fn source() -> SourceSchema {
     let item = Field { name: "item".into(), kind: FieldKind::Category, value: ValueType::Integer, min_count: 1 };
+    let upcoming = Upcoming { event: [("item".to_string(), "0".to_string())].into(), absent: false, within: 2.0 };
+    let again = Label { name: "again".into(), kind: LabelKind::Class, origin: LabelOrigin::Events(upcoming) };
     SourceSchema {
         key: KeyType::Integer,
         clock: Clock::Number,
         fields: vec![item],
         attributes: Vec::new(),
-        labels: Vec::new(),
+        labels: vec![again],
     }
 }
 
@@ -221,4 +225,15 @@ fn machines_learn_before_the_objective_does() {
         assert!(errors[9] < errors[0], "{errors:?}");
     }
     assert!(vectors(&scored.profiles, 4).iter().flatten().all(|p| (0.0..=1.0).contains(p)));
+}
+
+/// Item 0 comes every fifth event of one kind of entities: those who know the order know when, a bag knows of whom.
+#[test]
+fn they_learn_labels_too() {
+    for (kind, least) in [("autoencoder", 0.95), ("encoder_decoder", 0.95), ("dbn", 0.7)] {
+        let objective = json!({"kind": "classify", "label": "again", "min_examples": 5});
+        let (answer, _) = version(&spec(small(kind), objective, "temporal"), &cycles());
+        let area = test_metric(&answer, "again.auc");
+        assert!(area > least, "{kind}: {area}");
+    }
 }
