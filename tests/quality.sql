@@ -1,21 +1,42 @@
--- Amazon Beauty 5-core in the published protocol, and the published figures beside ours.
+-- Amazon Beauty 5-core in the published protocol: the families that rank, with the published figures beside
+-- ours. Defaults and settings were chosen by the validation split alone.
 CREATE EXTENSION persona CASCADE;
 SELECT persona.create_source('beauty', 'beauty', entity => 'user_id', at => 'seq', fields => '{"item_id": "category"}');
 
-SELECT persona.create_model('transitions', source => 'beauty', spec => '{
-    "encoder":   {"kind": "transitions"},
-    "objective": {"kind": "next_event", "field": "item_id"},
-    "training":  {"split": "leave_one_out"}}');
-SELECT persona.create_model('transformer', source => 'beauty', spec => '{
-    "encoder":   {"kind": "transformer", "dim": 64, "layers": 1, "heads": 1, "length": 50,
-                  "positions": "learned", "time_gaps": false, "dropout": 0.3},
-    "objective": {"kind": "next_event", "field": "item_id", "softmax": "full", "label_smoothing": 0.1},
-    "training":  {"split": "leave_one_out", "epochs": 50, "patience": 8, "batch_events": 4096,
-                  "learning_rate": 0.002, "average": 0.99, "augment": {"reorder": 0.5}}}');
+CREATE FUNCTION pg_temp.make(name text, encoder jsonb, training jsonb DEFAULT '{}', objective jsonb DEFAULT '{}') RETURNS void
+LANGUAGE sql AS $$
+    SELECT persona.create_model(name, source => 'beauty', spec => jsonb_build_object(
+        'encoder', encoder,
+        'objective', '{"kind": "next_event", "field": "item_id"}'::jsonb || objective,
+        'training', '{"split": "leave_one_out"}'::jsonb || training))
+$$;
+SELECT pg_temp.make('popularity', '{"kind": "popularity"}');
+SELECT pg_temp.make('transitions', '{"kind": "transitions", "gaps": 10}');
+SELECT pg_temp.make('knn by item', '{"kind": "knn"}');
+SELECT pg_temp.make('knn by user', '{"kind": "knn", "by": "user"}');
+SELECT pg_temp.make('knn by regression', '{"kind": "knn", "by": "regression"}');
+SELECT pg_temp.make('mf, bpr', '{"kind": "mf", "loss": "bpr"}');
+SELECT pg_temp.make('transformer ' || seed, '{"kind": "transformer", "time_gaps": false}',
+    jsonb_build_object('seed', seed, 'epochs', 50, 'patience', 8, 'learning_rate', 0.002, 'average', 0.99,
+                       'augment', '{"reorder": 0.5}'::jsonb),
+    '{"softmax": "full", "label_smoothing": 0.1}') FROM generate_series(1, 3) seed;
+SELECT pg_temp.make('blend ' || seed, jsonb_build_object('kind', 'blend', 'models',
+    jsonb_build_array('transformer ' || seed, 'transitions', 'knn by item', 'knn by user', 'knn by regression')))
+FROM generate_series(1, 3) seed;
 
 \timing on
+CALL persona.train('popularity');
 CALL persona.train('transitions');
-CALL persona.train('transformer');
+CALL persona.train('knn by item');
+CALL persona.train('knn by user');
+CALL persona.train('knn by regression');
+CALL persona.train('mf, bpr');
+CALL persona.train('transformer 1');
+CALL persona.train('transformer 2');
+CALL persona.train('transformer 3');
+CALL persona.train('blend 1');
+CALL persona.train('blend 2');
+CALL persona.train('blend 3');
 \timing off
 
 CREATE TEMP TABLE published (model text, hr real, ndcg real);
@@ -25,24 +46,24 @@ INSERT INTO published VALUES
     ('decayed transitions', .0848, .0525), ('eSASRec', .0928, .0523),
     ('SASRec + sampled softmax (256)', .0921, .0531), ('BSARec (best found)', .1008, .0611);
 
+-- Seeds are averaged.
 CREATE TEMP TABLE ours AS
-SELECT model, max(value) FILTER (WHERE metric = 'hr@10') AS hr, max(value) FILTER (WHERE metric = 'ndcg@10') AS ndcg
-FROM (SELECT 'persona: transitions' AS model, * FROM persona.evaluate('transitions')
-      UNION ALL
-      SELECT 'persona: transformer', * FROM persona.evaluate('transformer')) e
-WHERE split = 'test'
-GROUP BY model;
+SELECT 'persona: ' || family AS model, avg(hr) AS hr, avg(ndcg) AS ndcg
+FROM (SELECT regexp_replace(model, ' \d$', '') AS family,
+             max(value) FILTER (WHERE metric = 'hr@10') AS hr, max(value) FILTER (WHERE metric = 'ndcg@10') AS ndcg
+      FROM persona.metrics WHERE split = 'test' AND epoch IS NULL GROUP BY model) m
+GROUP BY family;
 
 \echo Amazon Beauty, leave-one-out, all items ranked, seen items removed
 SELECT model, to_char(hr, 'FM0.0000') AS "HR@10", to_char(ndcg, 'FM0.0000') AS "NDCG@10"
 FROM (SELECT model, hr, ndcg FROM published UNION ALL SELECT model, hr, ndcg FROM ours) t
 ORDER BY ndcg;
 
-\echo What it must show: transitions within .001 of .0848 / .0525, transformer at least .095 / .0575
+\echo What it must show: the transformer at least .0950 / .0585 and the blend above .1008 / .0620, means of three seeds
 DO $$
 BEGIN
-    IF NOT EXISTS (SELECT FROM ours WHERE model LIKE '%transitions' AND abs(hr - .0848) <= .001 AND abs(ndcg - .0525) <= .001)
-       OR NOT EXISTS (SELECT FROM ours WHERE model LIKE '%transformer' AND hr >= .095 AND ndcg >= .0575) THEN
+    IF NOT EXISTS (SELECT FROM ours WHERE model LIKE '%transformer' AND hr >= .0950 AND ndcg >= .0585)
+       OR NOT EXISTS (SELECT FROM ours WHERE model LIKE '%blend' AND hr > .1008 AND ndcg > .0620) THEN
         RAISE EXCEPTION 'the figures are not reached';
     END IF;
 END $$;
