@@ -31,7 +31,11 @@ pub enum Encoder {
 impl Encoder {
     /// Whether the state after an event knows nothing of those that follow.
     pub fn causal(&self) -> bool {
-        !matches!(self, Encoder::Transformer(t) if !t.causal)
+        match self {
+            Encoder::Transformer(t) => t.causal,
+            Encoder::Cnn(c) => c.causal,
+            _ => true,
+        }
     }
 
     /// The name in a specification.
@@ -75,7 +79,8 @@ impl Encoder {
             Encoder::Transformer(t) => Some(t.time_gaps),
             Encoder::Rnn(r) | Encoder::Lstm(r) | Encoder::Gru(r) => Some(r.time_gaps),
             Encoder::Cnn(c) => Some(c.time_gaps),
-            Encoder::Dnn(d) => Some(d.time_gaps),
+            // In a bag no event has one before it.
+            Encoder::Dnn(d) => d.time.then_some(false),
             Encoder::Autoencoder(a) => Some(a.time_gaps),
             Encoder::EncoderDecoder(e) => Some(e.time_gaps),
             Encoder::Dbn(_)
@@ -223,7 +228,9 @@ pub struct Dnn {
     pub wide: bool,
     /// The most events of an entity that are looked at, the newest.
     pub length: usize,
-    pub time_gaps: bool,
+    /// Whether the clock is an input: the hour, weekday and month of events. A sum over many events of few values drowns the
+    /// others where events come in bursts.
+    pub time: bool,
     pub dropout: f64,
     /// Share of the events that each training step leaves out.
     pub event_dropout: f64,
@@ -487,16 +494,7 @@ impl Default for Cnn {
 
 impl Default for Dnn {
     fn default() -> Self {
-        Dnn {
-            dim: 128,
-            members: 4,
-            layers: 0,
-            wide: true,
-            length: 1000,
-            time_gaps: false,
-            dropout: 0.5,
-            event_dropout: 0.3,
-        }
+        Dnn { dim: 128, members: 4, layers: 0, wide: true, length: 1000, time: false, dropout: 0.5, event_dropout: 0.3 }
     }
 }
 

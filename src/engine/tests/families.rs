@@ -71,7 +71,7 @@ fn spec(encoder: Value, objective: Value, split: &str) -> ModelSpec {
 
 fn small(kind: &str) -> Value {
     match kind {
-        "dnn" => json!({"kind": "dnn", "dim": 16, "embedding": 8, "width": 16, "dropout": 0.1}),
+        "dnn" => json!({"kind": "dnn", "dim": 16, "members": 2, "layers": 1, "dropout": 0.1}),
         "encoder_decoder" => json!({"kind": kind, "dim": 16, "length": 9, "dropout": 0.0}),
         "autoencoder" => json!({"kind": kind, "dim": 8, "width": 16, "length": 12, "dropout": 0.0}),
         "dbn" => json!({"kind": kind, "dim": 8, "width": 16, "pretraining_rate": 0.1}),
