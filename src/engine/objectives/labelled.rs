@@ -126,7 +126,9 @@ impl Objective for Labelled<'_> {
         let states = pass.states.f_detach()?.f_set_requires_grad(true)?;
         let profiles = model.pool(&states, &pass.batch.layout)?;
         let loss = self.loss(&model.head(&self.label.name, &profiles, true)?, &examples)?;
-        loss.f_mul_scalar(self.spec.weight())?.f_backward()?;
+        // Batches have equally many events, and so few of the long histories: each example is to count the same.
+        let share = (examples.len() * self.batches.len()) as f64 / self.train.len() as f64;
+        loss.f_mul_scalar(self.spec.weight() * share)?.f_backward()?;
         model.backward(pass, &states.f_grad()?)?;
         let count = examples.len();
         Ok(Some(Loss { sum: loss.f_detach()?.f_mul_scalar(count as f64)?, count }))
