@@ -66,9 +66,9 @@ pub enum Split {
     Temporal,
     /// The last event of each entity tests, the one before it validates.
     LeaveOneOut,
-    /// Entities are drawn for validation and for the test, in equal shares of each class.
+    /// Entities are drawn for validation and for the test, each by its key alone.
     Random,
-    /// Every entity is tested once, by a model that was trained on the other `folds - 1` parts.
+    /// Every entity is tested once, by a model that has not seen it; folds have their share of every class.
     KFold,
 }
 
