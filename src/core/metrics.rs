@@ -87,12 +87,8 @@ fn metrics_of(judged: &impl Figures, split: &str, prefix: &str, seed: u64) -> Ve
         metrics.extend(figures.filter(|(_, figure)| !figure.value.is_nan()).map(|(name, figure)| Metric {
             low: known(figure.low),
             high: known(figure.high),
-            ..plain(split, format!("{prefix}{name}"), figure.value)
+            ..Metric::plain(split, format!("{prefix}{name}"), figure.value)
         }));
     }
     metrics
-}
-
-fn plain(split: &str, metric: impl Into<String>, value: f64) -> Metric {
-    Metric { epoch: None, split: split.to_string(), metric: metric.into(), value, low: None, high: None }
 }

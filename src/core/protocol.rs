@@ -195,6 +195,13 @@ pub struct Metric {
     pub high: Option<f64>,
 }
 
+impl Metric {
+    /// A figure of the version as a whole, without an interval.
+    pub fn plain(split: &str, metric: impl Into<String>, value: f64) -> Metric {
+        Metric { epoch: None, split: split.to_string(), metric: metric.into(), value, low: None, high: None }
+    }
+}
+
 /// How good a model is by the figure that decides which is the best.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Standing {

@@ -275,7 +275,7 @@ pub fn with_assignment(spec: &Value, assignment: &Assignment) -> Result<Value> {
 /// round, of which a third goes on each time, until one has had `epochs`.
 pub fn rounds(trials: usize, epochs: usize) -> Vec<(usize, usize)> {
     let mut rounds = vec![(trials.max(1), epochs)];
-    while rounds[0].0 > 0 && rounds.last().is_some_and(|&(settings, _)| settings > 1) {
+    while rounds.last().is_some_and(|&(settings, _)| settings > 1) {
         let settings = rounds[rounds.len() - 1].0.div_ceil(3);
         rounds.push((settings, epochs));
     }

@@ -205,17 +205,6 @@ impl SourceSchema {
         schema
     }
 
-    /// The form of a table of attributes: as that of events without times.
-    pub fn attribute_table(attributes: &Attributes) -> SourceSchema {
-        SourceSchema {
-            key: attributes.key,
-            clock: Clock::Number,
-            fields: attributes.fields.clone(),
-            attributes: Vec::new(),
-            labels: Vec::new(),
-        }
-    }
-
     /// The form of a table of labels: as that of events with one field.
     pub fn label_table(&self, label: &Label) -> Option<SourceSchema> {
         let LabelOrigin::Table { value, timed } = label.origin else { return None };

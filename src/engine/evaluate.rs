@@ -130,7 +130,7 @@ impl Protocol<'_> {
 }
 
 /// The distinct items among codes, ascending.
-fn distinct(codes: &[u32]) -> Vec<u32> {
+pub fn distinct(codes: &[u32]) -> Vec<u32> {
     let mut items: Vec<u32> = codes.iter().filter(|&&code| code >= FIRST).map(|code| code - FIRST).collect();
     items.sort_unstable();
     items.dedup();

@@ -213,11 +213,7 @@ fn pretraining(errors: &[Vec<f64>]) -> Vec<Metric> {
         let metric = format!("layer_{}.error", layer + 1);
         let of_epoch = |(epoch, &value): (usize, &f64)| Metric {
             epoch: Some(epoch as u32 + 1),
-            split: "train".into(),
-            metric: metric.clone(),
-            value,
-            low: None,
-            high: None,
+            ..Metric::plain("train", metric.clone(), value)
         };
         errors.iter().enumerate().map(of_epoch).collect::<Vec<_>>()
     };

@@ -135,7 +135,7 @@ impl Trainer<'_> {
         let standing = if all.is_empty() { None } else { self.objectives[0].standing(&all) };
         let loss = |(i, &value): (usize, &f64)| {
             let metric = if i == 0 { "loss".to_string() } else { format!("loss_{}", i + 1) };
-            Metric { epoch: None, split: "train".into(), metric, value, low: None, high: None }
+            Metric::plain("train", metric, value)
         };
         all.extend(losses.iter().enumerate().map(loss));
         all.iter_mut().for_each(|metric| metric.epoch = Some(epoch as u32));

@@ -1,6 +1,6 @@
 //! How good probabilities of classes are.
 
-use super::{Figures, metrics_of, plain};
+use super::{Figures, metrics_of};
 use crate::protocol::Metric;
 use std::sync::OnceLock;
 
@@ -97,11 +97,15 @@ impl Classified {
             let confusion = self.confusion(&vec![1; self.len()]);
             for (a, row) in confusion.chunks_exact(self.classes).enumerate() {
                 for (b, &count) in row.iter().enumerate() {
-                    metrics.push(plain(split, format!("{prefix}confusion[{} as {}]", names[a], names[b]), count));
+                    metrics.push(Metric::plain(
+                        split,
+                        format!("{prefix}confusion[{} as {}]", names[a], names[b]),
+                        count,
+                    ));
                 }
             }
         }
-        metrics.push(plain(split, format!("{prefix}cases"), self.len() as f64));
+        metrics.push(Metric::plain(split, format!("{prefix}cases"), self.len() as f64));
         metrics
     }
 

@@ -1,6 +1,6 @@
 //! How near predicted numbers are.
 
-use super::{Figures, metrics_of, plain};
+use super::{Figures, metrics_of};
 use crate::protocol::Metric;
 
 /// Predicted and true numbers.
@@ -34,7 +34,7 @@ impl Predicted {
     /// that is explained) under names that begin with `prefix`.
     pub fn metrics(&self, split: &str, prefix: &str, seed: u64) -> Vec<Metric> {
         let mut metrics = metrics_of(self, split, prefix, seed);
-        metrics.push(plain(split, format!("{prefix}cases"), self.len() as f64));
+        metrics.push(Metric::plain(split, format!("{prefix}cases"), self.len() as f64));
         metrics
     }
 }

@@ -1,7 +1,7 @@
 //! Ranks, and what they amount to. All items are ranked but those left out as seen; ties count
 //! with their mean rank, so a model cannot win by giving everything the same score.
 
-use super::{Figures, metrics_of, plain};
+use super::{Figures, metrics_of};
 use crate::protocol::Metric;
 use std::sync::OnceLock;
 
@@ -121,9 +121,11 @@ impl Ranking {
     pub fn metrics(&self, split: &str, ks: &[usize], seed: u64) -> Vec<Metric> {
         let mut metrics = metrics_of(&self.ranks(ks), split, "", seed);
         if !self.is_empty() {
-            metrics.extend(ks.iter().filter_map(|&k| Some(plain(split, format!("coverage@{k}"), self.coverage(k)?))));
+            metrics.extend(
+                ks.iter().filter_map(|&k| Some(Metric::plain(split, format!("coverage@{k}"), self.coverage(k)?))),
+            );
         }
-        metrics.push(plain(split, "cases", self.len() as f64));
+        metrics.push(Metric::plain(split, "cases", self.len() as f64));
         metrics
     }
 

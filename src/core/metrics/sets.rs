@@ -1,6 +1,6 @@
 //! What ranked lists are worth where several items are right.
 
-use super::{Figures, metrics_of, plain};
+use super::{Figures, metrics_of};
 use crate::protocol::Metric;
 
 /// For each case, how many items of its list are right: recall and NDCG at each cut-off.
@@ -39,7 +39,7 @@ impl Sets {
     /// `recall@k`, `ndcg@k` and `cases` under names that begin with `prefix`, the means with intervals.
     pub fn metrics(&self, split: &str, prefix: &str, seed: u64) -> Vec<Metric> {
         let mut metrics = metrics_of(self, split, prefix, seed);
-        metrics.push(plain(split, format!("{prefix}cases"), self.len() as f64));
+        metrics.push(Metric::plain(split, format!("{prefix}cases"), self.len() as f64));
         metrics
     }
 }

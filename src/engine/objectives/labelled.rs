@@ -1,6 +1,6 @@
 //! A class or a number of an entity, from its profile vector.
 
-use super::{Loss, Objective};
+use super::{Loss, Objective, shuffled};
 use crate::augment::Augment;
 use crate::error::Result;
 use crate::inputs::integers;
@@ -110,8 +110,7 @@ impl Objective for Labelled<'_> {
     }
 
     fn shuffle(&mut self, rng: &mut ChaCha8Rng) -> usize {
-        let lengths: Vec<usize> = self.windows.iter().map(Window::len).collect();
-        self.batches = buckets(&lengths, self.batch_events, Some(rng));
+        self.batches = shuffled(&self.windows, self.batch_events, rng);
         self.batches.len()
     }
 

@@ -1,13 +1,13 @@
 //! Hidden events from those on both sides (Sun et al. 2019, "BERT4Rec").
 
 use super::next_event::{rank_standing, ranking};
-use super::{Loss, Objective, Setting, Standing, VALIDATION_CASES};
+use super::{Loss, Objective, Setting, Standing, VALIDATION_CASES, shuffled};
 use crate::error::Result;
 use crate::inputs::{Batch, Targets};
 use crate::loss;
 use crate::models::Model;
 use crate::report::Reporter;
-use persona_core::batch::{Window, buckets, training_windows};
+use persona_core::batch::{Window, training_windows};
 use persona_core::features::FIRST;
 use persona_core::protocol::Metric;
 use persona_core::spec;
@@ -69,8 +69,7 @@ impl Objective for MaskedEvent<'_> {
     }
 
     fn shuffle(&mut self, rng: &mut ChaCha8Rng) -> usize {
-        let lengths: Vec<usize> = self.windows.iter().map(Window::len).collect();
-        self.batches = buckets(&lengths, self.setting.spec.training.batch_events, Some(rng));
+        self.batches = shuffled(&self.windows, self.setting.spec.training.batch_events, rng);
         self.batches.len()
     }
 

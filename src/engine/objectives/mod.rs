@@ -16,10 +16,11 @@ pub use next_k::NextK;
 pub use reconstruct::Reconstruct;
 
 use crate::error::Result;
+use crate::evaluate::distinct;
 use crate::models::Model;
 use crate::report::Reporter;
-use persona_core::batch::Window;
-use persona_core::features::{Encoded, FIRST};
+use persona_core::batch::{Window, buckets};
+use persona_core::features::Encoded;
 use persona_core::metrics::top_k;
 use persona_core::protocol::{Metric, Standing};
 use persona_core::spec::{self, ModelSpec};
@@ -67,6 +68,12 @@ pub trait Objective {
     fn standing(&self, metrics: &[Metric]) -> Option<Standing>;
 }
 
+/// The batches of an epoch: windows of about one length together, by index, in an order drawn anew.
+fn shuffled(windows: &[Window], batch_events: usize, rng: &mut ChaCha8Rng) -> Vec<Vec<usize>> {
+    let lengths: Vec<usize> = windows.iter().map(Window::len).collect();
+    buckets(&lengths, batch_events, Some(rng))
+}
+
 /// On what a model is trained and judged.
 #[derive(Clone, Copy)]
 pub struct Setting<'a> {
@@ -90,11 +97,7 @@ impl Setting<'_> {
 
     /// The distinct known items of some events, ascending.
     fn distinct(&self, start: usize, end: usize) -> Vec<u32> {
-        let codes = &self.encoded.target_codes()[start..end];
-        let mut items: Vec<u32> = codes.iter().filter(|&&code| code >= FIRST).map(|code| code - FIRST).collect();
-        items.sort_unstable();
-        items.dedup();
-        items
+        distinct(&self.encoded.target_codes()[start..end])
     }
 
     /// The figures of an objective that has no label and no cases; none of others.

@@ -1,6 +1,6 @@
 //! The next event's category, by a softmax over items.
 
-use super::{Loss, Objective, VALIDATION_CASES};
+use super::{Loss, Objective, VALIDATION_CASES, shuffled};
 use crate::augment::Augment;
 use crate::device;
 use crate::error::Result;
@@ -9,7 +9,7 @@ use crate::inputs::Targets;
 use crate::loss;
 use crate::models::Model;
 use crate::report::Reporter;
-use persona_core::batch::{Window, buckets, training_windows};
+use persona_core::batch::{Window, training_windows};
 use persona_core::features::Encoded;
 use persona_core::protocol::{Metric, Standing};
 use persona_core::spec::{self, ModelSpec};
@@ -62,8 +62,7 @@ impl Objective for NextEvent<'_> {
     fn shuffle(&mut self, rng: &mut ChaCha8Rng) -> usize {
         let mut windows = self.windows.clone();
         self.augment.crop(&mut windows, rng);
-        let lengths: Vec<usize> = windows.iter().map(Window::len).collect();
-        let batches = buckets(&lengths, self.spec.training.batch_events, Some(rng));
+        let batches = shuffled(&windows, self.spec.training.batch_events, rng);
         self.batches = batches.into_iter().map(|batch| batch.into_iter().map(|i| windows[i]).collect()).collect();
         self.batches.len()
     }

@@ -1,6 +1,8 @@
 //! The set of the next few events (Tang & Wang 2018, "Caser", whose targets are several).
 
-use super::{HELD_OUT, Loss, Objective, Setting, Standing, cross_entropy, most_states, split_name, top_items};
+use super::{
+    HELD_OUT, Loss, Objective, Setting, Standing, cross_entropy, most_states, shuffled, split_name, top_items,
+};
 use crate::error::Result;
 use crate::inputs::{integers, rows};
 use crate::loss;
@@ -130,8 +132,7 @@ impl Objective for NextK<'_> {
     }
 
     fn shuffle(&mut self, rng: &mut ChaCha8Rng) -> usize {
-        let lengths: Vec<usize> = self.windows.iter().map(Window::len).collect();
-        self.batches = buckets(&lengths, self.setting.spec.training.batch_events, Some(rng));
+        self.batches = shuffled(&self.windows, self.setting.spec.training.batch_events, rng);
         self.batches.len()
     }
 
@@ -228,9 +229,7 @@ pub fn measure(spec: &spec::NextK, setting: &Setting, model: &Model, part: Part)
     }
     let mut metrics = sets.metrics(split_name(part), "next_k.", training.seed);
     if count > 0 {
-        let (split, metric) = (split_name(part).to_string(), "next_k.perplexity".to_string());
-        let value = (loss / count as f64).exp();
-        metrics.push(Metric { epoch: None, split, metric, value, low: None, high: None });
+        metrics.push(Metric::plain(split_name(part), "next_k.perplexity", (loss / count as f64).exp()));
     }
     Ok(metrics)
 }

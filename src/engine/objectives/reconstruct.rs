@@ -1,6 +1,8 @@
 //! An entity's events from its profile: as a bag (Liang et al. 2018) or in order (Srivastava et al. 2015).
 
-use super::{HELD_OUT, Loss, Objective, Setting, Standing, cross_entropy, most_states, split_name, top_items};
+use super::{
+    HELD_OUT, Loss, Objective, Setting, Standing, cross_entropy, most_states, shuffled, split_name, top_items,
+};
 use crate::error::Result;
 use crate::inputs::{Layout, integers, rows};
 use crate::loss;
@@ -100,8 +102,7 @@ impl Objective for Reconstruct<'_> {
     }
 
     fn shuffle(&mut self, rng: &mut ChaCha8Rng) -> usize {
-        let lengths: Vec<usize> = self.windows.iter().map(Window::len).collect();
-        self.batches = buckets(&lengths, self.setting.spec.training.batch_events, Some(rng));
+        self.batches = shuffled(&self.windows, self.setting.spec.training.batch_events, rng);
         self.batches.len()
     }
 
@@ -177,9 +178,7 @@ pub fn measure(spec: &spec::Reconstruct, setting: &Setting, model: &Model, part:
     }
     let value = (loss / count as f64).exp();
     let split = split_name(part);
-    let perplexity =
-        Metric { epoch: None, split: split.into(), metric: PERPLEXITY.into(), value, low: None, high: None };
-    let mut metrics = vec![perplexity];
+    let mut metrics = vec![Metric::plain(split, PERPLEXITY, value)];
     if spec.decoder == Decoder::Bag {
         metrics.extend(sets.metrics(split, "reconstruct.", training.seed));
     }
