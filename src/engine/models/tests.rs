@@ -103,18 +103,22 @@ fn without_causality_every_state_sees_its_window() {
 #[test]
 fn attention_sees_the_time_between_events_where_it_is_asked_to() {
     let windows = [Window { start: 0, end: 4 }];
-    let last = |encoder: &spec::Encoder, at: f64| {
-        let mut encoded = encoded();
-        encoded.time[3] = at;
+    let early_and_late = |encoder: &spec::Encoder| {
         let model = model(encoder, 1);
         for bias in model.parameters.tensors().filter(|weight| weight.size() == [161, 2]) {
             let _ = bias.detach().normal_(0.0, 1.0);
         }
-        floats(&model.profiles(&model.batch(&encoded, &windows).unwrap()).unwrap()).unwrap()
+        [3.0, 9.0].map(|at| {
+            let mut encoded = encoded();
+            encoded.time[3] = at;
+            floats(&model.profiles(&model.batch(&encoded, &windows).unwrap()).unwrap()).unwrap()
+        })
     };
     let [_, rotary, timed, ..] = &encoders();
-    assert_eq!(last(rotary, 3.0), last(rotary, 9.0));
-    assert!(!near(&last(timed, 3.0), &last(timed, 9.0)));
+    let [early, late] = early_and_late(rotary);
+    assert_eq!(early, late);
+    let [early, late] = early_and_late(timed);
+    assert!(!near(&early, &late));
 }
 
 /// Every family is to tell from an event's item whether the price two events before was high: items are the
