@@ -219,6 +219,18 @@ impl Examples {
         counts
     }
 
+    /// The logarithm of each class's share of some examples, each counted once more; none for numbers.
+    pub fn log_shares(&self, rows: &[usize]) -> Option<Vec<f32>> {
+        let mut counts = vec![1f32; self.classes.as_ref()?.len()];
+        rows.iter().for_each(|&i| {
+            if let Truth::Class(class) = self.rows[i].truth {
+                counts[class as usize] += 1.0;
+            }
+        });
+        let all = counts.iter().sum::<f32>();
+        Some(counts.into_iter().map(|count| (count / all).ln()).collect())
+    }
+
     /// Cut-off times of validation and test where the split is temporal and examples have times.
     pub fn cutoffs(&self, training: &Training) -> Option<(f64, f64)> {
         if training.split != Split::Temporal || !self.timed {

@@ -29,14 +29,24 @@ pub struct Shape {
     pub hides: bool,
     /// Whether profiles are unfolded into sequences.
     pub unfolds: bool,
+    /// A day on the clock, or one where it tells no days.
+    pub day: f64,
 }
 
 impl Shape {
     pub fn of(encoded: &Encoded, labels: &[FittedLabel]) -> Self {
         let heads = labels.iter().map(|label| (label.name.clone(), label.outputs())).collect();
         let (hides, unfolds) = (false, false);
-        let mut shape =
-            Shape { categories: Vec::new(), numbers: 0, lists: Vec::new(), target: None, heads, hides, unfolds };
+        let mut shape = Shape {
+            categories: Vec::new(),
+            numbers: 0,
+            lists: Vec::new(),
+            target: None,
+            heads,
+            hides,
+            unfolds,
+            day: 1.0,
+        };
         for (i, input) in encoded.inputs.iter().enumerate() {
             match input {
                 Input::Category { name, size, .. } => {
@@ -55,9 +65,9 @@ impl Shape {
 }
 
 impl Shape {
-    /// The same with what these objectives need besides.
-    pub fn learning(self, objectives: &Objectives) -> Self {
-        Shape { hides: objectives.hides(), unfolds: objectives.unfolds(), ..self }
+    /// The same with what these objectives need besides, on a clock with days of this length.
+    pub fn learning(self, objectives: &Objectives, day: f64) -> Self {
+        Shape { hides: objectives.hides(), unfolds: objectives.unfolds(), day, ..self }
     }
 }
 
@@ -117,26 +127,9 @@ impl Layout {
         Ok(places.f_ge_tensor(&integers(&lengths, device)?.f_unsqueeze(1)?)?)
     }
 
-    /// Which places of the rectangle [windows, width, 1] hold a token that is not left out; a share is, at random.
-    pub fn kept(&self, left_out: f64, device: Device) -> Result<Tensor> {
-        let mask = self.padding()?.f_logical_not()?.f_to_dtype(Kind::Float, false, false)?.f_unsqueeze(2)?;
-        let mask = mask.f_to_device(device)?;
-        match left_out > 0.0 {
-            true => Ok(mask.f_mul(&mask.f_full_like(1.0 - left_out)?.f_bernoulli()?)?),
-            false => Ok(mask),
-        }
-    }
-
-    /// The sum of each window's kept tokens over the root of their number, so that neither long histories nor
-    /// short ones are small: [tokens, d] -> [windows, d]
-    pub fn bag(&self, packed: &Tensor, kept: &Tensor) -> Result<Tensor> {
-        let count = kept.f_sum_dim_intlist(1i64, false, Kind::Float)?.f_clamp_min(1.0)?;
-        Ok(self.pad(packed)?.f_mul(kept)?.f_sum_dim_intlist(1i64, false, Kind::Float)?.f_div(&count.f_sqrt()?)?)
-    }
-
     /// The mean of each window's tokens: [tokens, d] -> [windows, d]
     pub fn mean(&self, packed: &Tensor) -> Result<Tensor> {
-        let kept = self.kept(0.0, packed.device())?;
+        let kept = self.padding()?.f_logical_not()?.f_to_dtype(Kind::Float, false, false)?.f_unsqueeze(2)?;
         let count = kept.f_sum_dim_intlist(1i64, false, Kind::Float)?.f_clamp_min(1.0)?;
         Ok(self.pad(packed)?.f_mul(&kept)?.f_sum_dim_intlist(1i64, false, Kind::Float)?.f_div(&count)?)
     }
@@ -335,6 +328,13 @@ impl Bags {
         Ok(())
     }
 
+    /// The codes of all lists, and where each list begins.
+    pub fn on_cpu(&self) -> Result<(Vec<i64>, Vec<usize>)> {
+        let integers =
+            |x: &Tensor| Ok::<_, crate::error::Failure>(cpu::integers(&x.f_to_device(Device::Cpu)?)?.to_vec());
+        Ok((integers(&self.codes)?, integers(&self.starts)?.into_iter().map(|start| start as usize).collect()))
+    }
+
     /// The weighted sum of each list's rows of `table`: [tokens, dim]
     fn sum(&self, table: &Tensor) -> Result<Tensor> {
         let weights = Some(&self.weights);
@@ -498,6 +498,16 @@ impl Embedding {
         self.tables.iter()
     }
 
+    /// One [codes, dim] for each list input.
+    pub fn lists(&self) -> impl Iterator<Item = &Tensor> {
+        self.lists.iter()
+    }
+
+    /// [dim, 2 * numbers]
+    pub fn numbers(&self) -> Option<&Tensor> {
+        self.numbers.as_ref()
+    }
+
     /// Adds to the gradients of all weights what the sum's gradient [tokens, dim] gives, on the CPU.
     pub fn accumulate(&self, batch: &Batch, gradient: &Tensor) -> Result<()> {
         let _guard = tch::no_grad_guard();
@@ -549,10 +559,6 @@ mod tests {
         let layout = Layout::new(vec![3, 1, 2], Device::Cpu).unwrap();
         let numbers = Tensor::from_slice(&[1f32, 2., 6., 7., 4., 5.]).view([-1, 1]);
         assert_eq!(floats(&layout.mean(&numbers).unwrap()).unwrap(), [3., 7., 4.5]);
-        let bag =
-            |left_out| floats(&layout.bag(&numbers, &layout.kept(left_out, Device::Cpu).unwrap()).unwrap()).unwrap();
-        assert!(bag(0.0).iter().zip([9. / 3f32.sqrt(), 7., 9. / 2f32.sqrt()]).all(|(a, b)| (a - b).abs() < 1e-6));
-        assert!(bag(0.999).iter().all(|x| x.is_finite()));
     }
 
     #[test]

@@ -353,8 +353,9 @@ impl Version {
             return Ok(Trained::Counts(Box::new(counts)));
         }
         let compute = Compute::choose(&self.spec.training.device, self.spec.training.precision)?;
-        let mut model =
-            Model::new(&self.spec.encoder, &Shape::of(encoded, &self.labels).learning(&self.spec.objective), compute)?;
+        let source: SourceSchema = self.artifact.get_json(SOURCE)?;
+        let shape = Shape::of(encoded, &self.labels).learning(&self.spec.objective, source.clock.day());
+        let mut model = Model::new(&self.spec.encoder, &shape, compute)?;
         model.parameters.read(&self.artifact)?;
         Ok(Trained::Network(Box::new(model)))
     }

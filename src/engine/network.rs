@@ -11,7 +11,7 @@ use persona_core::features::{Encoded, Fitted};
 use persona_core::labels::{Example, Examples, FittedLabel, Parts};
 use persona_core::metrics::Judgement;
 use persona_core::protocol::{Metric, Outcome, Phase, Progress, Standing};
-use persona_core::spec::{self, ModelSpec, Objective, Split};
+use persona_core::spec::{self, ClassWeights, ModelSpec, Objective, Split};
 use persona_core::split::{Part, Partition};
 use persona_core::{Error, ErrorKind};
 use rand::SeedableRng;
@@ -138,9 +138,10 @@ impl<'a> Network<'a> {
         tch::manual_seed(training.seed as i64);
         let mut model = Model::new(
             &spec.encoder,
-            &Shape::of(self.encoded, &self.labels()).learning(&spec.objective),
+            &Shape::of(self.encoded, &self.labels()).learning(&spec.objective, self.day),
             self.compute,
         )?;
+        self.begin(&model, &parts)?;
         let mut parts = parts.into_iter().zip(&self.tasks);
         let mut objectives: Vec<Box<dyn objectives::Objective>> = Vec::new();
         for objective in self.spec.objective.iter() {
@@ -178,6 +179,17 @@ impl<'a> Network<'a> {
         let mut trainer = Trainer { training, objectives, rng, quiet };
         let (epoch, standing) = trainer.run(&mut model, reporter)?;
         Ok((model, epoch, standing))
+    }
+
+    /// Lets every class begin at its share, where that is what it should come to.
+    fn begin(&self, model: &Model, parts: &[Parts]) -> Result<()> {
+        for (task, parts) in self.tasks.iter().zip(parts) {
+            let weighted = matches!(task.objective, Objective::Classify(c) if c.class_weights != ClassWeights::None);
+            if let (false, Some(logs)) = (weighted, task.examples.log_shares(&parts.train)) {
+                model.begin(&task.label.name, &logs)?;
+            }
+        }
+        Ok(())
     }
 
     fn next_event(

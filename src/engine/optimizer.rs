@@ -54,8 +54,10 @@ impl AdamW {
         let (correct1, correct2) = (1.0 - BETA1.powf(self.steps as f64), 1.0 - BETA2.powf(self.steps as f64));
         for moments in &mut self.moments {
             let gradient = moments.weight.f_grad()?;
+            if !gradient.defined() {
+                continue;
+            }
             match moments.weight.device() {
-                _ if !gradient.defined() => {}
                 Device::Cpu if gradient.is_contiguous() => {
                     moments.update_in_one_pass(gradient, rate, self.weight_decay, correct1, correct2)?;
                 }

@@ -44,13 +44,18 @@ impl Parameters {
         Ok(weight)
     }
 
+    /// A number of each place that goes with the weights and is not trained.
+    pub fn keep(&mut self, name: impl Into<String>, shape: &[i64], start: Start) -> Result<Tensor> {
+        Ok(self.make(name, shape, start)?.f_set_requires_grad(false)?)
+    }
+
     pub fn tensors(&self) -> impl Iterator<Item = &Tensor> {
         self.named.iter().map(|(_, tensor)| tensor)
     }
 
     /// Gives every weight a gradient of zeros, for what is added by hand.
     pub fn make_gradients(&self) -> Result<()> {
-        for weight in self.tensors() {
+        for weight in self.tensors().filter(|weight| weight.requires_grad()) {
             weight.f_mul_scalar(0.0)?.f_sum(Kind::Float)?.f_backward()?;
         }
         Ok(())

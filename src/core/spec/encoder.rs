@@ -234,6 +234,8 @@ pub struct Dnn {
     pub dropout: f64,
     /// Share of the events that each training step leaves out.
     pub event_dropout: f64,
+    /// Days before a history's last event: the events since then are a bag of their own beside that of all.
+    pub recent: Vec<f64>,
 }
 
 /// Decayed item-to-item counts; nothing is learned. The floor for the others.
@@ -494,7 +496,17 @@ impl Default for Cnn {
 
 impl Default for Dnn {
     fn default() -> Self {
-        Dnn { dim: 128, members: 4, layers: 0, wide: true, length: 1000, time: false, dropout: 0.5, event_dropout: 0.3 }
+        Dnn {
+            dim: 128,
+            members: 4,
+            layers: 0,
+            wide: true,
+            length: 1000,
+            time: false,
+            dropout: 0.5,
+            event_dropout: 0.3,
+            recent: Vec::new(),
+        }
     }
 }
 
@@ -557,6 +569,8 @@ impl Dnn {
         within("encoder.length", self.length, 1, 100_000)?;
         fraction("encoder.dropout", self.dropout)?;
         fraction("encoder.event_dropout", self.event_dropout)?;
+        within("the number of encoder.recent", self.recent.len(), 0, 8)?;
+        self.recent.iter().try_for_each(|&days| positive("encoder.recent", days))?;
         match self.dim.is_multiple_of(self.members) {
             true => Ok(()),
             false => {

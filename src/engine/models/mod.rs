@@ -2,6 +2,7 @@
 //! normalisation, so that a family is only what turns vectors of events into states.
 
 mod autoencoder;
+mod bag;
 mod cnn;
 mod dbn;
 mod dnn;
@@ -112,7 +113,7 @@ impl Model {
             spec::Encoder::Lstm(r) => Encoder::Recurrent(Recurrent::new(&mut parameters, Cell::Lstm, r)?),
             spec::Encoder::Gru(r) => Encoder::Recurrent(Recurrent::new(&mut parameters, Cell::Gru, r)?),
             spec::Encoder::Cnn(c) => Encoder::Cnn(Cnn::new(&mut parameters, c)?),
-            spec::Encoder::Dnn(d) => Encoder::Dnn(Dnn::new(&mut parameters, shape, d)?),
+            spec::Encoder::Dnn(d) => Encoder::Dnn(Dnn::new(&mut parameters, shape, d, &embedding)?),
             spec::Encoder::Autoencoder(a) => Encoder::Autoencoder(Autoencoder::new(&mut parameters, a)?),
             spec::Encoder::Dbn(d) => Encoder::Dbn(Dbn::new(&mut parameters, d)?),
             spec::Encoder::EncoderDecoder(e) => Encoder::EncoderDecoder(EncoderDecoder::new(&mut parameters, e)?),
@@ -160,18 +161,25 @@ impl Model {
         batch_events: usize,
         rng: &mut ChaCha8Rng,
     ) -> Result<Vec<Vec<f64>>> {
-        let Encoder::Dbn(dbn) = &self.encoder else { return Ok(Vec::new()) };
-        let tables: Vec<&Tensor> = self.embedding.tables().collect();
-        if tables.is_empty() || histories.is_empty() {
+        if !matches!(self.encoder, Encoder::Dbn(_) | Encoder::Dnn(_)) || histories.is_empty() {
             return Ok(Vec::new());
         }
         let lengths: Vec<usize> = histories.iter().map(Window::len).collect();
         let batch = |group: &Vec<usize>| {
             let windows: Vec<Window> = group.iter().map(|&i| histories[i]).collect();
-            Batch::new(encoded, &windows, self.compute.device)
+            self.batch(encoded, &windows)
         };
         let batches = buckets(&lengths, batch_events, Some(rng));
         let batches = batches.iter().map(batch).collect::<Result<Vec<Batch>>>()?;
+        let dbn = match &self.encoder {
+            Encoder::Dbn(dbn) => dbn,
+            Encoder::Dnn(dnn) => return dnn.center(&batches).map(|()| Vec::new()),
+            _ => return Ok(Vec::new()),
+        };
+        let tables: Vec<&Tensor> = self.embedding.tables().collect();
+        if tables.is_empty() {
+            return Ok(Vec::new());
+        }
         let errors = dbn.pretrain(&tables, &batches)?;
         if let (Some(output), Some(table)) = (&self.output, self.embedding.table()) {
             let _guard = tch::no_grad_guard();
@@ -184,6 +192,7 @@ impl Model {
     pub fn batch(&self, encoded: &Encoded, windows: &[Window]) -> Result<Batch> {
         match &self.encoder {
             _ if self.hides => Batch::with_hidden_end(encoded, windows, self.compute.device),
+            Encoder::Dnn(d) if d.reads_times() => Batch::timed(encoded, windows, self.compute.device),
             Encoder::Transformer(t) if t.reads_times() => Batch::timed(encoded, windows, self.compute.device),
             _ => Batch::new(encoded, windows, self.compute.device),
         }
@@ -191,7 +200,7 @@ impl Model {
 
     /// The state after each event: [tokens, dim]; of families over bags the profile of each window
     pub fn states(&self, batch: &Batch) -> Result<Tensor> {
-        self.by_autograd(&self.inputs(batch)?, batch, false)
+        self.by_autograd(batch, false)
     }
 
     /// The profile of each window: [windows, dim], and after it what a wide path says of labels
@@ -219,6 +228,11 @@ impl Model {
         Ok(profiles.f_narrow(1, 0, self.dim as i64)?)
     }
 
+    /// Lets what is said of a label begin at these outputs.
+    pub fn begin(&self, label: &str, outputs: &[f32]) -> Result<()> {
+        self.heads.begin(label, outputs)
+    }
+
     /// What each member says of a label: [windows, members, outputs], with dropout in training
     pub fn head(&self, label: &str, profiles: &Tensor, train: bool) -> Result<Tensor> {
         match &self.encoder {
@@ -231,7 +245,7 @@ impl Model {
     /// The states in training, with dropout.
     pub fn forward(&self, batch: Batch) -> Result<Pass> {
         let Some((transformer, norm)) = self.by_hand() else {
-            let states = self.by_autograd(&self.inputs(&batch)?, &batch, true)?;
+            let states = self.by_autograd(&batch, true)?;
             return Ok(Pass { states, batch, back: Back::Autograd });
         };
         let _guard = tch::no_grad_guard();
@@ -263,11 +277,11 @@ impl Model {
         }
     }
 
-    fn by_autograd(&self, x: &Tensor, batch: &Batch, train: bool) -> Result<Tensor> {
+    fn by_autograd(&self, batch: &Batch, train: bool) -> Result<Tensor> {
         if let Encoder::Dnn(dnn) = &self.encoder {
-            return dnn.forward(x, batch, &self.compute, train);
+            return dnn.forward(batch, &self.embedding, &self.compute, train);
         }
-        let x = x.f_dropout(self.dropout, train)?;
+        let x = self.inputs(batch)?.f_dropout(self.dropout, train)?;
         let x = self.encoder.forward(&x, &batch.layout, &self.compute, train)?;
         match &self.norm {
             Some(norm) => norm.forward(&x),
@@ -357,8 +371,7 @@ fn common(encoder: &spec::Encoder) -> Result<Common> {
         spec::Encoder::Rnn(r) | spec::Encoder::Lstm(r) | spec::Encoder::Gru(r) => Ok(same(r.dim, r.length, r.dropout)),
         spec::Encoder::Cnn(c) => Ok(same(c.dim, c.length, c.dropout)),
         spec::Encoder::Dnn(d) => {
-            // Of a sum over the root of their number, so that hidden units differ from the start.
-            Ok(Common { deviation: 0.1, members: d.members as i64, ..same(d.dim, d.length, d.dropout) })
+            Ok(Common { deviation: dnn::SPREAD, members: d.members as i64, ..same(d.dim, d.length, d.dropout) })
         }
         spec::Encoder::Autoencoder(a) => Ok(Common { embedding: a.width as i64, ..same(a.dim, a.length, a.dropout) }),
         spec::Encoder::EncoderDecoder(e) => Ok(same(e.dim, e.length, e.dropout)),
