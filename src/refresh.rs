@@ -78,7 +78,10 @@ fn same_vectors(profile: &Profile, relation: &Relation, version: &Version) -> Re
             column.map_or("none", |column| column.type_name.as_str()),
             of_version.as_deref().unwrap_or("none")
         ))
-        .hint("Drop the profile and create it anew, from a model whose specification is that of the version.")),
+        .hint(
+            "Let a version with such vectors be live by persona.set_alias, or create the profile anew from a model of \
+             the version's specification.",
+        )),
     }
 }
 

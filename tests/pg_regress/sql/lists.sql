@@ -120,6 +120,11 @@ CALL persona.train('counts');
 CALL persona.refresh('counts_profile');
 SELECT DISTINCT model_version FROM counts_profile;
 
+-- But not one with other vectors than the profile was made for.
+CALL persona.tune('network', '{"encoder.dim": [8], "training.epochs": [1]}', trials => 1, method => 'grid');
+SELECT * FROM attempt($$CALL persona.refresh('network_profile')$$);
+SELECT count(*), min(model_version), max(model_version) FROM network_profile;
+
 -- Privileges are those of the table; what was seen is asked of the events.
 CREATE ROLE regress_lists;
 SET ROLE regress_lists;
