@@ -166,7 +166,8 @@ CREATE TABLE profiles (
     refreshed_at timestamptz
 );
 SELECT pg_catalog.pg_extension_config_dump('profiles', '');
-COMMENT ON TABLE profiles IS 'profile tables, their item tables (where the model has items), and the version that filled them';
+COMMENT ON COLUMN profiles.options IS 'of the index where there are vectors (m, ef_construction), and how many recommendations each list has';
+COMMENT ON TABLE profiles IS 'profile tables, their item tables (where the model has items and vectors), and the version that filled them';
 
 -- Not dumped: a job belongs to the server that it was submitted to.
 CREATE TABLE jobs (

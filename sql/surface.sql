@@ -42,12 +42,12 @@ COMMENT ON FUNCTION compare(text[], text) IS
     'figures of the live versions of several models on the same cases, and how much better each is than the first';
 COMMENT ON FUNCTION set_alias(text, text, integer) IS 'lets a version answer to an alias; profiles use the alias live';
 COMMENT ON FUNCTION drop_model(text) IS 'drops a model with its versions, weights and metrics';
-COMMENT ON FUNCTION create_profile(text, text, jsonb) IS 'makes an empty profile table for a model, and the table of item vectors beside it';
+COMMENT ON FUNCTION create_profile(text, text, jsonb) IS 'makes an empty profile table for a model: with vectors, and the items'' in a table beside it, with lists of items, or both';
 COMMENT ON PROCEDURE refresh(regclass) IS 'fills a profile from the events as they are now, beside the live rows, and swaps';
 COMMENT ON FUNCTION drop_profile(regclass) IS 'drops a profile and its table of item vectors';
-COMMENT ON FUNCTION recommend(regclass, bigint, integer, boolean) IS 'items with the largest inner products with the entity''s vector';
-COMMENT ON FUNCTION recommend(regclass, text, integer, boolean) IS 'items with the largest inner products with the entity''s vector';
-COMMENT ON FUNCTION recommend(regclass, uuid, integer, boolean) IS 'items with the largest inner products with the entity''s vector';
+COMMENT ON FUNCTION recommend(regclass, bigint, integer, boolean) IS 'items with the highest scores: of the entity''s list, or by inner products with its vector';
+COMMENT ON FUNCTION recommend(regclass, text, integer, boolean) IS 'items with the highest scores: of the entity''s list, or by inner products with its vector';
+COMMENT ON FUNCTION recommend(regclass, uuid, integer, boolean) IS 'items with the highest scores: of the entity''s list, or by inner products with its vector';
 COMMENT ON FUNCTION similar(regclass, bigint, integer) IS 'entities with the largest cosines with the entity''s vector';
 COMMENT ON FUNCTION similar(regclass, text, integer) IS 'entities with the largest cosines with the entity''s vector';
 COMMENT ON FUNCTION similar(regclass, uuid, integer) IS 'entities with the largest cosines with the entity''s vector';

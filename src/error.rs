@@ -25,6 +25,7 @@ pub enum Code {
     InsufficientData,
     InvalidData,
     OutOfMemory,
+    LimitExceeded,
     Device,
     Engine,
 }
@@ -49,6 +50,7 @@ impl Code {
             Code::InsufficientData => ERRCODE_DATA_EXCEPTION,
             Code::InvalidData => ERRCODE_DATA_CORRUPTED,
             Code::OutOfMemory => ERRCODE_OUT_OF_MEMORY,
+            Code::LimitExceeded => ERRCODE_PROGRAM_LIMIT_EXCEEDED,
             Code::Device => ERRCODE_SYSTEM_ERROR,
             Code::Engine => ERRCODE_EXTERNAL_ROUTINE_EXCEPTION,
         }

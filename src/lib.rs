@@ -8,7 +8,7 @@
 //! - [`tuning`]    trials of settings
 //! - [`comparison`] models beside each other on the same cases
 //! - [`refresh`]   the job that fills a profile: score, write beside, swap
-//! - [`recommend`] answers from stored vectors
+//! - [`recommend`] answers from stored lists and vectors
 //! - [`profile`]   the profile table and its companion of item vectors
 //! - [`events`]    a source's table as columns, and the scan into the engine
 //! - [`relation`]  tables and views as SQL sees them

@@ -1,5 +1,7 @@
 //! The profile table and its companion of item vectors: their columns, comments and indexes.
 
+mod options;
+
 use crate::catalog::models::Model;
 use crate::catalog::profiles::{self, Profile};
 use crate::catalog::sources::Source;
@@ -8,46 +10,11 @@ use crate::events::{EventQuery, over_labels};
 use crate::pg::identity::acts_as;
 use crate::pg::local_settings::LocalSettings;
 use crate::relation::{Column, Relation};
+use options::Options;
 use persona_core::source::{Clock, FieldKind, LabelKind, ValueType};
-use persona_core::spec::{FAMILIES, ModelSpec, listed};
+use persona_core::spec::ModelSpec;
 use pgrx::pg_sys::Oid;
 use pgrx::spi::{Spi, quote_identifier, quote_literal, quote_qualified_identifier};
-use serde::{Deserialize, Serialize};
-
-/// What a user may choose when creating a profile.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Options {
-    /// HNSW: links per vector.
-    m: u16,
-    /// HNSW: candidates per vector while building.
-    ef_construction: u16,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Options { m: 16, ef_construction: 64 }
-    }
-}
-
-impl Options {
-    fn parse(json: &serde_json::Value) -> Result<Options> {
-        let options: Options = serde_json::from_value(json.clone()).map_err(|error| {
-            Error::new(Code::InvalidParameter, "invalid profile options")
-                .detail(format!("{error}.").replace('`', "\""))
-                .hint("Valid options are \"m\" (2 to 100) and \"ef_construction\" (4 to 1000).")
-        })?;
-        let valid = (2..=100).contains(&options.m)
-            && (4..=1000).contains(&options.ef_construction)
-            && options.ef_construction >= 2 * options.m;
-        match valid {
-            true => Ok(options),
-            false => Err(Error::new(Code::InvalidParameter, "profile options out of bounds")
-                .detail(format!("m is {}, ef_construction is {}.", options.m, options.ef_construction))
-                .hint("m is between 2 and 100, ef_construction between 4 and 1000 and at least twice m.")),
-        }
-    }
-}
 
 /// Where pgvector's types and operators are.
 pub fn vector_schema() -> Result<String> {
@@ -62,7 +29,8 @@ pub fn vector_schema() -> Result<String> {
 }
 
 /// The names of our own columns, beside the entity's key.
-const OWN: [&str; 6] = ["embedding", "events", "first_event", "last_event", "model_version", "updated_at"];
+const OWN: [&str; 8] =
+    ["embedding", "events", "first_event", "last_event", "model_version", "updated_at", "items", "scores"];
 
 /// Makes the table `name` (qualified or not) for profiles of `model`'s source, empty, and its companion.
 pub fn create(name: &str, model: &str, options: &serde_json::Value) -> Result<()> {
@@ -73,16 +41,22 @@ pub fn create(name: &str, model: &str, options: &serde_json::Value) -> Result<()
     let source = Source::of_model(&model)?;
     let query = EventQuery::of(&source)?;
     let spec = ModelSpec::parse(&model.spec, &query.schema)?;
-    let dim = spec.dim().ok_or_else(|| no_vectors(&model, &spec))?;
+    let dim = spec.dim();
+    let options = options.settle(dim.is_some())?;
     let events = Relation::open(source.events, "event table")?;
     let entity = events.column(&source.entity)?;
     let target = spec.target(&query.schema)?.map(|target| &query.schema.fields[target]);
     let items = match target {
-        Some(field) => Some(Items {
-            table: quote_qualified_identifier(&schema, &format!("{table}_items")),
-            field: field.name.clone(),
-            item: item_type(field.value, field.kind, events.column(&field.name)?),
-        }),
+        Some(field) => {
+            let column = events.column(&field.name)?;
+            options.check_room(column, dim, spec.objective.labels().count())?;
+            Some(Items {
+                table: quote_qualified_identifier(&schema, &format!("{table}_items")),
+                field: field.name.clone(),
+                item: item_type(field.value, field.kind, column),
+            })
+        }
+        None if options.recommendations.is_some() => return Err(no_items(&model)),
         None => None,
     };
     let labels = label_columns(&source, &spec)?;
@@ -93,22 +67,21 @@ pub fn create(name: &str, model: &str, options: &serde_json::Value) -> Result<()
         labels,
         entity,
         clock: clock_type(query.schema.clock, events.column(&source.at)?),
-        vector: vector_schema()?,
-        dim,
+        vectors: dim.map(|dim| Ok::<_, Error>(Vectors { schema: vector_schema()?, dim })).transpose()?,
         options: &options,
     };
     shape.create(&model)?;
     profiles::forget_dropped()?;
     let json = serde_json::to_value(&options).map_err(|e| Error::new(Code::InvalidParameter, e.to_string()))?;
-    let items = shape.items.as_ref().map(|items| oid_of(&items.table)).transpose()?;
-    Profile::create(oid_of(&shape.profile)?, items, &model, json)
+    let companion = shape.vectors.as_ref().and(shape.items.as_ref());
+    let companion = companion.map(|items| oid_of(&items.table)).transpose()?;
+    Profile::create(oid_of(&shape.profile)?, companion, &model, json)
 }
 
-fn no_vectors(model: &Model, spec: &ModelSpec) -> Error {
-    let able = FAMILIES.iter().filter(|family| family.vectors).map(|family| family.kind);
-    Error::new(Code::Unsupported, format!("model \"{}\" makes no vectors, so it can fill no profile", model.name))
-        .detail(format!("Its encoder is \"{}\".", spec.encoder.kind()))
-        .hint(format!("Families that make vectors are {}.", listed(able)))
+fn no_items(model: &Model) -> Error {
+    Error::new(Code::Unsupported, format!("model \"{}\" has no items to recommend", model.name))
+        .detail("None of its objectives predicts a field.")
+        .hint("Leave the option \"recommendations\" out, or add the objective next_event to the specification.")
 }
 
 /// Everything that CREATE TABLE needs to know.
@@ -118,12 +91,18 @@ struct Shape<'a> {
     labels: Vec<LabelColumn>,
     entity: &'a Column,
     clock: String,
-    vector: String,
-    dim: usize,
+    /// Absent where the model makes none.
+    vectors: Option<Vectors>,
     options: &'a Options,
 }
 
-/// The companion table.
+struct Vectors {
+    /// Where their type is.
+    schema: String,
+    dim: usize,
+}
+
+/// What can be recommended; with vectors it has a table of its own.
 struct Items {
     table: String,
     /// The field whose values they are, and their type.
@@ -140,7 +119,7 @@ struct LabelColumn {
 
 impl Shape<'_> {
     fn create(&self, model: &Model) -> Result<()> {
-        let Shape { profile, clock, vector, dim, .. } = self;
+        let Shape { profile, clock, .. } = self;
         let entity = quote_identifier(&self.entity.name);
         let entity_type = &self.entity.type_name;
         let labels: String = self
@@ -148,27 +127,46 @@ impl Shape<'_> {
             .iter()
             .map(|label| format!(", {} {} NOT NULL", quote_identifier(&label.name), label.type_name))
             .collect();
+        let embedding = |vectors: &Vectors| format!("embedding {}.halfvec({}) NOT NULL", vectors.schema, vectors.dim);
+        let embedding = self.vectors.as_ref().map(embedding);
+        let vector = embedding.as_ref().map(|column| format!("{column}, ")).unwrap_or_default();
+        let list = self.list().map(|items| format!(", items {}[] NOT NULL, scores real[] NOT NULL", items.item));
         Spi::run(&format!(
-            "CREATE TABLE {profile} ({entity} {entity_type} NOT NULL, embedding {vector}.halfvec({dim}) NOT NULL, \
+            "CREATE TABLE {profile} ({entity} {entity_type} NOT NULL, {vector}\
                  events bigint NOT NULL, first_event {clock} NOT NULL, last_event {clock} NOT NULL, \
-                 model_version integer NOT NULL, updated_at timestamptz NOT NULL{labels})"
+                 model_version integer NOT NULL, updated_at timestamptz NOT NULL{labels}{})",
+            list.unwrap_or_default()
         ))?;
-        self.index(profile, &entity, "cosine")?;
-        if let Some(Items { table, item, .. }) = &self.items {
+        if self.list().is_some() {
+            // Frequent elements tell the planner nothing that is worth the time that ANALYZE takes to find them.
             Spi::run(&format!(
-                "CREATE TABLE {table} (item {item} NOT NULL, events bigint NOT NULL, embedding {vector}.halfvec({dim}) NOT NULL)"
+                "ALTER TABLE {profile} ALTER COLUMN items SET STATISTICS 0, ALTER COLUMN scores SET STATISTICS 0"
             ))?;
+        }
+        self.index(profile, &entity, "cosine")?;
+        if let (Some(Items { table, item, .. }), Some(embedding)) = (&self.items, embedding) {
+            Spi::run(&format!("CREATE TABLE {table} (item {item} NOT NULL, events bigint NOT NULL, {embedding})"))?;
             self.index(table, "item", "ip")?;
         }
         self.comment(model, &entity)
     }
 
+    /// What the lists of the profile are of, if it has lists.
+    fn list(&self) -> Option<&Items> {
+        self.options.recommendations.and(self.items.as_ref())
+    }
+
     fn index(&self, table: &str, key: &str, operators: &str) -> Result<()> {
         plain_storage(table)?;
         Spi::run(&format!("ALTER TABLE {table} ADD PRIMARY KEY ({key})"))?;
+        let (Some(Vectors { schema, .. }), Some((m, ef_construction))) =
+            (&self.vectors, self.options.m.zip(self.options.ef_construction))
+        else {
+            return Ok(());
+        };
         Ok(Spi::run(&format!(
-            "CREATE INDEX ON {table} USING hnsw (embedding {}.halfvec_{operators}_ops) WITH (m = {}, ef_construction = {})",
-            self.vector, self.options.m, self.options.ef_construction
+            "CREATE INDEX ON {table} USING hnsw (embedding {schema}.halfvec_{operators}_ops) \
+             WITH (m = {m}, ef_construction = {ef_construction})"
         ))?)
     }
 
@@ -182,16 +180,19 @@ impl Shape<'_> {
             &self.profile,
             format!("profiles of persona model {}: one row per entity, filled by persona.refresh", model.name),
         )?;
-        for (column, text) in [
-            (entity, "the entity, as in the source's events"),
-            (
+        if self.vectors.is_some() {
+            on_column(
+                &self.profile,
                 "embedding",
                 "profile vector: near vectors are similar entities, inner products with item vectors are scores",
-            ),
+            )?;
+        }
+        for (column, text) in [
+            (entity, "the entity, as in the source's events"),
             ("events", "number of events that the profile is made of"),
             ("first_event", "time of the entity's first event"),
             ("last_event", "time of the entity's last event"),
-            ("model_version", "version of the model that made the vector"),
+            ("model_version", "version of the model that filled the row"),
             ("updated_at", "when this row was written"),
         ] {
             on_column(&self.profile, column, text)?;
@@ -199,7 +200,15 @@ impl Shape<'_> {
         for label in &self.labels {
             on_column(&self.profile, &quote_identifier(&label.name), &label.comment)?;
         }
-        let Some(items) = &self.items else { return Ok(()) };
+        if let (Some(items), Some(most)) = (self.list(), self.options.recommendations) {
+            let text = format!(
+                "the {most} values of {} with the highest scores, best first; then so many that {most} are new to the entity",
+                items.field
+            );
+            on_column(&self.profile, "items", &text)?;
+            on_column(&self.profile, "scores", "what the model gives each of the items")?;
+        }
+        let Some(items) = self.vectors.as_ref().and(self.items.as_ref()) else { return Ok(()) };
         on_table(&items.table, format!("vectors of the values of {} in persona model {}", items.field, model.name))?;
         for (column, text) in [
             ("item", "the value that events have"),

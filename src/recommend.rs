@@ -1,4 +1,5 @@
-//! Answers from stored vectors: plain pgvector index scans, with the caller's own privileges.
+//! Answers from what is stored, with the caller's own privileges: from an entity's list, as far as it reaches,
+//! else by plain pgvector index scans.
 //!
 //! A question costs one run of a plan that the session has made before ([`plans`]). Only where its rows
 //! are fewer than were asked for, or have no score, is it looked why.
@@ -11,9 +12,10 @@ use crate::pg::local_settings::{LocalSettings, SAFE_PATH};
 use pgrx::Uuid;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::{self, Oid};
-use plans::{Key, Verb};
+use plans::{Key, Plan, Verb, Way};
 use question::Question;
 use std::ffi::CString;
+use std::rc::Rc;
 
 /// An entity's key as it was given.
 #[derive(Clone, Debug)]
@@ -74,7 +76,7 @@ const MAX_K: i32 = 10_000;
 /// Names and their scores, best first.
 pub type Ranked = Vec<(String, f32)>;
 
-/// The items whose vectors have the largest inner products with the entity's.
+/// The items with the highest scores, by the entity's list or by its vector.
 pub fn recommend(profile: Oid, entity: &Entity, k: i32, exclude_seen: bool) -> Result<Ranked> {
     Ask::new(profile, entity, k)?.answer(Verb::Recommend { exclude_seen })
 }
@@ -99,7 +101,7 @@ impl<'a> Ask<'a> {
         }
     }
 
-    /// Answers by index; where the index gives up before `k` rows, exactly.
+    /// Answers by the entity's list, or by index; where either gives up before `k` rows, exactly.
     fn answer(&self, verb: Verb) -> Result<Ranked> {
         let ef_search = CString::new(self.k.clamp(100, 1000).to_string()).expect("digits hold no zero byte");
         let _settings = LocalSettings::set(&[
@@ -107,24 +109,37 @@ impl<'a> Ask<'a> {
             (c"hnsw.iterative_scan", c"strict_order"),
             (c"hnsw.ef_search", &ef_search),
         ]);
-        let ranked = self.rows(verb, false)?;
+        let plan = self.plan(verb, Way::Stored)?;
+        let ranked = match plan.listed {
+            Some(most) if self.k > most && !plan.vectors => return Err(Question::new(self)?.beyond_list(self.k, most)),
+            Some(most) if self.k > most => self.rows(verb, Way::Index)?,
+            _ => self.run(&plan)?,
+        };
         let complete = ranked.len() == self.k as usize;
         // An entity that is not there has no vector, so nothing has a score.
         if complete && !ranked[0].1.is_nan() {
             return Ok(ranked);
         }
-        if self.rows(Verb::Find, false)?.is_empty() {
+        if self.rows(Verb::Find, Way::Stored)?.is_empty() {
             return Err(Question::new(self)?.not_found());
         }
-        if complete {
+        if complete || !plan.vectors {
             return Ok(ranked);
         }
         let _exact = LocalSettings::set(&[(c"enable_indexscan", c"off")]);
-        self.rows(verb, true)
+        self.rows(verb, Way::Exact)
     }
 
-    fn rows(&self, verb: Verb, exact: bool) -> Result<Ranked> {
-        let plan = plans::plan(Key::of(self, verb, exact), self)?;
+    fn plan(&self, verb: Verb, way: Way) -> Result<Rc<Plan>> {
+        plans::plan(Key::of(self, verb, way), self)
+    }
+
+    fn rows(&self, verb: Verb, way: Way) -> Result<Ranked> {
+        let plan = self.plan(verb, way)?;
+        self.run(&plan)
+    }
+
+    fn run(&self, plan: &Plan) -> Result<Ranked> {
         let rows = plan.query.rows::<String, f32>(&self.entity.argument(), self.k)?;
         Ok(rows.into_iter().map(|(name, score)| (name.unwrap_or_default(), score.unwrap_or(f32::NAN))).collect())
     }

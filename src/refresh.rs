@@ -4,29 +4,28 @@
 //! in bulk and swaps storage at its end, so readers see the old rows until they see all the new ones,
 //! and an error at any point leaves nothing behind.
 
+mod rows;
+
 use crate::catalog::models::Model;
 use crate::catalog::profiles::Profile;
 use crate::catalog::sources::Source;
 use crate::catalog::versions::Version;
 use crate::error::{Code, Error, Result};
 use crate::events::EventQuery;
-use crate::pg::bulk::{BulkInsert, Value};
+use crate::pg::bulk::BulkInsert;
 use crate::pg::identity::as_table_owner;
 use crate::pg::procedure::Phases;
-use crate::pg::{columns, swap, types};
+use crate::pg::{swap, types};
 use crate::profile::{must_own, oid_of, open};
 use crate::relation::Relation;
 use crate::training;
 use crate::worker::engine::Engine;
 use crate::worker::progress::Reporter;
-use arrow_array::cast::AsArray;
-use arrow_array::types::{Float32Type, Float64Type, Int64Type};
-use arrow_array::{Array, RecordBatch};
-use arrow_schema::DataType;
-use persona_core::protocol::{ColumnReader, Kind, Outcome, Phase, Progress, Task};
+use persona_core::protocol::{ColumnReader, Kind, Outcome, Phase, Progress};
 use persona_core::source::{Clock, LabelKind};
 use pgrx::pg_sys::{self, Oid};
 use pgrx::spi::{Spi, quote_qualified_identifier};
+use rows::RowWriter;
 use std::time::Instant;
 
 /// As [`refresh_profile`], by the table's name.
@@ -43,9 +42,11 @@ pub fn refresh_profile(table: Oid, phases: &Phases, reporter: &mut Reporter) -> 
     let query = EventQuery::of(&source)?;
     let beside = EventQuery::beside(&source, std::iter::empty())?;
     training::same_fields(&model, &version, &query.schema)?;
+    same_vectors(&profile, &relation, &version)?;
     let about = [(model, version)];
     let version = &about[0].1;
-    let mut engine = Engine::start(Task::Score, &query.schema, &beside, Some(&version.spec))?;
+    let recommendations = profile.recommendations.unwrap_or(0) as usize;
+    let mut engine = Engine::start_scoring(&query.schema, &beside, &version.spec, recommendations)?;
     training::scan(&query, &beside, &mut engine, &about, reporter)?;
     training::release_snapshot(phases, reporter);
     as_table_owner(relation.owner, || rebuild(&profile, query.schema.clock, version, &mut engine, reporter))?;
@@ -53,9 +54,36 @@ pub fn refresh_profile(table: Oid, phases: &Phases, reporter: &mut Reporter) -> 
     analyze(&profile)
 }
 
-/// Columns of a profile without those of labels, and of an item table.
-const OWN: usize = 7;
+/// Columns of a profile without those of labels, vectors and lists, and of an item table.
+const OWN: usize = 6;
 const OWN_OF_ITEMS: usize = 3;
+
+/// A version by other settings than those that the profile was made for may have other vectors.
+fn same_vectors(profile: &Profile, relation: &Relation, version: &Version) -> Result<()> {
+    let of_version = version.spec.dim().map(|dim| format!("halfvec({dim})"));
+    let column = relation.columns.iter().find(|column| profile.vectors && column.name == "embedding");
+    let same = match (&of_version, column) {
+        (Some(of_version), Some(column)) => column.type_name.ends_with(of_version.as_str()),
+        (None, None) => true,
+        _ => false,
+    };
+    match same {
+        true => Ok(()),
+        false => Err(Error::new(
+            Code::NotInPrerequisiteState,
+            format!("profile \"{}\" was not made for vectors like those of version {}", relation.name, version.number),
+        )
+        .detail(format!(
+            "The profile has {}, the version {}.",
+            column.map_or("none", |column| column.type_name.as_str()),
+            of_version.as_deref().unwrap_or("none")
+        ))
+        .hint(
+            "Let a version with such vectors be live by persona.set_alias, or create the profile anew from a model of \
+             the version's specification.",
+        )),
+    }
+}
 
 /// Columns for what a version says of labels: a class and its probability, or a number.
 fn said_columns(version: &Version) -> usize {
@@ -74,9 +102,10 @@ fn rebuild(
     engine: &mut Engine,
     reporter: &mut Reporter,
 ) -> Result<()> {
-    let rows = Table::build(profile.profile, OWN + said_columns(version))?;
+    let lists = if profile.recommendations.is_some() { 2 } else { 0 };
+    let rows = Table::build(profile.profile, OWN + usize::from(profile.vectors) + said_columns(version) + lists)?;
     let items = profile.items.map(|items| Table::build(items, OWN_OF_ITEMS)).transpose()?;
-    let outcome = write(&rows, items.as_ref(), clock, version, engine, reporter)?;
+    let outcome = write(profile, &rows, items.as_ref(), clock, version, engine, reporter)?;
     training::tell_notes(&outcome, reporter);
     let begun = Instant::now();
     reporter.progress(&Progress::of(Phase::Write, outcome.entities, outcome.entities));
@@ -85,7 +114,11 @@ fn rebuild(
     let indexed = begun.elapsed().as_secs_f64();
     tables().try_for_each(Table::swap)?;
     profile.refreshed(version.number)?;
-    let with_items = if items.is_some() { format!(" and {} items", outcome.items) } else { String::new() };
+    let with_items = match (&items, profile.recommendations) {
+        (Some(_), _) => format!(" and {} items", outcome.items),
+        (None, Some(most)) => format!(" with the best {most} of {} items", outcome.items),
+        (None, None) => String::new(),
+    };
     reporter.say(&format!(
         "profile \"{}\" holds {} entities{with_items} of version {}; indexes took {indexed:.1} s",
         rows.live.name, outcome.entities, version.number
@@ -93,8 +126,9 @@ fn rebuild(
     Ok(())
 }
 
-/// Receives vectors and writes them, until the engine is done.
+/// Receives what was scored and writes it, until the engine is done.
 fn write(
+    profile: &Profile,
     rows: &Table,
     items: Option<&Table>,
     clock: Clock,
@@ -103,7 +137,9 @@ fn write(
     reporter: &mut Reporter,
 ) -> Result<Outcome> {
     let date = rows.live.column("first_event")?.type_oid == pg_sys::DATEOID;
-    let writer = RowWriter { clock, date, version: version.number as i64, now: types::transaction_time() };
+    let list = |most: i32| Ok::<_, Error>((rows.live.column("items")?.type_oid, most as usize));
+    let lists = profile.recommendations.map(list).transpose()?;
+    let writer = RowWriter { clock, date, version: version.number as i64, now: types::transaction_time(), lists };
     let (mut profiles, mut vectors) = (ColumnReader::new(), ColumnReader::new());
     let (mut into_rows, mut into_items) =
         (BulkInsert::open(rows.built), items.map(|items| BulkInsert::open(items.built)));
@@ -111,11 +147,11 @@ fn write(
         let frame = engine.receive(|event| training::tell(reporter, event, &mut Vec::new()))?;
         match frame.kind {
             Kind::Profiles => {
-                profiles.read(frame)?.iter().for_each(|batch| writer.profiles(batch, &mut into_rows));
+                profiles.read(frame)?.iter().try_for_each(|batch| writer.profiles(batch, &mut into_rows))?;
             }
             Kind::Items => {
                 let Some(into_items) = &mut into_items else { return Err(training::unexpected(&frame)) };
-                vectors.read(frame)?.iter().for_each(|batch| writer.items(batch, into_items));
+                vectors.read(frame)?.iter().try_for_each(|batch| writer.items(batch, into_items))?;
             }
             Kind::Done => {
                 into_rows.finish();
@@ -124,76 +160,6 @@ fn write(
             }
             _ => return Err(training::unexpected(&frame)),
         }
-    }
-}
-
-/// Turns batches into rows.
-struct RowWriter {
-    clock: Clock,
-    /// The clock's column is a `date`: days instead of microseconds.
-    date: bool,
-    version: i64,
-    now: i64,
-}
-
-impl RowWriter {
-    fn profiles(&self, batch: &RecordBatch, into: &mut BulkInsert) {
-        let events = batch.column(1).as_primitive::<Int64Type>();
-        let vectors = batch.column(4).as_fixed_size_binary();
-        let labels = &batch.columns()[5..];
-        for i in 0..batch.num_rows() {
-            let own = [
-                key(batch.column(0).as_ref(), i),
-                Value::Halves(vectors.value(i)),
-                Value::Word(events.value(i)),
-                self.time(batch.column(2).as_ref(), i),
-                self.time(batch.column(3).as_ref(), i),
-                Value::Word(self.version),
-                Value::Word(self.now),
-            ];
-            let row: Vec<Value> = own.into_iter().chain(labels.iter().map(|column| said(column.as_ref(), i))).collect();
-            into.push(&row);
-        }
-    }
-
-    fn items(&self, batch: &RecordBatch, into: &mut BulkInsert) {
-        let events = batch.column(1).as_primitive::<Int64Type>();
-        let vectors = batch.column(2).as_fixed_size_binary();
-        for i in 0..batch.num_rows() {
-            into.push(&[
-                key(batch.column(0).as_ref(), i),
-                Value::Word(events.value(i)),
-                Value::Halves(vectors.value(i)),
-            ]);
-        }
-    }
-
-    fn time<'a>(&self, column: &dyn Array, row: usize) -> Value<'a> {
-        const DAY: i64 = 86_400_000_000;
-        match self.clock {
-            Clock::Number => Value::Word(column.as_primitive::<Float64Type>().value(row).to_bits() as i64),
-            _ => {
-                let since_2000 = column.as_primitive::<Int64Type>().value(row) - columns::EPOCH;
-                Value::Word(if self.date { since_2000.div_euclid(DAY) } else { since_2000 })
-            }
-        }
-    }
-}
-
-/// What a label's column holds: a class, a probability or a number.
-fn said(column: &dyn Array, row: usize) -> Value<'_> {
-    match column.data_type() {
-        DataType::Float32 => Value::Word(i64::from(column.as_primitive::<Float32Type>().value(row).to_bits())),
-        DataType::Float64 => Value::Word(column.as_primitive::<Float64Type>().value(row).to_bits() as i64),
-        _ => key(column, row),
-    }
-}
-
-fn key(column: &dyn Array, row: usize) -> Value<'_> {
-    match column.data_type() {
-        DataType::Utf8 => Value::Text(column.as_string::<i32>().value(row)),
-        DataType::FixedSizeBinary(_) => Value::Uuid(column.as_fixed_size_binary().value(row)),
-        _ => Value::Word(column.as_primitive::<Int64Type>().value(row)),
     }
 }
 

@@ -9,7 +9,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::{JsonB, Uuid, default};
 
-/// Makes a profile table for a model, empty, and the table of item vectors beside it.
+/// Makes a profile table for a model, empty, and where the model makes vectors the table of items' beside it.
 #[pg_extern(volatile, parallel_unsafe)]
 fn create_profile(
     profile: Option<&str>,
@@ -41,7 +41,8 @@ fn drop_profile(profile: Option<Regclass>) -> Result<(), ErrorReport> {
     Ok(profile::drop_profile(given(profile, "profile")?.0)?)
 }
 
-/// The items that the entity is likeliest to have next, best first: inner products of profile and item vectors.
+/// The items that the entity is likeliest to have next, best first: from its list, or by inner products of profile
+/// and item vectors.
 #[pg_extern(name = "recommend", stable, strict, parallel_restricted)]
 fn recommend_integer(
     profile: Regclass,
@@ -52,7 +53,8 @@ fn recommend_integer(
     Ok(TableIterator::new(recommend::recommend(profile.0, &Entity::Integer(entity), k, exclude_seen)?))
 }
 
-/// The items that the entity is likeliest to have next, best first: inner products of profile and item vectors.
+/// The items that the entity is likeliest to have next, best first: from its list, or by inner products of profile
+/// and item vectors.
 #[pg_extern(name = "recommend", stable, strict, parallel_restricted)]
 fn recommend_text(
     profile: Regclass,
@@ -63,7 +65,8 @@ fn recommend_text(
     Ok(TableIterator::new(recommend::recommend(profile.0, &Entity::Text(entity.to_string()), k, exclude_seen)?))
 }
 
-/// The items that the entity is likeliest to have next, best first: inner products of profile and item vectors.
+/// The items that the entity is likeliest to have next, best first: from its list, or by inner products of profile
+/// and item vectors.
 #[pg_extern(name = "recommend", stable, strict, parallel_restricted)]
 fn recommend_uuid(
     profile: Regclass,

@@ -12,13 +12,19 @@ pub struct Profile {
     pub items: Option<Oid>,
     pub model: String,
     pub version: Option<i32>,
+    /// Whether entities have vectors.
+    pub vectors: bool,
+    /// Items of each entity's list, if they have lists.
+    pub recommendations: Option<i32>,
 }
 
 impl Profile {
     /// By the table's OID. Who may read it is the table's own matter.
     pub fn find(profile: Oid, name: &str) -> Result<Profile> {
         one(
-            "SELECT profile::oid, items::oid, model, version FROM persona.profiles WHERE profile = $1",
+            // Only a profile with vectors has the options of their index.
+            "SELECT profile::oid, items::oid, model, version, options ? 'm', (options ->> 'recommendations')::integer \
+             FROM persona.profiles WHERE profile = $1",
             &[profile.into()],
             |row| {
                 Ok(Profile {
@@ -26,6 +32,8 @@ impl Profile {
                     items: row.get(2)?,
                     model: present(row.get(3)?, "model")?,
                     version: row.get(4)?,
+                    vectors: present(row.get(5)?, "options")?,
+                    recommendations: row.get(6)?,
                 })
             },
         )?

@@ -35,7 +35,7 @@ use std::io::{self, Read, Write};
 use std::panic::{self, AssertUnwindSafe};
 
 /// Raised by every change that an older peer would misread.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// No frame is longer: what is larger is cut.
 pub const MAX_FRAME: usize = 64 << 20;
@@ -96,6 +96,9 @@ pub struct Job {
     pub tables: Vec<SideTable>,
     /// Absent when the task is `Check`.
     pub spec: Option<ModelSpec>,
+    /// How many items an entity's list is to have when the task is `Score`; 0: there are no lists.
+    #[serde(default)]
+    pub recommendations: usize,
     /// The descriptor of the region that `Placed` batches lie in.
     #[serde(default)]
     pub region: Option<i32>,

@@ -153,6 +153,11 @@ pub struct SourceSchema {
     pub labels: Vec<Label>,
 }
 
+/// What a list of scores has.
+pub fn listed_score() -> ArrowField {
+    ArrowField::new("score", DataType::Float32, false)
+}
+
 impl KeyType {
     pub fn arrow(self) -> DataType {
         match self {
@@ -227,16 +232,17 @@ impl SourceSchema {
         Arc::new(ArrowSchema::new(columns))
     }
 
-    /// Profile batches: `entity`, `events`, `first`, `last`, `embedding` (little-endian halves); then for each
-    /// label its class and the class's probability, or its number.
-    pub fn profile_arrow(&self, dim: usize, labels: &[FittedLabel]) -> Arc<ArrowSchema> {
+    /// Profile batches: `entity`, `events`, `first`, `last`, where there are vectors `embedding` (little-endian
+    /// halves); then for each label its class and the class's probability, or its number; where there are lists
+    /// of values of the field `listed`, `items` and `scores`.
+    pub fn profile_arrow(&self, dim: Option<usize>, labels: &[FittedLabel], listed: Option<usize>) -> Arc<ArrowSchema> {
         let mut columns = vec![
             ArrowField::new("entity", self.key.arrow(), false),
             ArrowField::new("events", DataType::Int64, false),
             ArrowField::new("first", self.clock.arrow(), false),
             ArrowField::new("last", self.clock.arrow(), false),
-            ArrowField::new("embedding", DataType::FixedSizeBinary(2 * dim as i32), false),
         ];
+        columns.extend(dim.map(|dim| ArrowField::new("embedding", DataType::FixedSizeBinary(2 * dim as i32), false)));
         for (i, label) in labels.iter().enumerate() {
             let said = match &label.classes {
                 Some(Values::Integer(_)) => DataType::Int64,
@@ -248,7 +254,18 @@ impl SourceSchema {
                 columns.push(ArrowField::new(format!("p{i}"), DataType::Float32, false));
             }
         }
+        if let Some(field) = listed {
+            let list = |name: &str, element| ArrowField::new(name, DataType::List(Arc::new(element)), false);
+            columns.push(list("items", self.listed_item(field)));
+            columns.push(list("scores", listed_score()));
+        }
         Arc::new(ArrowSchema::new(columns))
+    }
+
+    /// What a list of items has: places in a dictionary, so that a value travels once.
+    pub fn listed_item(&self, field: usize) -> ArrowField {
+        let value = Box::new(self.fields[field].value.arrow());
+        ArrowField::new("item", DataType::Dictionary(Box::new(DataType::UInt32), value), false)
     }
 
     /// Item batches of the field `field`: `item`, `events`, `embedding` (little-endian halves).

@@ -46,8 +46,7 @@ impl Blend {
         let mut parts = Vec::with_capacity(stored.len());
         for bytes in stored {
             let version = Version::parse(&bytes)?;
-            let values = |fitted: &Fitted| fitted.items().map(|items| items.values.clone());
-            if values(&version.fitted) != values(own) {
+            if version.fitted.items().map(|items| &items.values) != own.items().map(|items| &items.values) {
                 return Err(other(
                     "knows other items than there are now",
                     "Train the models of the blend again, then the blend.",
@@ -120,7 +119,7 @@ impl Blend {
         &self.weights
     }
 
-    /// Mixed probabilities: [cases, items], row-major
+    /// Mixed probabilities, what was seen on their scale: [cases, items], row-major
     pub fn scores(&self, protocol: &Protocol, encoded: &Encoded, cases: &[Case]) -> Result<Vec<f32>> {
         let mut mixed = Vec::with_capacity(cases.len() * encoded.items());
         for batch in cases.chunks(BATCH) {
@@ -135,6 +134,7 @@ impl Blend {
 
     /// By part, each [cases, items]
     fn probabilities(&self, protocol: &Protocol, encoded: &Encoded, cases: &[Case]) -> Result<Vec<Vec<f32>>> {
+        let seen = each(cases.iter().collect(), protocol.threads, |case| protocol.seen(encoded, case));
         let part = |part: &Part| {
             let (mut scores, scale) = match &part.trained {
                 Trained::Network(model) => {
@@ -144,10 +144,11 @@ impl Blend {
                 Trained::Counts(counts) => {
                     (counted_scores(counts.ranker(), &part.encoded, cases, protocol.threads), Scale::Share)
                 }
+                Trained::Blend(blend) => (blend.scores(protocol, &part.encoded, cases)?, Scale::Share),
             };
-            let rows = cases.iter().zip(scores.chunks_exact_mut(encoded.items())).collect();
-            each(rows, protocol.threads, |(case, row): (&Case, &mut [f32])| {
-                blend::probabilities(row, &protocol.seen(encoded, case), scale);
+            let rows = seen.iter().zip(scores.chunks_exact_mut(encoded.items())).collect();
+            each(rows, protocol.threads, |(seen, row): (&Vec<u32>, &mut [f32])| {
+                blend::probabilities(row, seen, scale);
             });
             Ok(scores)
         };

@@ -64,23 +64,8 @@ impl Protocol<'_> {
         let mut ranked = Vec::with_capacity(cases.len());
         for batch in scorer.batches(encoded, &cases) {
             let batch: Vec<Case> = batch.into_iter().map(|i| cases[i]).collect();
-            match scorer {
-                Scorer::Model { model, .. } => {
-                    let scores = model_scores(model, encoded, &batch)?;
-                    self.rank_all(&mut ranking, encoded, &batch, cpu::floats(&scores)?);
-                }
-                Scorer::Ranker(ranker) => {
-                    self.rank_all(
-                        &mut ranking,
-                        encoded,
-                        &batch,
-                        &counted_scores(*ranker, encoded, &batch, self.threads),
-                    );
-                }
-                Scorer::Blend(blend) => {
-                    self.rank_all(&mut ranking, encoded, &batch, &blend.scores(self, encoded, &batch)?);
-                }
-            }
+            let rank = |scores: &[f32]| self.rank_all(&mut ranking, encoded, &batch, scores);
+            scorer.with_scores(self, encoded, &batch, rank)?;
             ranked.extend(batch);
             if reporter.due(INTERVAL) {
                 reporter.tell(Progress::of(Phase::Evaluate, ranked.len() as u64, cases.len() as u64))?;
@@ -138,8 +123,23 @@ pub fn distinct(codes: &[u32]) -> Vec<u32> {
 }
 
 impl Scorer<'_> {
+    /// What `then` makes of the scores of some cases: [cases, items], row-major
+    pub fn with_scores<R>(
+        &self,
+        protocol: &Protocol,
+        encoded: &Encoded,
+        cases: &[Case],
+        then: impl FnOnce(&[f32]) -> R,
+    ) -> Result<R> {
+        Ok(match self {
+            Scorer::Model { model, .. } => then(cpu::floats(&model_scores(model, encoded, cases)?)?),
+            Scorer::Ranker(ranker) => then(&counted_scores(*ranker, encoded, cases, protocol.threads)),
+            Scorer::Blend(blend) => then(&blend.scores(protocol, encoded, cases)?),
+        })
+    }
+
     /// Cases to score together, by index.
-    fn batches(&self, encoded: &Encoded, cases: &[Case]) -> Vec<Vec<usize>> {
+    pub fn batches(&self, encoded: &Encoded, cases: &[Case]) -> Vec<Vec<usize>> {
         let most = (SCORES / encoded.items().max(1)).max(1);
         let groups = match self {
             Scorer::Model { model, batch_events } => {
@@ -164,11 +164,11 @@ pub fn counted_scores(ranker: &dyn Ranker, encoded: &Encoded, cases: &[Case], th
     scores
 }
 
-/// Inner products of profiles and items, always in f32: rounding would make ties. [cases, items], on the CPU
+/// Inner products of profile and item vectors, always in f32: rounding would make ties. [cases, items], on the CPU
 pub fn model_scores(model: &Model, encoded: &Encoded, cases: &[Case]) -> Result<Tensor> {
     let _guard = tch::no_grad_guard();
     let history = |case: &Case| history_window(encoded.offsets[case.entity], case.end, model.length);
     let windows: Vec<_> = cases.iter().map(history).collect();
-    let profiles = model.profiles(&model.batch(encoded, &windows)?)?;
-    Ok(profiles.f_mm(&model.items()?.f_tr()?)?.f_to_device(Device::Cpu)?.f_contiguous()?)
+    let vectors = model.vectors(&model.profiles(&model.batch(encoded, &windows)?)?)?;
+    Ok(vectors.f_mm(&model.items()?.f_tr()?)?.f_to_device(Device::Cpu)?.f_contiguous()?)
 }

@@ -7,7 +7,8 @@ use crate::error::Result;
 use crate::evaluate::{Protocol, Scorer};
 use crate::inputs::Shape;
 use crate::intake::Gathered;
-use crate::models::{Model, without_vectors};
+use crate::lists::Lists;
+use crate::models::Model;
 use crate::network::Network;
 use crate::objectives::Setting;
 use crate::pipe::{self, Input};
@@ -129,7 +130,7 @@ fn counted(outcome: &mut Outcome, parameters: u64) {
     (outcome.device, outcome.precision) = ("cpu".into(), "f32".into());
 }
 
-/// `"a" .25 and "b" .75`
+/// `"a" 0.250, "b" 0.750`
 fn listed_weights(encoder: &Encoder, weights: &[f64]) -> String {
     let Encoder::Blend(blend) = encoder else { return String::new() };
     let each: Vec<String> =
@@ -181,23 +182,9 @@ fn evaluate_job(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: 
     let mut examples = examples(spec, &gathered, |_| 0)?;
     let Gathered { events, source, .. } = gathered;
     let partition = split(&events, &source, spec, version.fitted.cutoffs)?;
-    if let Encoder::Blend(_) = spec.encoder {
-        let blend = Blend::read(&version.artifact, &events, &version.fitted, &spec.training)?;
-        let encoded = version.encode(events, outcome)?;
-        counted(outcome, blend.weights().len() as u64);
-        return measure(spec, &Scorer::Blend(&blend), &encoded, &partition, outcome, reporter);
-    }
-    let encoded = version.encode(events, outcome)?;
-    let model = match version.open(&encoded)? {
-        Trained::Network(model) => model,
-        Trained::Counts(counts) => {
-            counted(outcome, counts.entries());
-            return measure(spec, &Scorer::Ranker(counts.ranker()), &encoded, &partition, outcome, reporter);
-        }
-    };
-    describe_model(&model, outcome);
-    let scorer = Scorer::Model { model: &model, batch_events: spec.training.batch_events };
-    measure(spec, &scorer, &encoded, &partition, outcome, reporter)?;
+    let (encoded, trained) = version.restore(events, outcome)?;
+    measure(spec, &trained.scorer(spec.training.batch_events), &encoded, &partition, outcome, reporter)?;
+    let Trained::Network(model) = trained else { return Ok(()) };
     let (cutoffs, day) = (version.fitted.cutoffs, job.source.clock.day());
     network::measure_parts(&model, &Setting { spec, encoded: &encoded, cutoffs, day }, reporter)?;
     if spec.training.split == Split::KFold {
@@ -216,22 +203,24 @@ fn evaluate_job(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: 
 
 fn score_job(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: &mut Reporter) -> Result<()> {
     let version = Version::read(gathered.artifact(), job)?;
-    if let Encoder::Blend(_) = version.spec.encoder {
-        return Err(without_vectors(&version.spec.encoder).into());
-    }
-    let encoded = version.encode(gathered.events, outcome)?;
-    let trained = version.open(&encoded)?;
-    match &trained {
-        Trained::Network(model) => describe_model(model, outcome),
-        Trained::Counts(counts) => counted(outcome, counts.entries()),
-    }
+    let (encoded, trained) = version.restore(gathered.events, outcome)?;
+    let (spec, target) = (&version.spec, version.fitted.target.zip(version.fitted.items()));
     reporter.enter(Phase::Score)?;
-    let scoring =
-        Scoring::new(&version.spec.encoder, &trained, &encoded, &version.labels, version.spec.training.batch_events)?;
+    let lists = match (job.recommendations, target) {
+        (0, _) => None,
+        (_, None) => return Err(protocol("lists were asked of a version that predicts no field").into()),
+        (most, Some((_, vocabulary))) => {
+            let scorer = trained.scorer(spec.training.batch_events);
+            let (evaluation, seed, threads) = (&spec.evaluation, spec.training.seed, device::threads());
+            let protocol = Protocol { evaluation, seed, coverage: false, threads };
+            Some(Lists { scorer, protocol, most, values: vocabulary.values.arrow(0..vocabulary.len()) })
+        }
+    };
+    let scoring = Scoring::new(&version, &trained, &encoded, lists)?;
     scoring.profiles(&job.source, reporter)?;
-    match (version.fitted.target, version.fitted.items()) {
-        (Some(field), Some(vocabulary)) => scoring.items(vocabulary, field, &job.source, reporter),
-        _ => Ok(()),
+    match target {
+        Some((field, vocabulary)) => scoring.items(vocabulary, field, &job.source, reporter),
+        None => Ok(()),
     }
 }
 
@@ -304,13 +293,33 @@ pub struct Version {
     /// As trained, but with the device and precision of this job.
     pub spec: ModelSpec,
     pub fitted: Fitted,
-    labels: Vec<FittedLabel>,
+    pub labels: Vec<FittedLabel>,
 }
 
-/// What a version has learned, ready to be asked. A blend is asked otherwise.
+/// What a version has learned, ready to be asked.
 pub enum Trained {
     Network(Box<Model>),
     Counts(Box<Counts>),
+    Blend(Box<Blend>),
+}
+
+impl Trained {
+    /// `batch_events`: of a network's batches.
+    pub fn scorer(&self, batch_events: usize) -> Scorer<'_> {
+        match self {
+            Trained::Network(model) => Scorer::Model { model, batch_events },
+            Trained::Counts(counts) => Scorer::Ranker(counts.ranker()),
+            Trained::Blend(blend) => Scorer::Blend(blend),
+        }
+    }
+
+    fn describe(&self, outcome: &mut Outcome) {
+        match self {
+            Trained::Network(model) => describe_model(model, outcome),
+            Trained::Counts(counts) => counted(outcome, counts.entries()),
+            Trained::Blend(blend) => counted(outcome, blend.weights().len() as u64),
+        }
+    }
 }
 
 impl Version {
@@ -347,7 +356,22 @@ impl Version {
         Ok(encoded)
     }
 
-    /// Over events that were encoded as this version sees them.
+    /// The events as this version sees them, and what it has learned.
+    fn restore(&self, events: Events, outcome: &mut Outcome) -> Result<(Encoded, Trained)> {
+        let blend = match self.spec.encoder {
+            Encoder::Blend(_) => Some(Blend::read(&self.artifact, &events, &self.fitted, &self.spec.training)?),
+            _ => None,
+        };
+        let encoded = self.encode(events, outcome)?;
+        let trained = match blend {
+            Some(blend) => Trained::Blend(Box::new(blend)),
+            None => self.open(&encoded)?,
+        };
+        trained.describe(outcome);
+        Ok((encoded, trained))
+    }
+
+    /// What a version that is no blend has learned. Over events that were encoded as it sees them.
     pub fn open(&self, encoded: &Encoded) -> Result<Trained> {
         if let Some(counts) = Counts::read(&self.spec.encoder, &self.artifact)? {
             return Ok(Trained::Counts(Box::new(counts)));

@@ -23,6 +23,7 @@
 //! - [`blend`]       several versions as one
 //! - [`evaluate`]    ranking metrics
 //! - [`score`]       profile and item vectors
+//! - [`lists`]       every entity's best items
 //! - [`error`]       core's error, and libtorch's in its words
 
 mod augment;
@@ -35,6 +36,7 @@ mod error;
 mod evaluate;
 mod inputs;
 mod job;
+mod lists;
 mod loss;
 mod models;
 mod network;

@@ -1,9 +1,11 @@
-//! Every entity's profile vector and every item's vector, as halves, for inner products.
+//! What is told of every entity: its vector as halves, for inner products with the items', what is said of its
+//! labels, and its list of items.
 
 use crate::counts::vectors;
 use crate::device;
 use crate::error::Result;
-use crate::job::Trained;
+use crate::job::{Trained, Version};
+use crate::lists::Lists;
 use crate::models::{Model, without_vectors};
 use crate::objectives::readable;
 use crate::parameters::floats;
@@ -15,7 +17,6 @@ use persona_core::features::{Encoded, Vocabulary};
 use persona_core::labels::FittedLabel;
 use persona_core::protocol::{ColumnWriter, Kind, Phase, Progress};
 use persona_core::source::{Clock, SourceSchema};
-use persona_core::spec::Encoder;
 use persona_core::{Error, ErrorKind};
 use std::ops::Range;
 use std::sync::Arc;
@@ -26,39 +27,46 @@ const NUMBERS: usize = 16 << 20;
 /// The fewest events of a batch: nothing is kept of them, and every batch has its fixed costs.
 const EVENTS: usize = 1 << 15;
 
-/// Rows in one batch of columns.
+/// Rows in one batch of columns; with lists fewer, which are written while the next are made.
 const ROWS: usize = 65_536;
+const LISTED_ROWS: usize = 4096;
 
 /// A trained version that is asked about all entities.
 pub struct Scoring<'a> {
     trained: &'a Trained,
-    /// Width of the vectors.
-    dim: usize,
+    /// Width of the vectors; none where the family makes none.
+    dim: Option<usize>,
     encoded: &'a Encoded,
     labels: &'a [FittedLabel],
     batch_events: usize,
+    /// The target, and how its lists are made.
+    lists: Option<(usize, Lists<'a>)>,
 }
 
 impl<'a> Scoring<'a> {
-    /// An error where the family has no vectors.
+    /// An error where there is nothing to tell: neither vectors nor lists.
     pub fn new(
-        spec: &Encoder,
+        version: &'a Version,
         trained: &'a Trained,
         encoded: &'a Encoded,
-        labels: &'a [FittedLabel],
-        batch_events: usize,
+        lists: Option<Lists<'a>>,
     ) -> Result<Self> {
-        let dim = spec.dim().ok_or_else(|| without_vectors(spec))?;
-        Ok(Scoring { trained, dim, encoded, labels, batch_events })
+        let dim = version.spec.dim();
+        let lists = version.fitted.target.zip(lists);
+        if dim.is_none() && lists.is_none() {
+            return Err(without_vectors(&version.spec.encoder).into());
+        }
+        let (labels, batch_events) = (&version.labels, version.spec.training.batch_events);
+        Ok(Scoring { trained, dim, encoded, labels, batch_events, lists })
     }
 
     /// Sends all profiles in key order.
     pub fn profiles(&self, schema: &SourceSchema, reporter: &mut Reporter) -> Result<()> {
         let Scoring { dim, encoded, labels, .. } = *self;
-        let arrow = schema.profile_arrow(dim, labels);
+        let arrow = schema.profile_arrow(dim, labels, self.lists.as_ref().map(|(target, _)| *target));
         let mut writer = ColumnWriter::new(Kind::Profiles, &arrow)?;
-        for entities in slabs(encoded.entities(), dim) {
-            let (vectors, said) = self.slab(entities.clone(), reporter)?;
+        let most = if self.lists.is_some() { LISTED_ROWS } else { ROWS };
+        for entities in slabs(encoded.entities(), dim.unwrap_or(1), most) {
             let events =
                 encoded.offsets[entities.start..=entities.end].windows(2).map(|pair| (pair[1] - pair[0]) as i64);
             let mut columns: Vec<ArrayRef> = vec![
@@ -66,9 +74,15 @@ impl<'a> Scoring<'a> {
                 Arc::new(Int64Array::from_iter_values(events)),
                 times(schema.clock, entities.clone().map(|entity| encoded.first(entity))),
                 times(schema.clock, entities.clone().map(|entity| encoded.last(entity))),
-                halves(vectors, dim)?,
             ];
-            labels.iter().zip(said).for_each(|(label, outputs)| columns.extend(said_columns(label, &outputs)));
+            if let Some(dim) = dim {
+                let (vectors, said) = self.slab(dim, entities.clone(), reporter)?;
+                columns.push(halves(vectors, dim)?);
+                labels.iter().zip(said).for_each(|(label, outputs)| columns.extend(said_columns(label, &outputs)));
+            }
+            if let Some((target, lists)) = &self.lists {
+                columns.extend(lists.columns(&lists.of(encoded, entities, reporter)?, schema, *target)?);
+            }
             for frame in writer.write(&RecordBatch::try_new(arrow.clone(), columns).map_err(Error::from)?)? {
                 reporter.frame(frame)?;
             }
@@ -76,7 +90,7 @@ impl<'a> Scoring<'a> {
         Ok(())
     }
 
-    /// Sends all items, the most frequent first.
+    /// Sends the vectors of all items, the most frequent first.
     pub fn items(
         &self,
         vocabulary: &Vocabulary,
@@ -84,14 +98,15 @@ impl<'a> Scoring<'a> {
         schema: &SourceSchema,
         reporter: &mut Reporter,
     ) -> Result<()> {
-        let dim = self.dim;
+        let Some(dim) = self.dim else { return Ok(()) };
         let vectors = match self.trained {
             Trained::Network(model) => floats(&model.items()?)?,
             Trained::Counts(counts) => counts.factors().map_or(Vec::new(), |mf| mf.vectors().to_vec()),
+            Trained::Blend(_) => Vec::new(),
         };
         let arrow = schema.item_arrow(field, dim);
         let mut writer = ColumnWriter::new(Kind::Items, &arrow)?;
-        for range in slabs(vocabulary.len(), dim) {
+        for range in slabs(vocabulary.len(), dim, ROWS) {
             let mut bytes = Vec::with_capacity(2 * range.len() * dim);
             append(&mut bytes, &vectors[range.start * dim..range.end * dim])?;
             let columns: Vec<ArrayRef> = vec![
@@ -107,22 +122,24 @@ impl<'a> Scoring<'a> {
     }
 
     /// The vectors of some entities as little-endian halves, and what is said of each label, in their order.
-    fn slab(&self, entities: Range<usize>, reporter: &mut Reporter) -> Result<(Vec<u8>, Vec<Vec<f32>>)> {
+    fn slab(&self, dim: usize, entities: Range<usize>, reporter: &mut Reporter) -> Result<(Vec<u8>, Vec<Vec<f32>>)> {
         match self.trained {
-            Trained::Network(model) => self.slab_of_network(model, entities, reporter),
+            Trained::Network(model) => self.slab_of_network(model, dim, entities, reporter),
             Trained::Counts(counts) => {
-                let mut bytes = Vec::with_capacity(2 * self.dim * entities.len());
+                let mut bytes = Vec::with_capacity(2 * dim * entities.len());
                 if let Some(mf) = counts.factors() {
                     append(&mut bytes, &vectors(mf, self.encoded, entities, device::threads()))?;
                 }
                 Ok((bytes, Vec::new()))
             }
+            Trained::Blend(_) => Ok((Vec::new(), Vec::new())),
         }
     }
 
     fn slab_of_network(
         &self,
         model: &Model,
+        dim: usize,
         entities: Range<usize>,
         reporter: &mut Reporter,
     ) -> Result<(Vec<u8>, Vec<Vec<f32>>)> {
@@ -131,7 +148,7 @@ impl<'a> Scoring<'a> {
         let window = |entity| history_window(encoded.offsets[entity], encoded.offsets[entity + 1], model.length);
         let windows: Vec<Window> = entities.clone().map(window).collect();
         let lengths: Vec<usize> = windows.iter().map(Window::len).collect();
-        let size = 2 * self.dim;
+        let size = 2 * dim;
         let mut bytes = vec![0; size * windows.len()];
         let mut said: Vec<Vec<f32>> = labels.iter().map(|label| vec![0.0; label.outputs() * windows.len()]).collect();
         let mut done = entities.start;
@@ -172,9 +189,9 @@ fn said_columns(label: &FittedLabel, outputs: &[f32]) -> Vec<ArrayRef> {
     vec![classes.select(&guesses).arrow(0..guesses.len()), Arc::new(sure)]
 }
 
-/// Runs of rows whose vectors are held together.
-fn slabs(rows: usize, dim: usize) -> impl Iterator<Item = Range<usize>> {
-    let size = (NUMBERS / dim).clamp(1, ROWS);
+/// Runs of rows, `most` at a time, whose vectors are held together.
+fn slabs(rows: usize, dim: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
+    let size = (NUMBERS / dim).clamp(1, most);
     (0..rows).step_by(size).map(move |start| start..rows.min(start + size))
 }
 

@@ -3,6 +3,7 @@
 //! No parser, no executor, no text: datums are formed from columns and handed to the table's
 //! `multi_insert`, a few hundred at a time. Indexes are not maintained; they are built afterwards, in bulk.
 
+use super::arrays::{Elements, REAL};
 use pgrx::pg_sys;
 use std::ptr;
 
@@ -19,7 +20,22 @@ pub enum Value<'a> {
     Uuid(&'a [u8]),
     /// pgvector's `halfvec`: little-endian halves.
     Halves(&'a [u8]),
+    /// An array of the values at these places.
+    Items(&'a Elements, &'a [u32]),
+    /// `real[]`.
+    Reals(&'a [f32]),
 }
+
+/// A row that no page has room for.
+pub struct TooLong {
+    /// Its bytes, and those that a page has for one.
+    pub size: usize,
+    pub most: usize,
+}
+
+/// Bytes of a tuple's header without NULLs, and of a tuple that fills a page.
+const HEADER: usize = 24;
+const MOST: usize = pg_sys::BLCKSZ as usize - 32;
 
 pub struct BulkInsert {
     relation: pg_sys::Relation,
@@ -27,6 +43,8 @@ pub struct BulkInsert {
     slots: Vec<*mut pg_sys::TupleTableSlot>,
     used: usize,
     memory: pg_sys::MemoryContext,
+    /// Of the array that is being formed.
+    elements: Vec<pg_sys::Datum>,
 }
 
 impl BulkInsert {
@@ -45,28 +63,34 @@ impl BulkInsert {
                 8 << 10,
                 8 << 20,
             );
-            BulkInsert { relation, state: pg_sys::GetBulkInsertState(), slots, used: 0, memory }
+            BulkInsert { relation, state: pg_sys::GetBulkInsertState(), slots, used: 0, memory, elements: Vec::new() }
         }
     }
 
-    /// Adds one row; `values` are in the order of the table's columns.
-    pub fn push(&mut self, values: &[Value]) {
-        // SAFETY: the slot has room for `columns()` values; varlenas are formed in our context.
-        unsafe {
+    /// Adds one row; `values` are in the order of the table's columns. No column is moved elsewhere, so it is
+    /// an error where a page has no room for the row.
+    pub fn push(&mut self, values: &[Value]) -> Result<(), TooLong> {
+        // SAFETY: the slot has room for as many values as the table has columns; varlenas are formed in our context.
+        let size = unsafe {
             let slot = self.slots[self.used];
             pg_sys::ExecClearTuple(slot);
             let previous = pg_sys::MemoryContextSwitchTo(self.memory);
             for (i, value) in values.iter().enumerate() {
-                *(*slot).tts_values.add(i) = form(value);
+                *(*slot).tts_values.add(i) = form(value, &mut self.elements);
                 *(*slot).tts_isnull.add(i) = false;
             }
             pg_sys::MemoryContextSwitchTo(previous);
             pg_sys::ExecStoreVirtualTuple(slot);
+            HEADER + pg_sys::heap_compute_data_size((*self.relation).rd_att, (*slot).tts_values, (*slot).tts_isnull)
+        };
+        if size > MOST {
+            return Err(TooLong { size, most: MOST });
         }
         self.used += 1;
         if self.used == ROWS {
             self.flush();
         }
+        Ok(())
     }
 
     fn flush(&mut self) {
@@ -112,8 +136,8 @@ impl BulkInsert {
     }
 }
 
-unsafe fn form(value: &Value) -> pg_sys::Datum {
-    // SAFETY: allocations are of the size that is written.
+unsafe fn form(value: &Value, elements: &mut Vec<pg_sys::Datum>) -> pg_sys::Datum {
+    // SAFETY: allocations are of the size that is written; elements have the type of their array.
     unsafe {
         match value {
             Value::Word(word) => pg_sys::Datum::from(*word),
@@ -127,6 +151,16 @@ unsafe fn form(value: &Value) -> pg_sys::Datum {
             Value::Halves(halves) => {
                 let dimensions = (halves.len() / 2) as i16;
                 varlena(&[&dimensions.to_ne_bytes(), &[0, 0], halves])
+            }
+            Value::Items(values, places) => {
+                elements.clear();
+                elements.extend(places.iter().map(|&place| values.words()[place as usize]));
+                values.kind().array(elements)
+            }
+            Value::Reals(numbers) => {
+                elements.clear();
+                elements.extend(numbers.iter().map(|number| pg_sys::Datum::from(number.to_bits())));
+                REAL.array(elements)
             }
         }
     }

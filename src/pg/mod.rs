@@ -1,6 +1,7 @@
 //! All unsafe code of the extension: what Postgres offers to C and pgrx does not wrap.
 #![allow(unsafe_code)]
 
+pub mod arrays;
 pub mod bulk;
 pub mod child;
 pub mod columns;

@@ -142,7 +142,8 @@ mod tests {
         for n in 0..1000_i64 {
             let text = format!("row {n}");
             let float = (n as f64 / 8.0).to_bits() as i64;
-            bulk.push(&[Value::Text(&text), Value::Uuid(&[7; 16]), Value::Word(n), Value::Word(float)]);
+            let row = [Value::Text(&text), Value::Uuid(&[7; 16]), Value::Word(n), Value::Word(float)];
+            assert!(bulk.push(&row).is_ok());
         }
         bulk.finish();
         let sql = "SELECT count(*) || ' ' || sum(n) || ' ' || sum(f) || ' ' || min(u::text) || ' ' || bool_and(k = 'row ' || n) FROM bulk";

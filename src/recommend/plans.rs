@@ -24,6 +24,16 @@ pub enum Verb {
     Find,
 }
 
+/// What an answer comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// The entity's list, if there are lists and they answer what is asked; else the vector index.
+    Stored,
+    Index,
+    /// All vectors: planned without index scans, for answers that the vector index cannot give in full.
+    Exact,
+}
+
 /// What tells one plan from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key {
@@ -34,20 +44,23 @@ pub struct Key {
     entity: EntityType,
     /// The query's LIMIT. The planner must know it; as a power of two it makes for few plans.
     pub limit: u32,
-    /// Planned without index scans, for answers that the vector index cannot give in full.
-    exact: bool,
+    pub way: Way,
 }
 
 impl Key {
-    pub fn of(ask: &Ask, verb: Verb, exact: bool) -> Key {
+    pub fn of(ask: &Ask, verb: Verb, way: Way) -> Key {
         let limit = ask.k.unsigned_abs().next_power_of_two();
-        Key { profile: ask.profile, user: current_user(), verb, entity: ask.entity.kind(), limit, exact }
+        Key { profile: ask.profile, user: current_user(), verb, entity: ask.entity.kind(), limit, way }
     }
 }
 
 /// A question ready to be asked.
 pub struct Plan {
     pub query: SavedPlan,
+    /// Whether the profile has vectors to ask.
+    pub vectors: bool,
+    /// How many items a list has, if the plan reads one.
+    pub listed: Option<i32>,
     items: Option<Oid>,
 }
 
@@ -71,7 +84,8 @@ pub fn plan(key: Key, ask: &Ask) -> Result<Rc<Plan>> {
     }
     let question = Question::new(ask)?;
     let query = SavedPlan::prepare(&question.sql(&key)?, key.entity.oid())?;
-    let plan = Rc::new(Plan { query, items: question.profile.items });
+    let (profile, listed) = (&question.profile, question.listed(&key));
+    let plan = Rc::new(Plan { query, vectors: profile.vectors, listed, items: profile.items });
     keep(key, Rc::clone(&plan));
     Ok(plan)
 }

@@ -1,6 +1,6 @@
 //! A question as SQL, written from the catalog as it is now.
 
-use super::plans::{Key, Verb};
+use super::plans::{Key, Verb, Way};
 use super::{Ask, Entity};
 use crate::catalog::models::Model;
 use crate::catalog::profiles::Profile;
@@ -9,7 +9,7 @@ use crate::error::{Code, Error, Result};
 use crate::events::EventQuery;
 use crate::profile::{open, vector_schema};
 use crate::relation::{Column, Relation};
-use persona_core::spec::ModelSpec;
+use persona_core::spec::{FAMILIES, ModelSpec, listed};
 use pgrx::pg_sys;
 use pgrx::spi::{quote_identifier, quote_literal};
 
@@ -31,10 +31,30 @@ impl<'a> Question<'a> {
     /// The query over `$1`, the entity. Its rows are a name and a score, best first.
     pub fn sql(&self, key: &Key) -> Result<String> {
         match key.verb {
+            Verb::Recommend { exclude_seen } if self.listed(key).is_some() => self.list(exclude_seen, key.limit),
             Verb::Recommend { exclude_seen } => self.recommend(exclude_seen, key.limit),
             Verb::Similar => self.similar(key.limit),
             Verb::Find => Ok(format!("SELECT ''::pg_catalog.text, 0::pg_catalog.float4 {}", self.row("e"))),
         }
+    }
+
+    /// How many items a list has, if one answers.
+    pub fn listed(&self, key: &Key) -> Option<i32> {
+        let asked = matches!(key.verb, Verb::Recommend { .. }) && key.way == Way::Stored;
+        self.profile.recommendations.filter(|_| asked)
+    }
+
+    /// The entity's list from its beginning.
+    fn list(&self, exclude_seen: bool, limit: u32) -> Result<String> {
+        let seen = if exclude_seen { format!(" AND {}", self.unseen()?) } else { String::new() };
+        Ok(format!(
+            "SELECT i.item::pg_catalog.text, i.score FROM {table} e, \
+             ROWS FROM (pg_catalog.unnest(e.items), pg_catalog.unnest(e.scores)) WITH ORDINALITY AS i (item, score, place) \
+             WHERE e.{key} = {entity}{seen} ORDER BY i.place LIMIT {limit}",
+            table = self.table.sql_name(),
+            key = quote_identifier(&self.key().name),
+            entity = self.entity_sql(),
+        ))
     }
 
     /// The items with the largest inner products. The distance is named once, so that the entity's vector
@@ -42,7 +62,7 @@ impl<'a> Question<'a> {
     fn recommend(&self, exclude_seen: bool, limit: u32) -> Result<String> {
         let items = self.profile.items.ok_or_else(|| self.no_items())?;
         let items = Relation::open(items, "item table of the profile")?;
-        let seen = if exclude_seen { self.seen()? } else { String::new() };
+        let seen = if exclude_seen { format!("WHERE {}", self.unseen()?) } else { String::new() };
         Ok(format!(
             "SELECT near.item::pg_catalog.text, (OPERATOR(pg_catalog.-) near.distance)::pg_catalog.float4 \
              FROM (SELECT i.item, i.embedding OPERATOR({vector}.<#>) (SELECT e.embedding {row}) AS distance \
@@ -55,6 +75,9 @@ impl<'a> Question<'a> {
 
     /// The entities with the largest cosines, without itself.
     fn similar(&self, limit: u32) -> Result<String> {
+        if !self.profile.vectors {
+            return Err(self.no_vectors());
+        }
         Ok(format!(
             "SELECT near.entity::pg_catalog.text, (1 OPERATOR(pg_catalog.-) near.distance)::pg_catalog.float4 \
              FROM (SELECT p.{key} AS entity, p.embedding OPERATOR({vector}.<=>) (SELECT e.embedding {row}) AS distance \
@@ -74,7 +97,7 @@ impl<'a> Question<'a> {
     }
 
     /// The condition that leaves out what the entity has had, by its events as they are when it is asked.
-    fn seen(&self) -> Result<String> {
+    fn unseen(&self) -> Result<String> {
         let model = Model::look_up(&self.profile.model)?;
         let source = Source::of_model(&model)?;
         let query = EventQuery::of(&source)?;
@@ -83,7 +106,7 @@ impl<'a> Question<'a> {
         let field = quote_identifier(&query.schema.fields[target].name);
         let events = Relation::open(source.events, "event table")?;
         Ok(format!(
-            "WHERE i.item::text <> ALL (ARRAY(SELECT s.{field}::text FROM {} s WHERE s.{} = {} AND s.{field} IS NOT NULL))",
+            "i.item::text <> ALL (ARRAY(SELECT s.{field}::text FROM {} s WHERE s.{} = {} AND s.{field} IS NOT NULL))",
             events.sql_name(),
             quote_identifier(&source.entity),
             self.entity_sql()
@@ -126,6 +149,21 @@ impl<'a> Question<'a> {
         Error::new(Code::NotInPrerequisiteState, message)
             .detail(format!("None of the objectives of model \"{}\" predicts a field.", self.profile.model))
             .hint("Add the objective next_event to the model's specification.")
+    }
+
+    fn no_vectors(&self) -> Error {
+        let able = FAMILIES.iter().filter(|family| family.vectors).map(|family| family.kind);
+        Error::new(Code::Unsupported, format!("profile \"{}\" has no vectors to compare", self.table.name))
+            .detail(format!("The family of model \"{}\" makes none.", self.profile.model))
+            .hint(format!("Families that make vectors are {}.", listed(able)))
+    }
+
+    /// Why there are no `k` items.
+    pub fn beyond_list(&self, k: i32, most: i32) -> Error {
+        let message = format!("k must be between 1 and {most} for profile \"{}\", not {k}", self.table.name);
+        Error::new(Code::InvalidParameter, message)
+            .detail("It has no vectors, and its lists of items are that long.")
+            .hint("Create a profile with longer lists by the option \"recommendations\".")
     }
 
     /// Why the entity was not found.

@@ -41,6 +41,26 @@ pub struct Engine {
 impl Engine {
     /// Starts an engine and gives it a job, which will come with the tables `beside` the events.
     pub fn start(task: Task, source: &SourceSchema, beside: &[SideQuery], spec: Option<&ModelSpec>) -> Result<Engine> {
+        Engine::start_job(task, source, beside, spec, 0)
+    }
+
+    /// The same to score all entities, with lists of so many items; 0: without lists.
+    pub fn start_scoring(
+        source: &SourceSchema,
+        beside: &[SideQuery],
+        spec: &ModelSpec,
+        recommendations: usize,
+    ) -> Result<Engine> {
+        Engine::start_job(Task::Score, source, beside, Some(spec), recommendations)
+    }
+
+    fn start_job(
+        task: Task,
+        source: &SourceSchema,
+        beside: &[SideQuery],
+        spec: Option<&ModelSpec>,
+        recommendations: usize,
+    ) -> Result<Engine> {
         let program = program(task);
         let region = region::create().map_err(|e| no_region(&e))?;
         let child = child::spawn(&program, &region).map_err(|e| cannot_start(&program, &e))?;
@@ -60,6 +80,7 @@ impl Engine {
             source: source.clone(),
             tables: beside.iter().map(SideQuery::table).collect(),
             spec: spec.cloned(),
+            recommendations,
             region: Some(region_fd),
             limits: Limits {
                 threads: settings::ENGINE_THREADS.get() as usize,

@@ -236,6 +236,48 @@ fn what_was_seen_is_what_the_events_say_now() {
     assert_eq!(ranked(&mut client, unseen), ranked(&mut client, plain));
 }
 
+/// Of a profile `name` whose entities have lists.
+fn check_list(client: &mut Client, name: &str) -> Ranked {
+    let plain = format!(
+        "SELECT i.item::text, i.score FROM {name} p, unnest(p.items, p.scores) WITH ORDINALITY AS i (item, score, place)
+         WHERE p.visitor = 42 ORDER BY i.place LIMIT 5"
+    );
+    let answer = ranked(client, &format!("SELECT * FROM persona.recommend('{name}', 42, k => 5)"));
+    assert_eq!(answer, ranked(client, &plain), "{name}");
+    answer
+}
+
+#[test]
+fn lists_answer_as_they_are_now() {
+    let (_cluster, mut client, mut other) = cluster_with_profile();
+    run(
+        &mut other,
+        "SELECT persona.create_model('counts', source => 'clicks', spec => '{
+             \"encoder\": {\"kind\": \"transitions\"}, \"objective\": {\"kind\": \"next_event\", \"field\": \"item\"}}')",
+    );
+    run(&mut other, "CALL persona.train('counts')");
+    run(&mut other, "SELECT persona.create_profile('counted', model => 'counts')");
+    run(&mut other, "CALL persona.refresh('counted')");
+    let before = check_list(&mut client, "counted");
+    run(&mut other, "INSERT INTO clicks VALUES (42, now(), 3, 1)");
+    assert_eq!(check_list(&mut client, "counted"), before);
+    run(&mut other, "CALL persona.refresh('counted')");
+    assert_ne!(check_list(&mut client, "counted"), before, "the refresh changed nothing");
+    run(&mut client, "BEGIN; ALTER TABLE counted RENAME TO moved");
+    check_list(&mut client, "moved");
+    run(&mut client, "ROLLBACK");
+    check_list(&mut client, "counted");
+    run(&mut client, "BEGIN");
+    check_list(&mut client, "counted");
+    let id = client.query_one("SELECT pg_current_xact_id_if_assigned()::text", &[]).expect("an answer");
+    assert_eq!(id.get::<_, Option<String>>(0), None);
+    run(&mut client, "COMMIT");
+    run(&mut other, "ALTER TABLE counted RENAME TO moved");
+    check_list(&mut client, "moved");
+    let error = failure(client.query("SELECT * FROM persona.similar('moved', 42)", &[]));
+    assert_eq!(error.code(), &SqlState::FEATURE_NOT_SUPPORTED, "{error:?}");
+}
+
 #[test]
 fn an_answer_is_an_index_scan_and_takes_no_transaction_id() {
     let (_cluster, mut client, mut other) = cluster_with_profile();

@@ -182,6 +182,7 @@ fn json_frames_round_trip() {
         task: Task::Check,
         source: schema(),
         spec: None,
+        recommendations: 0,
         tables: Vec::new(),
         region: None,
         limits,

@@ -15,6 +15,8 @@ const DEPTH: usize = 100;
 const PIECE: usize = 1024;
 /// Weight that moves between two models in the first round, and the least that still does.
 const STEPS: (f64, f64) = (0.25, 1.0 / 128.0);
+/// How far a logit of what was seen may lie above all others, so that its exponential is still a number.
+const HIGHEST: f32 = 60.0;
 
 /// How a row of scores becomes a distribution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,19 +28,27 @@ pub enum Scale {
     Share,
 }
 
-/// Turns scores into probabilities of the items but `seen`, whose are zero. A row that is all zeros,
-/// as of a history that says nothing, stays so. Scores that are not numbers count as zero.
+/// Turns scores into probabilities of the items but `seen`. What was seen is put on the same scale, on top of
+/// the others' sum of one; where everything was, its own sum is one. A row that is all zeros, as of a history
+/// that says nothing, stays so. Scores that are not numbers count as zero.
 pub fn probabilities(scores: &mut [f32], seen: &[u32], scale: Scale) {
-    seen.iter().for_each(|&item| scores[item as usize] = f32::NEG_INFINITY);
-    match scale {
-        Scale::Softmax => {
-            let most = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            scores.iter_mut().for_each(|score| *score = (*score - most).exp());
-        }
-        Scale::Share => scores.iter_mut().for_each(|score| *score = score.max(0.0)),
-    }
-    scores.iter_mut().filter(|score| !score.is_finite()).for_each(|score| *score = 0.0);
-    let sum: f64 = scores.iter().map(|&score| f64::from(score)).sum();
+    let largest = |scores: &[f32]| scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let hide = |item: &u32| std::mem::replace(&mut scores[*item as usize], f32::NEG_INFINITY);
+    let apart: Vec<f32> = seen.iter().map(hide).collect();
+    let most = Some(largest(scores)).filter(|most| *most > f32::NEG_INFINITY).unwrap_or_else(|| largest(&apart));
+    let raw = |score: f32| {
+        let raw = match scale {
+            Scale::Softmax if score - most > HIGHEST => HIGHEST.exp(),
+            Scale::Softmax => (score - most).exp(),
+            Scale::Share => score.max(0.0),
+        };
+        if raw.is_finite() { raw } else { 0.0 }
+    };
+    let total = |scores: &[f32]| scores.iter().map(|&score| f64::from(score)).sum::<f64>();
+    scores.iter_mut().for_each(|score| *score = raw(*score));
+    let others = total(scores);
+    seen.iter().zip(apart).for_each(|(&item, score)| scores[item as usize] = raw(score));
+    let sum = if others > 0.0 { others } else { total(scores) };
     if sum > 0.0 {
         scores.iter_mut().for_each(|score| *score = (f64::from(*score) / sum) as f32);
     }
@@ -141,15 +151,19 @@ mod tests {
     fn probabilities_by_hand() {
         let mut scores = [3.0, -1.0, 1.0, 9.0, f32::NAN];
         probabilities(&mut scores, &[3], Scale::Share);
-        assert_eq!(scores, [0.75, 0.0, 0.25, 0.0, 0.0]);
-        let mut scores = [3f32.ln(), 0.0, 7.0];
+        assert_eq!(scores, [0.75, 0.0, 0.25, 2.25, 0.0]);
+        let mut scores = [3f32.ln(), 0.0, 2f32.ln()];
         probabilities(&mut scores, &[2], Scale::Softmax);
-        assert!((scores[0] - 0.75).abs() < 1e-6 && (scores[1] - 0.25).abs() < 1e-6 && scores[2] == 0.0);
+        scores.iter().zip([0.75, 0.25, 0.5]).for_each(|(score, right)| assert!((score - right).abs() < 1e-6));
         let mut nothing = [0.0; 3];
         probabilities(&mut nothing, &[0, 1, 2], Scale::Share);
         assert_eq!(nothing, [0.0; 3]);
-        probabilities(&mut nothing, &[0, 1, 2], Scale::Softmax);
-        assert_eq!(nothing, [0.0; 3]);
+        let mut all_seen = [0.0, 3f32.ln(), f32::NAN];
+        probabilities(&mut all_seen, &[0, 1, 2], Scale::Softmax);
+        all_seen.iter().zip([0.25, 0.75, 0.0]).for_each(|(score, right)| assert!((score - right).abs() < 1e-6));
+        let mut far = [0.0, 999.0];
+        probabilities(&mut far, &[1], Scale::Softmax);
+        assert!(far[0] == 1.0 && far[1] > 1e20 && far[1].is_finite());
     }
 
     #[test]

@@ -85,7 +85,7 @@ SELECT * FROM attempt($$SELECT * FROM persona.recommend('p', gen_random_uuid())$
 SELECT * FROM attempt($$SELECT * FROM persona.recommend('shop', 1)$$);
 SELECT * FROM attempt($$SELECT * FROM persona.similar('p', 99)$$);
 SELECT persona.create_model('counts', 'shop', '{"encoder": {"kind": "transitions"}, "objective": {"kind": "next_event", "field": "item"}}');
-SELECT * FROM attempt($$SELECT persona.create_profile('q', model => 'counts')$$);
+SELECT * FROM attempt($$SELECT persona.create_profile('q', model => 'counts', options => '{"m": 8}')$$);
 
 -- Devices that are not there.
 SELECT persona.create_model('gpu', 'shop', '{"encoder": {"kind": "gru", "dim": 8}, "objective": {"kind": "next_event", "field": "item"}, "training": {"device": "cuda:63"}}');

@@ -38,6 +38,7 @@ pub fn job(task: Task, source: &SourceSchema, spec: Option<&ModelSpec>, threads:
         task,
         source: source.clone(),
         spec: spec.cloned(),
+        recommendations: 0,
         tables: Vec::new(),
         region: None,
         limits,

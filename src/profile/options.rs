@@ -1,0 +1,105 @@
+//! What a user may choose when creating a profile.
+
+use crate::error::{Code, Error, Result};
+use crate::relation::Column;
+use pgrx::pg_sys;
+use serde::{Deserialize, Serialize};
+
+/// Items of a list where a profile has nothing else to recommend from.
+const RECOMMENDATIONS: usize = 100;
+
+/// Bytes of a page that a row can have, without its header.
+const ROOM: usize = 8160 - 24;
+
+/// As given; then, by [`Options::settle`], as they hold.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// HNSW: links per vector. Absent where there are no vectors.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub m: Option<u16>,
+    /// HNSW: candidates per vector while building. Absent where there are no vectors.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ef_construction: Option<u16>,
+    /// Items of each entity's list. Absent where there are no lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recommendations: Option<usize>,
+}
+
+impl Options {
+    pub fn parse(json: &serde_json::Value) -> Result<Options> {
+        serde_json::from_value(json.clone()).map_err(|error| {
+            Error::new(Code::InvalidParameter, "invalid profile options")
+                .detail(format!("{error}.").replace('`', "\""))
+                .hint(
+                    "Valid options are \"m\" (2 to 100), \"ef_construction\" (4 to 1000) and \"recommendations\" \
+                     (how many items each entity's list has).",
+                )
+        })
+    }
+
+    /// With the defaults of a family that makes vectors, or of one that does not and has lists instead.
+    pub fn settle(&self, vectors: bool) -> Result<Options> {
+        let settled = match vectors {
+            true => {
+                Options { m: self.m.or(Some(16)), ef_construction: self.ef_construction.or(Some(64)), ..self.clone() }
+            }
+            false => Options { recommendations: self.recommendations.or(Some(RECOMMENDATIONS)), ..self.clone() },
+        };
+        match (vectors, settled.m.zip(settled.ef_construction)) {
+            (false, _) if self.m.or(self.ef_construction).is_some() => {
+                Err(Error::new(Code::InvalidParameter, "the profile has no vectors to index")
+                    .detail("The options \"m\" and \"ef_construction\" are those of a vector index.")
+                    .hint("Leave them out."))
+            }
+            (true, Some((m, ef))) if !(2..=100).contains(&m) || !(4..=1000).contains(&ef) || ef < 2 * m => {
+                Err(Error::new(Code::InvalidParameter, "profile options out of bounds")
+                    .detail(format!("m is {m}, ef_construction is {ef}."))
+                    .hint("m is between 2 and 100, ef_construction between 4 and 1000 and at least twice m."))
+            }
+            _ => Ok(settled),
+        }
+    }
+
+    /// Refuses lists of more items than a row has room for beside its other columns, whose `labels` are some of.
+    pub fn check_room(&self, item: &Column, dim: Option<usize>, labels: usize) -> Result<()> {
+        let Some(wanted) = self.recommendations else { return Ok(()) };
+        let most = most_items(width(item), dim, labels);
+        match (most, (1..=most).contains(&wanted)) {
+            (_, true) => Ok(()),
+            (0, _) => {
+                Err(Error::new(Code::Unsupported, "a row of the profile has no room for a list beside its vector")
+                    .detail("It must fit a page.")
+                    .hint("Leave the option \"recommendations\" out, or make encoder.dim smaller."))
+            }
+            _ => Err(Error::new(
+                Code::InvalidParameter,
+                format!("recommendations must be between 1 and {most}, not {wanted}"),
+            )
+            .detail(format!(
+                "A row of the profile must fit a page, with a list of items of type {} and their scores that can be \
+                 twice as long where an entity has had its best items.",
+                item.type_name
+            ))),
+        }
+    }
+}
+
+/// Bytes of an item in an array. Texts vary: this is the least, and a refresh sees whether there is room.
+fn width(item: &Column) -> usize {
+    match item.type_oid {
+        pg_sys::BOOLOID => 1,
+        pg_sys::INT2OID => 2,
+        pg_sys::INT4OID => 4,
+        pg_sys::UUIDOID => 40,
+        _ => 8,
+    }
+}
+
+/// Columns other than vector and lists: key, four of eight bytes, version; a label's class and probability.
+fn most_items(width: usize, dim: Option<usize>, labels: usize) -> usize {
+    let (own, arrays) = (16 + 5 * 8 + 16 * labels, 2 * 32);
+    let room = ROOM.saturating_sub(own + arrays + dim.map_or(0, |dim| 16 + 2 * dim));
+    // Twice, where everything was seen; each with a score of four bytes.
+    room / (2 * (width + 4))
+}
