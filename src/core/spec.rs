@@ -1,16 +1,20 @@
 //! A model's specification as a user writes it in jsonb: parsed, defaulted and checked before
 //! anything runs. Unknown keys and wrong combinations are errors that name the valid ones.
 
+mod counting;
 mod encoder;
 mod families;
 mod objective;
 mod selfmade;
+mod sequence;
 mod training;
 
+pub use counting::{Blend, Mf, Transitions};
 pub use encoder::*;
 pub use families::{FAMILIES, Family, listed};
 pub use objective::*;
 pub use selfmade::*;
+pub use sequence::*;
 pub use training::*;
 
 use crate::error::{Error, Result};
@@ -80,6 +84,19 @@ fn within(name: &str, value: usize, low: usize, high: usize) -> Result<()> {
         true => Ok(()),
         false => Err(Error::invalid(format!("{name} must be between {low} and {high}, not {value}"))),
     }
+}
+
+/// The bounds that networks share. `layers`: how many, and the most.
+fn network(dim: usize, layers: (usize, usize), length: usize, dropout: f64) -> Result<()> {
+    within("encoder.dim", dim, 1, MAX_DIM)?;
+    within("encoder.layers", layers.0, 1, layers.1)?;
+    within("encoder.length", length, 2, 8192)?;
+    fraction("encoder.dropout", dropout)
+}
+
+/// Items that are drawn against the right one.
+fn negatives(count: usize) -> Result<()> {
+    within("objective.negatives", count, 1, 100_000)
 }
 
 fn fraction(name: &str, value: f64) -> Result<()> {

@@ -1,8 +1,10 @@
 //! The families of models and their shapes.
 
-use super::{MAX_DIM, fraction, positive, within};
+use super::counting::{Blend, Mf, Transitions, check_knn, check_popularity};
+use super::sequence::{Cnn, Pooling, Recurrent, Transformer};
+use super::{MAX_DIM, fraction, network, positive, within};
 use crate::error::{Error, ErrorKind, Result};
-use crate::rankers::{knn, mf, popularity};
+use crate::rankers::{knn, popularity};
 use serde::{Deserialize, Serialize};
 
 /// The family of models and its shape. A family is a file in the engine.
@@ -126,7 +128,7 @@ impl Encoder {
             Encoder::Cnn(c) => c.check(),
             Encoder::Dnn(d) => d.check(),
             Encoder::Transitions(t) => t.check(),
-            Encoder::Popularity(p) => p.half_life.map_or(Ok(()), |half_life| positive("encoder.half_life", half_life)),
+            Encoder::Popularity(p) => check_popularity(p),
             Encoder::Knn(k) => check_knn(k),
             Encoder::Mf(m) => m.check(),
             Encoder::Blend(b) => b.check(),
@@ -135,82 +137,6 @@ impl Encoder {
             Encoder::EncoderDecoder(e) => e.check(),
         }
     }
-}
-
-/// Causal transformer, pre-norm (Kang & McAuley 2018, "Self-Attentive Sequential Recommendation").
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Transformer {
-    /// Width of embeddings and of the profile vector.
-    pub dim: usize,
-    pub layers: usize,
-    pub heads: usize,
-    /// The most events of an entity that one forward pass sees.
-    pub length: usize,
-    pub positions: Positions,
-    /// Embed the gap to the event before.
-    pub time_gaps: bool,
-    pub dropout: f64,
-    /// Width of the feed-forward layer in units of `dim`.
-    pub feed_forward: usize,
-    /// Whether an event sees only those before it. The objective masked_event needs false, next_event true.
-    pub causal: bool,
-    /// Attention depends on the time between two events (Zhai et al. 2024, "HSTU").
-    pub time_bias: bool,
-    /// Feed-forward layers have a gate, and two thirds of the width (Shazeer 2020, "SwiGLU").
-    pub gated: bool,
-    pub pooling: Pooling,
-}
-
-/// What of the states after an entity's events is its profile.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Pooling {
-    #[default]
-    Last,
-    Mean,
-    /// Their mean, weighted by a softmax of products with a learned vector.
-    Attention,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Positions {
-    /// A learned vector per position, counted from the end of the sequence.
-    Learned,
-    /// Rotary (Su et al. 2021, "RoFormer").
-    Rotary,
-}
-
-/// The shape of every recurrent family.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Recurrent {
-    pub dim: usize,
-    pub layers: usize,
-    pub length: usize,
-    /// Embed the gap to the event before.
-    pub time_gaps: bool,
-    pub dropout: f64,
-    pub pooling: Pooling,
-}
-
-/// Dilated convolutions over the events (Yuan et al. 2019, "NextItNet").
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Cnn {
-    pub dim: usize,
-    /// Residual blocks of two convolutions each; every convolution reaches twice as far as the one before.
-    pub layers: usize,
-    /// Events that a convolution sees.
-    pub kernel: usize,
-    /// Whether a state depends on the events before it alone.
-    pub causal: bool,
-    pub length: usize,
-    /// Embed the gap to the event before.
-    pub time_gaps: bool,
-    pub dropout: f64,
-    pub pooling: Pooling,
 }
 
 /// Feed-forward network over the bag of an entity's events (Cheng et al. 2016, "Wide & Deep Learning for
@@ -236,99 +162,6 @@ pub struct Dnn {
     pub event_dropout: f64,
     /// Days before a history's last event: the events since then are a bag of their own beside that of all.
     pub recent: Vec<f64>,
-}
-
-/// Decayed item-to-item counts; nothing is learned. The floor for the others.
-///
-/// `T[i, j] += 1 / gap` for gaps `1..=gaps` within an entity's sequence; the score of `j` is
-/// `sum over k < history of decay^k * T[x_k, j] / sqrt(smoothing + row sum of x_k)`, newest first.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Transitions {
-    pub gaps: usize,
-    pub history: usize,
-    pub decay: f64,
-    pub smoothing: f64,
-}
-
-/// Matrix factorisation; `loss` is `als`, `bpr` or `squared`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "serde_json::Map<String, serde_json::Value>")]
-pub struct Mf(pub mf::Spec);
-
-impl TryFrom<serde_json::Map<String, serde_json::Value>> for Mf {
-    type Error = serde_json::Error;
-
-    /// Without a loss it is `als`.
-    fn try_from(mut json: serde_json::Map<String, serde_json::Value>) -> serde_json::Result<Self> {
-        json.entry("loss").or_insert_with(|| "als".into());
-        serde_json::from_value(json.into()).map(Mf)
-    }
-}
-
-impl Mf {
-    /// Width of the vectors, with what biases take.
-    pub fn dim(&self) -> usize {
-        mf::width(&self.0)
-    }
-
-    fn check(&self) -> Result<()> {
-        let (dim, epochs, penalty, length) = match &self.0 {
-            mf::Spec::Als(s) => (s.dim, s.epochs, s.penalty, s.length),
-            mf::Spec::Bpr(s) => (s.dim, s.epochs, s.penalty, s.length),
-            mf::Spec::Squared(s) => (s.dim, s.epochs, s.penalty, s.length),
-        };
-        within("encoder.dim", dim, 1, 1024)?;
-        within("encoder.epochs", epochs, 1, 10_000)?;
-        within("encoder.length", length, 1, 1_000_000)?;
-        positive("encoder.penalty", penalty)?;
-        match &self.0 {
-            mf::Spec::Als(s) => positive("encoder.confidence", s.confidence).and(decay(s.decay)),
-            mf::Spec::Bpr(s) => {
-                within("encoder.negatives", s.negatives, 1, 1000)?;
-                positive("encoder.learning_rate", s.learning_rate).and(decay(s.decay))
-            }
-            mf::Spec::Squared(s) => positive("encoder.learning_rate", s.learning_rate),
-        }
-    }
-}
-
-/// A convex mix of what other models say, with the weights that rank best on validation.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Blend {
-    /// Names of trained models of the same source; their live versions become part of the blend.
-    pub models: Vec<String>,
-}
-
-impl Blend {
-    fn check(&self) -> Result<()> {
-        within("the number of encoder.models", self.models.len(), 2, 16)?;
-        let twice = self.models.iter().enumerate().find(|(i, name)| self.models[..*i].contains(name));
-        match twice {
-            None => Ok(()),
-            Some((_, name)) => Err(Error::invalid(format!("model \"{name}\" is there twice in encoder.models"))),
-        }
-    }
-}
-
-fn check_knn(knn: &knn::Spec) -> Result<()> {
-    if let Some(neighbours) = knn.neighbours {
-        within("encoder.neighbours", neighbours, 1, 10_000)?;
-    }
-    if let Some(shrinkage) = knn.shrinkage {
-        positive("encoder.shrinkage", shrinkage)?;
-    }
-    within("encoder.length", knn.length, 1, 1_000_000)?;
-    decay(knn.decay)
-}
-
-/// What an event counts against the one after it: all the same at 1.
-fn decay(decay: f64) -> Result<()> {
-    match decay > 0.0 && decay <= 1.0 {
-        true => Ok(()),
-        false => Err(Error::invalid(format!("encoder.decay must be greater than 0 and at most 1, not {decay}"))),
-    }
 }
 
 /// A sequence through a bottleneck (Srivastava et al. 2015, "Unsupervised Learning of Video Representations using
@@ -424,11 +257,8 @@ impl Default for Dbn {
 
 impl Autoencoder {
     fn check(&self) -> Result<()> {
-        within("encoder.dim", self.dim, 1, MAX_DIM)?;
         within("encoder.width", self.width, 1, MAX_DIM)?;
-        within("encoder.layers", self.layers, 1, 16)?;
-        within("encoder.length", self.length, 2, 8192)?;
-        fraction("encoder.dropout", self.dropout)
+        network(self.dim, (self.layers, 16), self.length, self.dropout)
     }
 }
 
@@ -454,46 +284,6 @@ impl Default for Encoder {
     }
 }
 
-impl Default for Transformer {
-    fn default() -> Self {
-        Transformer {
-            dim: 64,
-            layers: 1,
-            heads: 1,
-            length: 50,
-            positions: Positions::Learned,
-            time_gaps: true,
-            dropout: 0.3,
-            feed_forward: 4,
-            time_bias: false,
-            gated: false,
-            pooling: Pooling::Last,
-            causal: true,
-        }
-    }
-}
-
-impl Default for Recurrent {
-    fn default() -> Self {
-        Recurrent { dim: 64, layers: 1, length: 200, time_gaps: true, dropout: 0.3, pooling: Pooling::Last }
-    }
-}
-
-impl Default for Cnn {
-    fn default() -> Self {
-        Cnn {
-            dim: 64,
-            layers: 2,
-            kernel: 3,
-            causal: true,
-            length: 100,
-            time_gaps: true,
-            dropout: 0.3,
-            pooling: Pooling::Last,
-        }
-    }
-}
-
 impl Default for Dnn {
     fn default() -> Self {
         Dnn {
@@ -507,57 +297,6 @@ impl Default for Dnn {
             event_dropout: 0.3,
             recent: Vec::new(),
         }
-    }
-}
-
-impl Default for Transitions {
-    fn default() -> Self {
-        Transitions { gaps: 5, history: 20, decay: 0.7, smoothing: 3.0 }
-    }
-}
-
-impl Transformer {
-    fn check(&self) -> Result<()> {
-        within("encoder.dim", self.dim, 1, MAX_DIM)?;
-        within("encoder.layers", self.layers, 1, 64)?;
-        within("encoder.heads", self.heads, 1, 64)?;
-        within("encoder.length", self.length, 2, 8192)?;
-        within("encoder.feed_forward", self.feed_forward, 1, 16)?;
-        fraction("encoder.dropout", self.dropout)?;
-        if !self.dim.is_multiple_of(self.heads) {
-            let message = format!("encoder.dim {} is not a multiple of encoder.heads {}", self.dim, self.heads);
-            return Err(Error::invalid(message).hint("Choose a number of heads that divides the dimension."));
-        }
-        if self.time_bias && !self.causal {
-            return Err(Error::new(ErrorKind::Unsupported, "encoder.time_bias needs encoder.causal true")
-                .detail("The bias is by the time since an event, which one that comes later does not have.")
-                .hint("Leave one of them out."));
-        }
-        if self.positions == Positions::Rotary && !(self.dim / self.heads).is_multiple_of(2) {
-            return Err(Error::invalid("rotary positions need an even number of dimensions per head")
-                .detail(format!("encoder.dim {} over encoder.heads {} is odd.", self.dim, self.heads))
-                .hint("Choose another dimension, or positions \"learned\"."));
-        }
-        Ok(())
-    }
-}
-
-impl Recurrent {
-    fn check(&self) -> Result<()> {
-        within("encoder.dim", self.dim, 1, MAX_DIM)?;
-        within("encoder.layers", self.layers, 1, 16)?;
-        within("encoder.length", self.length, 2, 8192)?;
-        fraction("encoder.dropout", self.dropout)
-    }
-}
-
-impl Cnn {
-    fn check(&self) -> Result<()> {
-        within("encoder.dim", self.dim, 1, MAX_DIM)?;
-        within("encoder.layers", self.layers, 1, 16)?;
-        within("encoder.kernel", self.kernel, 2, 63)?;
-        within("encoder.length", self.length, 2, 8192)?;
-        fraction("encoder.dropout", self.dropout)
     }
 }
 
@@ -578,14 +317,5 @@ impl Dnn {
                 Err(Error::invalid(message).hint("Choose a number of members that divides the dimension."))
             }
         }
-    }
-}
-
-impl Transitions {
-    fn check(&self) -> Result<()> {
-        within("encoder.gaps", self.gaps, 1, 100)?;
-        within("encoder.history", self.history, 1, 1000)?;
-        fraction("encoder.decay", self.decay)?;
-        positive("encoder.smoothing", self.smoothing)
     }
 }

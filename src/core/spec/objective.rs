@@ -1,7 +1,7 @@
 //! What a model learns: one objective or several, each with a weight.
 
 use super::selfmade::{Contrastive, Decoder, MaskedEvent, NextK, Reconstruct};
-use super::{fraction, positive, within};
+use super::{fraction, negatives, positive};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::{FieldKind, Label, LabelKind, SourceSchema};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
@@ -177,7 +177,7 @@ impl Objective {
         }
         match self {
             Objective::NextEvent(o) => {
-                within("objective.negatives", o.negatives, 1, 100_000)?;
+                negatives(o.negatives)?;
                 fraction("objective.label_smoothing", o.label_smoothing)
             }
             Objective::Contrastive(o) => o.check(),

@@ -1,7 +1,7 @@
 //! Objectives that need no label and are not the next event: what is learned comes from the sequences themselves.
 
 use super::objective::{Softmax, default_negatives, one};
-use super::{MAX_COMING, fraction, positive, within};
+use super::{MAX_COMING, fraction, negatives, positive, within};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -139,14 +139,14 @@ impl Contrastive {
 impl MaskedEvent {
     pub(super) fn check(&self) -> Result<()> {
         share("objective.mask", self.mask)?;
-        within("objective.negatives", self.negatives, 1, 100_000)
+        negatives(self.negatives)
     }
 }
 
 impl Reconstruct {
     pub(super) fn check(&self) -> Result<()> {
         fraction("objective.denoising", self.denoising)?;
-        within("objective.negatives", self.negatives, 1, 100_000)
+        negatives(self.negatives)
     }
 }
 
@@ -154,7 +154,7 @@ impl NextK {
     pub(super) fn check(&self) -> Result<()> {
         within("objective.k", self.k, 1, MAX_COMING)?;
         self.within.map_or(Ok(()), |limit| positive("objective.within", limit))?;
-        within("objective.negatives", self.negatives, 1, 100_000)
+        negatives(self.negatives)
     }
 }
 
