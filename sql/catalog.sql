@@ -125,7 +125,7 @@ CREATE TABLE judgements (
 );
 ALTER TABLE judgements ALTER COLUMN bytes SET STORAGE EXTERNAL;
 SELECT pg_catalog.pg_extension_config_dump('judgements', '');
-COMMENT ON TABLE judgements IS 'what was predicted of each judged case, for persona.compare: of the ranking, or of the label that subject names';
+COMMENT ON TABLE judgements IS 'what was predicted of each judged case, for persona.compare: of the ranking, of the ratings, or of the label that subject names';
 
 CREATE TABLE trials (
     model       text NOT NULL,

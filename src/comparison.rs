@@ -3,7 +3,7 @@
 use crate::catalog::models::Model;
 use crate::catalog::versions::Version;
 use crate::error::{Code, Error, Result};
-use persona_core::metrics::{Interval, Judgement};
+use persona_core::metrics::{Interval, Judgement, less_is_better};
 
 /// Of the bootstrap, so that a comparison is the same each time.
 const SEED: u64 = 1;
@@ -18,7 +18,7 @@ pub struct Row {
     pub cases: usize,
 }
 
-/// Every figure that all models have, and for each the models with the largest first.
+/// Every figure that all models have, and for each the best models first.
 pub fn compare(models: &[String], split: &str) -> Result<Vec<Row>> {
     if models.is_empty() {
         return Err(Error::new(Code::InvalidParameter, "nothing to compare")
@@ -27,7 +27,7 @@ pub fn compare(models: &[String], split: &str) -> Result<Vec<Row>> {
     let judgements = models.iter().map(|name| judged(name, split)).collect::<Result<Vec<_>>>()?;
     let mut rows = Vec::new();
     for first in &judgements[0] {
-        let of_subject = |judgements: &Vec<Judgement>| judgements.iter().find(|j| j.subject == first.subject).cloned();
+        let of_subject = |judgements: &Vec<Judgement>| judgements.iter().find(|j| j.is_like(first)).cloned();
         let Some(others) = judgements.iter().map(of_subject).collect::<Option<Vec<Judgement>>>() else { continue };
         rows.extend(on_shared_cases(models, others)?);
     }
@@ -89,7 +89,11 @@ fn on_shared_cases(models: &[String], mut judgements: Vec<Judgement>) -> Result<
                 cases: judgements[i].ids.len(),
             })
             .collect();
-        of_metric.sort_by(|a, b| b.figure.value.total_cmp(&a.figure.value));
+        let less = less_is_better(metric);
+        of_metric.sort_by(|a, b| {
+            let (better, worse) = if less { (a, b) } else { (b, a) };
+            better.figure.value.total_cmp(&worse.figure.value)
+        });
         rows.extend(of_metric);
     }
     Ok(rows)

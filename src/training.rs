@@ -258,7 +258,9 @@ fn clock_text(clock: Clock, at: f64) -> String {
 fn summary(model: &Model, version: i32, outcome: &Outcome, metrics: &[Metric]) -> String {
     let telling = |m: &&Metric| {
         let ends = |names: &[&str]| names.iter().any(|name| m.metric.ends_with(name));
-        m.epoch.is_none() && m.split == "test" && (m.metric.starts_with("ndcg@") || ends(&[".auc", ".rmse"]))
+        m.epoch.is_none()
+            && m.split == "test"
+            && (m.metric.starts_with("ndcg@") || m.metric == "rmse" || ends(&[".auc", ".rmse"]))
     };
     let figure = metrics.iter().find(telling);
     let figure = figure.map(|m| format!(", test {} {:.4}", m.metric, m.value)).unwrap_or_default();

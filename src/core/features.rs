@@ -16,7 +16,7 @@ mod text;
 mod time;
 mod vocabulary;
 
-pub use fit::{check_events, known_targets};
+pub use fit::{check_events, known_ratings, known_targets};
 pub use lists::Lists;
 pub use scale::Scale;
 pub use tags::Tags;
@@ -40,6 +40,8 @@ pub enum FieldState {
     Number(Scale),
     Text(Texts),
     Tags(Tags),
+    /// A number that is predicted as it is, and no input.
+    Ratings,
     /// Left out, with the reason: `has only one value`, `is all NULL`. Never the target.
     Dropped(String),
 }
@@ -92,6 +94,8 @@ pub struct Encoded {
     pub time: Vec<f64>,
     /// Fields in the source's order without those left out, then the time features in use.
     pub inputs: Vec<Input>,
+    /// Rating of each event, NaN where it has none; empty where none are predicted.
+    pub ratings: Vec<f32>,
     /// Index in `inputs` of the field whose values are items; always a category.
     pub target: Option<usize>,
 }
@@ -143,6 +147,11 @@ impl Encoded {
     /// Number of items that are ranked.
     pub fn items(&self) -> usize {
         self.target_input().map_or(0, |(_, size)| size - FIRST as usize)
+    }
+
+    /// Number of events that should have a rating and have none.
+    pub fn unrated(&self) -> usize {
+        self.ratings.iter().filter(|rating| rating.is_nan()).count()
     }
 
     /// Time of the entity's first event.

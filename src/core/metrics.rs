@@ -36,6 +36,12 @@ pub trait Figures {
     fn figures(&self, weights: &[u32]) -> Vec<f64>;
 }
 
+/// Whether a figure of this name is the better the smaller it is; names of labels may stand before it.
+pub fn less_is_better(name: &str) -> bool {
+    let figure = name.rsplit('.').next().unwrap_or(name);
+    matches!(figure, "rmse" | "mae" | "log_loss" | "calibration_error" | "brier" | "perplexity")
+}
+
 /// A figure with the bounds of its interval, NaN where there is none.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Interval {

@@ -19,11 +19,12 @@ mod sequences;
 mod sparse;
 pub mod transitions;
 
+pub use baseline::{Baseline, ENTITY_SHRINKAGE};
 pub use sequences::Sequences;
 
 use crate::artifact::Artifact;
 use crate::error::Result;
-use crate::features::FIRST;
+use crate::features::{Encoded, FIRST};
 
 /// An entity's events up to now, oldest first.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +48,15 @@ impl<'a, const N: usize> From<&'a [u32; N]> for History<'a> {
 }
 
 impl<'a> History<'a> {
+    /// The events of an entity before event `end`.
+    pub fn before(encoded: &'a Encoded, entity: usize, end: usize) -> Self {
+        let events = encoded.offsets[entity]..end;
+        History {
+            codes: &encoded.target_codes()[events.clone()],
+            values: encoded.ratings.get(events).unwrap_or_default(),
+        }
+    }
+
     /// Indices of the known items, newest first.
     pub fn newest(self) -> impl Iterator<Item = usize> + 'a {
         self.codes.iter().rev().filter_map(|&code| code.checked_sub(FIRST)).map(|item| item as usize)
@@ -71,4 +81,29 @@ pub trait Ranker: Send + Sync {
     fn scores(&self, history: History, out: &mut [f32]);
 
     fn write(&self, artifact: &mut Artifact) -> Result<()>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::Keys;
+    use crate::features::Input;
+
+    #[test]
+    fn a_history_has_the_ratings_beside_the_items() {
+        let item = Input::Category { name: "item".into(), codes: vec![2, 3, 1, 4], size: 5 };
+        let mut encoded = Encoded {
+            keys: Keys::Integer(vec![1, 2]),
+            offsets: vec![0, 1, 4],
+            time: vec![0.0; 4],
+            inputs: vec![item],
+            ratings: vec![5.0, 3.0, 1.0, f32::NAN],
+            target: Some(0),
+        };
+        assert_eq!(History::before(&encoded, 1, 4).rated().collect::<Vec<_>>(), [(1, 3.0)]);
+        assert_eq!(History::before(&encoded, 1, 4).newest().collect::<Vec<_>>(), [2, 1]);
+        encoded.ratings.clear();
+        assert_eq!(History::before(&encoded, 1, 2).codes, [3]);
+        assert_eq!(History::before(&encoded, 1, 4).rated().count(), 0);
+    }
 }

@@ -4,7 +4,9 @@
 mod counting;
 mod encoder;
 mod families;
+mod ncf;
 mod objective;
+mod ratings;
 mod selfmade;
 mod sequence;
 mod training;
@@ -12,7 +14,9 @@ mod training;
 pub use counting::{Blend, Mf, Transitions};
 pub use encoder::*;
 pub use families::{FAMILIES, Family, listed};
+pub use ncf::Ncf;
 pub use objective::*;
+pub use ratings::Ratings;
 pub use selfmade::*;
 pub use sequence::*;
 pub use training::*;
@@ -58,6 +62,12 @@ impl ModelSpec {
             Some((kind, name)) => objective::target(kind, &name, source).map(Some),
             None => Ok(None),
         }
+    }
+
+    /// The field whose numbers are ratings of the items, as an index into the source's fields; `None` where no objective
+    /// predicts them.
+    pub fn ratings(&self, source: &SourceSchema) -> Result<Option<usize>> {
+        self.objective.ratings().map(|ratings| ratings.index(source)).transpose()
     }
 
     /// Dimensions of the profile vector; `None` for families that have no vectors.

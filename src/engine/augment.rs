@@ -109,6 +109,7 @@ fn gather(encoded: &Encoded, events: &[usize]) -> Encoded {
         offsets: Vec::new(),
         time: Vec::new(),
         inputs: encoded.inputs.iter().map(of).collect(),
+        ratings: events.iter().filter_map(|&i| encoded.ratings.get(i).copied()).collect(),
         target: encoded.target,
     }
 }
@@ -137,6 +138,7 @@ mod tests {
                 Input::Number { name: "price".into(), values: (0..100).map(|i| i as f32).collect() },
                 Input::Category { name: "item".into(), codes: (2..102).collect(), size: 102 },
             ],
+            ratings: Vec::new(),
             target: Some(1),
         }
     }

@@ -2,7 +2,6 @@
 
 use crate::error::Result;
 use persona_core::artifact::Artifact;
-use persona_core::batch::history_window;
 use persona_core::features::Encoded;
 use persona_core::rankers::knn::Knn;
 use persona_core::rankers::mf::Mf;
@@ -35,7 +34,7 @@ impl Counts {
     pub fn fit(encoder: &Encoder, data: &Data) -> Result<Option<Counts>> {
         let Data { encoded, train_end, clock, seed, threads } = *data;
         let (codes, offsets, items) = (encoded.target_codes(), &encoded.offsets, encoded.items());
-        let sequences = || Sequences::new(codes, offsets, train_end, items);
+        let sequences = || Sequences::of_training(encoded, train_end);
         Ok(Some(match encoder {
             Encoder::Transitions(spec) => {
                 Counts::Transitions(Transitions::count(codes, offsets, train_end, items, spec))
@@ -45,8 +44,8 @@ impl Counts {
                 let unit = if clock == Clock::Number { 1.0 } else { 86_400e6 };
                 Counts::Popularity(Popularity::count(codes, &encoded.time, offsets, train_end, items, unit, spec))
             }
-            Encoder::Knn(spec) => Counts::Knn(Knn::fit(&sequences(), spec, threads)),
-            Encoder::Mf(spec::Mf(spec)) => Counts::Mf(Box::new(Mf::fit(&sequences(), spec, seed, threads)?)),
+            Encoder::Knn(spec) => Counts::Knn(Knn::fit(&sequences()?, spec, threads)),
+            Encoder::Mf(spec::Mf(spec)) => Counts::Mf(Box::new(Mf::fit(&sequences()?, spec, seed, threads)?)),
             _ => return Ok(None),
         }))
     }
@@ -92,9 +91,8 @@ impl Counts {
 pub fn vectors(mf: &Mf, encoded: &Encoded, entities: std::ops::Range<usize>, threads: usize) -> Vec<f32> {
     let dim = mf.dim();
     let vector = |entity: usize| {
-        let window = history_window(encoded.offsets[entity], encoded.offsets[entity + 1], usize::MAX);
         let mut vector = vec![0.0; dim];
-        mf.profile(History::from(&encoded.target_codes()[window.start..window.end]), &mut vector);
+        mf.profile(History::before(encoded, entity, encoded.offsets[entity + 1]), &mut vector);
         vector
     };
     let pieces: Vec<Vec<usize>> = entities.collect::<Vec<_>>().chunks(1024).map(<[usize]>::to_vec).collect();

@@ -7,8 +7,9 @@ use crate::models::Model;
 use crate::report::{INTERVAL, Reporter};
 use persona_core::batch::{buckets, history_window};
 use persona_core::features::{Encoded, FIRST};
+use persona_core::metrics::judgement::Cases;
 use persona_core::metrics::{Ranking, rank, top_k};
-use persona_core::protocol::{Metric, Phase, Progress};
+use persona_core::protocol::{Metric, Phase, Progress, Standing};
 use persona_core::rankers::{History, Ranker};
 use persona_core::spec::{Evaluation, Seen};
 use persona_core::split::Case;
@@ -23,6 +24,16 @@ pub enum Scorer<'a> {
     Model { model: &'a Model, batch_events: usize },
     Ranker(&'a dyn Ranker),
     Blend(&'a Blend),
+}
+
+/// What the cases of a split come to.
+pub struct Judged {
+    pub metrics: Vec<Metric>,
+    /// By the figure that decides.
+    pub standing: Standing,
+    /// Those that could be judged, in the order of what is known of them.
+    pub cases: Vec<Case>,
+    pub known: Cases,
 }
 
 /// How cases are ranked.
@@ -48,8 +59,24 @@ impl Protocol<'_> {
         Ok(ranked.map_or(Vec::new(), |(ranking, _)| ranking.metrics(split, &self.evaluation.k, self.seed)))
     }
 
+    /// The same with the ranks themselves.
+    pub fn judge(
+        &self,
+        split: &str,
+        scorer: &Scorer,
+        encoded: &Encoded,
+        cases: &[Case],
+        reporter: &mut Reporter,
+    ) -> Result<Option<Judged>> {
+        let Some((ranking, cases)) = self.ranking(scorer, encoded, cases, reporter)? else { return Ok(None) };
+        let ks = &self.evaluation.k;
+        let standing = Standing { name: format!("ndcg@{}", ks[0]), value: ranking.ndcg(ks[0]), less: false };
+        let (metrics, known) = (ranking.metrics(split, ks, self.seed), Cases::Ranks(ranking.ranks(ks)));
+        Ok(Some(Judged { metrics, standing, cases, known }))
+    }
+
     /// The ranks of `cases` that can be ranked, and these cases in the ranks' order; `None` where there are none.
-    pub fn ranking(
+    fn ranking(
         &self,
         scorer: &Scorer,
         encoded: &Encoded,
@@ -158,17 +185,21 @@ pub fn counted_scores(ranker: &dyn Ranker, encoded: &Encoded, cases: &[Case], th
     let mut scores = vec![0.0; cases.len() * items];
     let rows = cases.iter().zip(scores.chunks_exact_mut(items)).collect();
     each(rows, threads, |(case, out): (&Case, &mut [f32])| {
-        let history = &encoded.target_codes()[encoded.offsets[case.entity]..case.end];
-        ranker.scores(History::from(history), out);
+        ranker.scores(History::before(encoded, case.entity, case.end), out);
     });
     scores
 }
 
-/// Inner products of profile and item vectors, always in f32: rounding would make ties. [cases, items], on the CPU
+/// Scores of all items, always in f32: rounding would make ties. [cases, items], on the CPU
 pub fn model_scores(model: &Model, encoded: &Encoded, cases: &[Case]) -> Result<Tensor> {
     let _guard = tch::no_grad_guard();
+    let profiles = case_profiles(model, encoded, cases)?;
+    Ok(model.scores(&profiles)?.f_to_device(Device::Cpu)?.f_contiguous()?)
+}
+
+/// Profiles of the histories before cases: [cases, dim]
+pub fn case_profiles(model: &Model, encoded: &Encoded, cases: &[Case]) -> Result<Tensor> {
     let history = |case: &Case| history_window(encoded.offsets[case.entity], case.end, model.length);
     let windows: Vec<_> = cases.iter().map(history).collect();
-    let vectors = model.vectors(&model.profiles(&model.batch(encoded, &windows)?)?)?;
-    Ok(vectors.f_mm(&model.items()?.f_tr()?)?.f_to_device(Device::Cpu)?.f_contiguous()?)
+    model.profiles(&model.batch(encoded, &windows)?)
 }

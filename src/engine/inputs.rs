@@ -31,12 +31,14 @@ pub struct Shape {
     pub unfolds: bool,
     /// A day on the clock, or one where it tells no days.
     pub day: f64,
+    /// Whether ratings are predicted.
+    pub rates: bool,
 }
 
 impl Shape {
     pub fn of(encoded: &Encoded, labels: &[FittedLabel]) -> Self {
         let heads = labels.iter().map(|label| (label.name.clone(), label.outputs())).collect();
-        let (hides, unfolds) = (false, false);
+        let (hides, unfolds, rates) = (false, false, false);
         let mut shape = Shape {
             categories: Vec::new(),
             numbers: 0,
@@ -45,6 +47,7 @@ impl Shape {
             heads,
             hides,
             unfolds,
+            rates,
             day: 1.0,
         };
         for (i, input) in encoded.inputs.iter().enumerate() {
@@ -67,7 +70,8 @@ impl Shape {
 impl Shape {
     /// The same with what these objectives need besides, on a clock with days of this length.
     pub fn learning(self, objectives: &Objectives, day: f64) -> Self {
-        Shape { hides: objectives.hides(), unfolds: objectives.unfolds(), day, ..self }
+        let (hides, unfolds, rates) = (objectives.hides(), objectives.unfolds(), objectives.ratings().is_some());
+        Shape { hides, unfolds, rates, day, ..self }
     }
 }
 
@@ -216,6 +220,8 @@ pub struct Batch {
     pub numbers: Option<Tensor>,
     /// Codes of each list input.
     pub lists: Vec<Bags>,
+    /// Rating of each event, NaN where it has none; absent where none are predicted. [tokens, 1], f32
+    pub ratings: Option<Tensor>,
     /// One where an event is hidden from the model, zero elsewhere; absent where none is. [tokens, 1], f32
     pub hidden: Option<Tensor>,
 }
@@ -264,7 +270,11 @@ impl Batch {
             }
         }
         let numbers = if columns.is_empty() { None } else { Some(numbers(&columns, windows, device)?) };
-        Ok(Batch { layout, categories, numbers, lists: bags, hidden: None })
+        let ratings = match encoded.ratings.as_slice() {
+            [] => None,
+            ratings => Some(numbers_of(ratings, windows, device)?),
+        };
+        Ok(Batch { layout, categories, numbers, lists: bags, ratings, hidden: None })
     }
 
     /// The same with a hidden event after each window's last.
@@ -361,6 +371,12 @@ impl Bags {
 
 fn events(windows: &[Window]) -> impl Iterator<Item = usize> {
     windows.iter().flat_map(|window| window.start..window.end)
+}
+
+/// As they are: [tokens, 1]
+fn numbers_of(values: &[f32], windows: &[Window], device: Device) -> Result<Tensor> {
+    let values: Vec<f32> = events(windows).map(|event| values[event]).collect();
+    upload(Tensor::f_from_slice(&values)?.f_view([-1, 1])?, device)
 }
 
 /// A missing value is zero, the mean of scaled values, beside a flag of one.
@@ -531,6 +547,11 @@ impl Embedding {
         Ok(())
     }
 
+    /// The target's codes of a batch. [tokens], i64
+    pub fn codes<'a>(&self, batch: &'a Batch) -> Option<&'a Tensor> {
+        batch.categories.get(self.target?)
+    }
+
     /// The target's table with its special codes: [FIRST + items, dim]
     pub fn table(&self) -> Option<&Tensor> {
         Some(&self.tables[self.target?])
@@ -581,6 +602,7 @@ mod tests {
             offsets: vec![0, 2, 3],
             time: vec![0.0; 3],
             inputs: vec![Input::Category { name: "item".into(), codes: vec![2, 3, 4], size: 5 }],
+            ratings: Vec::new(),
             target: Some(0),
         };
         let windows = [Window { start: 0, end: 2 }, Window { start: 2, end: 3 }];
@@ -626,6 +648,7 @@ mod tests {
                     size: 6,
                 },
             ],
+            ratings: Vec::new(),
             target: Some(0),
         }
     }

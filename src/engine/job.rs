@@ -4,7 +4,7 @@ use crate::blend::Blend;
 use crate::counts::{Counts, Data};
 use crate::device::{self, Compute};
 use crate::error::Result;
-use crate::evaluate::{Protocol, Scorer};
+use crate::evaluate::{Judged, Protocol, Scorer};
 use crate::inputs::Shape;
 use crate::intake::Gathered;
 use crate::lists::Lists;
@@ -14,14 +14,13 @@ use crate::objectives::Setting;
 use crate::pipe::{self, Input};
 use crate::report::Reporter;
 use crate::score::Scoring;
-use crate::{intake, network};
+use crate::{intake, network, ratings};
 use persona_core::artifact::Artifact;
 use persona_core::events::Events;
-use persona_core::features::{Encoded, Fitted, check_events, known_targets};
+use persona_core::features::{Encoded, Fitted, check_events, known_ratings, known_targets};
 use persona_core::labels::{Examples, FittedLabel};
-use persona_core::metrics::judgement::Cases;
 use persona_core::metrics::{Judgement, case_id};
-use persona_core::protocol::{ARTIFACT_CHUNK, Job, Kind, Outcome, Phase, Standing, Task, cut};
+use persona_core::protocol::{ARTIFACT_CHUNK, Job, Kind, Outcome, Phase, Task, cut};
 use persona_core::source::SourceSchema;
 use persona_core::spec::{Encoder, ModelSpec, Objective, Seen, Split};
 use persona_core::split::{Case, Part, Partition, partition, quantiles, repeat_share, sample};
@@ -77,6 +76,7 @@ fn train_job(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: &mu
         _ => None,
     };
     let encoded = fitted.encode(events)?;
+    outcome.notes.extend(unrated(&encoded));
     outcome.items = encoded.items() as u64;
     let spec = &settle_seen(spec, &encoded, &partition, outcome);
     let mut artifact = Artifact::new();
@@ -124,6 +124,12 @@ fn train_job(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: &mu
     Ok(())
 }
 
+/// A sentence about events without a rating, if there are any.
+fn unrated(encoded: &Encoded) -> Option<String> {
+    let unrated = encoded.unrated();
+    (unrated > 0).then(|| format!("{unrated} events have no rating and are passed over."))
+}
+
 /// What an outcome says of a family that is no network.
 fn counted(outcome: &mut Outcome, parameters: u64) {
     outcome.parameters = parameters;
@@ -163,7 +169,8 @@ const FEW_REPEATS: f64 = 0.1;
 /// Decides what `evaluation.seen` is where the specification leaves it to the data.
 fn settle_seen(spec: &ModelSpec, encoded: &Encoded, partition: &Partition, outcome: &mut Outcome) -> ModelSpec {
     let mut spec = spec.clone();
-    if spec.evaluation.seen == Seen::Auto && encoded.target.is_some() {
+    let ranks = encoded.target.is_some() && spec.objective.ratings().is_none();
+    if spec.evaluation.seen == Seen::Auto && ranks {
         let share = repeat_share(&partition.valid, &encoded.offsets, encoded.target_codes());
         spec.evaluation.seen = if share > FEW_REPEATS { Seen::Keep } else { Seen::Remove };
         if share > FEW_REPEATS {
@@ -233,7 +240,8 @@ fn split(events: &Events, source: &SourceSchema, spec: &ModelSpec, cutoffs: Opti
         return Ok(Partition::training(&events.offsets, &events.time, cutoffs));
     };
     check_events(events, 2)?;
-    let known = known_targets(events, source, target)?;
+    let (known, rated) = (known_targets(events, source, target)?, known_ratings(events, source, spec)?);
+    let known = |event| known(event) && rated(event);
     let part = |entity| Part::of(&events.keys, entity, &spec.training);
     Ok(partition(&events.offsets, &events.time, known, part, &spec.training, cutoffs)?)
 }
@@ -262,19 +270,21 @@ fn measure(
         if judged.len() < cases.len() {
             outcome.notes.push(format!("The {split} figures are of {} cases out of {}.", judged.len(), cases.len()));
         }
-        let Some((ranking, ranked)) = protocol.ranking(scorer, encoded, &judged, reporter)? else { continue };
-        let metrics = ranking.metrics(split, &evaluation.k, seed);
+        let figures = match spec.objective.ratings() {
+            Some(_) => ratings::judge(split, scorer, encoded, &judged, seed, reporter)?,
+            None => protocol.judge(split, scorer, encoded, &judged, reporter)?,
+        };
+        let Some(Judged { metrics, standing, cases, known }) = figures else { continue };
         if split == "valid" && outcome.standing.is_none() {
-            let value = ranking.ndcg(evaluation.k[0]);
-            outcome.standing = Some(Standing { name: format!("ndcg@{}", evaluation.k[0]), value, less: false });
+            outcome.standing = Some(standing);
         }
         reporter.metrics(&metrics)?;
         let id = |case: &Case| case_id(&encoded.keys, case.entity, encoded.time[case.target]);
         reporter.judgement(&Judgement {
             split: split.to_string(),
             subject: String::new(),
-            ids: ranked.iter().map(id).collect(),
-            cases: Cases::Ranks(ranking.ranks(&evaluation.k)),
+            ids: cases.iter().map(id).collect(),
+            cases: known,
         })?;
     }
     Ok(())
@@ -352,6 +362,7 @@ impl Version {
     fn encode(&self, events: Events, outcome: &mut Outcome) -> Result<Encoded> {
         outcome.fingerprint = events.fingerprint();
         let encoded = self.fitted.encode(events)?;
+        outcome.notes.extend(unrated(&encoded));
         outcome.items = encoded.items() as u64;
         Ok(encoded)
     }

@@ -8,11 +8,13 @@
 //! - [`tiles`]     by libtorch, on every device: a tile of positions gives its part of the loss and
 //!   of both gradients before the next begins
 //! - [`one_pass`]  by the processor's own code where it multiplies bf16
+//! - [`pairs`]     of a network that scores pairs, by libtorch's graph
 //! - [`negatives`] the sample
 //! - [`smoothing`] what smoothed labels add
 
 mod negatives;
 mod one_pass;
+mod pairs;
 mod smoothing;
 mod tiles;
 
@@ -79,6 +81,9 @@ impl NextEvent {
         share: f64,
         rng: &mut ChaCha8Rng,
     ) -> Result<(Tensor, Tensor)> {
+        if let (Ok(network), Some(sample)) = (model.pairs(), &self.sample) {
+            return pairs::sampled(network, states, items, &sample.draw(rng)?, sample, share);
+        }
         let states = states.f_contiguous()?;
         let more = self.smoothing(model, &states, items)?;
         let (loss, gradient) = match self.fused {

@@ -43,6 +43,7 @@ mod network;
 mod objectives;
 mod optimizer;
 mod parameters;
+mod ratings;
 mod schedule;
 mod score;
 mod train;

@@ -164,6 +164,9 @@ impl<'a> Network<'a> {
                 Objective::NextK(o) => {
                     Box::new(objectives::NextK::new(o, self.setting(), self.partition, self.counts(), &model)?)
                 }
+                Objective::Ratings(_) => {
+                    Box::new(objectives::Ratings::new(self.spec, self.encoded, self.partition, &model, &mut rng)?)
+                }
                 Objective::Classify(_) | Objective::Regress(_) => {
                     let Some((parts, task)) = parts.next() else { continue };
                     let what = (&task.examples, &task.label);

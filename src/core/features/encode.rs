@@ -15,7 +15,7 @@ impl Fitted {
                 events.columns.len()
             )));
         }
-        let mut inputs = Vec::new();
+        let (mut inputs, mut ratings) = (Vec::new(), Vec::new());
         let mut target = None;
         for (i, (field, column)) in self.fields.iter().zip(events.columns).enumerate() {
             if Some(i) == self.target {
@@ -31,6 +31,7 @@ impl Fitted {
                         size: vocabulary.size(),
                     });
                 }
+                (FieldState::Ratings, Column::Number(values)) => ratings = values,
                 (FieldState::Number(scale), Column::Number(mut values)) => {
                     values.iter_mut().for_each(|value| *value = scale.apply(*value));
                     inputs.push(Input::Number { name, values });
@@ -47,7 +48,8 @@ impl Fitted {
             }
         }
         inputs.extend(self.time.encode(&events.time, &events.offsets));
-        Ok(Encoded { keys: events.keys, offsets: events.offsets, time: events.time, inputs, target })
+        let (keys, offsets, time) = (events.keys, events.offsets, events.time);
+        Ok(Encoded { keys, offsets, time, inputs, ratings, target })
     }
 }
 

@@ -29,11 +29,24 @@ pub fn known_targets<'a>(
     Ok(move |event: usize| codes[event] != NULL && frequent[codes[event] as usize])
 }
 
+/// Which events have a rating; all have where the model predicts none. An error where ratings do not differ.
+pub fn known_ratings<'a>(
+    events: &'a Events,
+    schema: &SourceSchema,
+    spec: &ModelSpec,
+) -> Result<impl Fn(usize) -> bool + use<'a>> {
+    let ratings = match spec.ratings(schema)? {
+        Some(value) => Some(check_ratings(&schema.fields[value], &events.columns[value])?),
+        None => None,
+    };
+    Ok(move |event: usize| ratings.is_none_or(|ratings| !ratings[event].is_nan()))
+}
+
 impl Fitted {
     /// Fits vocabularies to all events, and the rest to the training events
     /// `offsets[i]..train_end[i]`.
     pub fn fit(events: &Events, schema: &SourceSchema, spec: &ModelSpec, train_end: &[usize]) -> Result<Self> {
-        let target = spec.target(schema)?;
+        let (target, ratings) = (spec.target(schema)?, spec.ratings(schema)?);
         let fields = schema
             .fields
             .iter()
@@ -55,6 +68,7 @@ impl Fitted {
                     (Column::Category { codes, values }, false) => {
                         fit_category(codes, Vocabulary::fit(codes, values, field.min_count))
                     }
+                    (Column::Number(_), _) if Some(i) == ratings => FieldState::Ratings,
                     (Column::Number(numbers), _) => fit_number(numbers, &events.offsets, train_end),
                 };
                 Ok(FittedField { name: field.name.clone(), state })
@@ -153,6 +167,22 @@ fn check_target(field: &Field, codes: &[u32], values: usize) -> Result<()> {
             .hint("Predict another field, or lower the field's min_count.")),
         _ => Ok(()),
     }
+}
+
+fn check_ratings<'a>(field: &Field, column: &'a Column) -> Result<&'a [f32]> {
+    let name = &field.name;
+    let Column::Number(ratings) = column else {
+        return Err(Error::new(ErrorKind::Unsupported, format!("ratings \"{name}\" are no numbers")));
+    };
+    let mut known = ratings.iter().filter(|rating| !rating.is_nan());
+    let first = known.next();
+    let wrong = match first {
+        None => "is all NULL",
+        Some(_) if known.all(|rating| Some(rating) == first) => "has only one value",
+        Some(_) => return Ok(ratings),
+    };
+    Err(insufficient(format!("rating field \"{name}\" {wrong}"))
+        .hint("Predict another field, or check the source's column."))
 }
 
 fn check_name(field: &Field) -> Result<()> {

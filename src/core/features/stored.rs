@@ -30,6 +30,7 @@ enum StoredState {
     Number(Scale),
     Text(Tokenizer),
     Tags,
+    Ratings,
     Dropped(String),
 }
 
@@ -51,6 +52,7 @@ impl Fitted {
                     tags.vocabulary.write(artifact, &tensor_name(i));
                     StoredState::Tags
                 }
+                FieldState::Ratings => StoredState::Ratings,
                 FieldState::Dropped(reason) => StoredState::Dropped(reason.clone()),
             };
             fields.push(StoredField { name: field.name.clone(), state });
@@ -67,6 +69,7 @@ impl Fitted {
                 StoredState::Number(scale) => FieldState::Number(scale),
                 StoredState::Text(tokenizer) => FieldState::Text(Texts::read(artifact, &tensor_name(i), tokenizer)?),
                 StoredState::Tags => FieldState::Tags(Tags::read(artifact, &tensor_name(i))?),
+                StoredState::Ratings => FieldState::Ratings,
                 StoredState::Dropped(reason) => FieldState::Dropped(reason),
             };
             Ok(FittedField { name: field.name, state })

@@ -271,3 +271,37 @@ fn texts_and_tags_that_say_nothing_are_left_out() {
     events.columns[2] = Column::Category { codes: vec![0; 7], values: broken };
     assert_eq!(Fitted::fit(&events, &schema, &spec("gru"), &TRAIN_END).unwrap_err().kind, ErrorKind::InvalidData);
 }
+
+fn rated() -> ModelSpec {
+    let objective = json!({"kind": "ratings", "field": "item", "value": "price"});
+    ModelSpec::parse(&json!({"encoder": {"kind": "knn"}, "objective": objective}), &schema()).unwrap()
+}
+
+#[test]
+fn ratings_stay_as_they_are_and_are_no_input() {
+    let stars = Fitted::fit(&events(), &schema(), &rated(), &TRAIN_END).unwrap();
+    let mut artifact = Artifact::new();
+    stars.write(&mut artifact).unwrap();
+    assert_eq!(Fitted::read(&artifact).unwrap(), stars);
+    let encoded = stars.encode(events()).unwrap();
+    assert_eq!(encoded.ratings[..6], [1.0, 3.0, 99.0, 1.0, 3.0, 99.0]);
+    assert!(encoded.ratings[6].is_nan() && encoded.unrated() == 1);
+    assert_eq!(encoded.inputs.iter().map(Input::name).collect::<Vec<_>>(), ["shop", "item"]);
+    assert!(fitted().encode(events()).unwrap().ratings.is_empty());
+    let known = known_ratings(&events(), &schema(), &rated()).map(|known| (0..7).map(known).collect::<Vec<_>>());
+    assert_eq!(known.unwrap(), [true, true, true, true, true, true, false]);
+    assert!(known_ratings(&events(), &schema(), &spec("gru")).is_ok_and(|known| (0..7).all(known)));
+}
+
+#[test]
+fn ratings_that_do_not_differ_are_refused() {
+    for (ratings, message) in [
+        (vec![f32::NAN; 7], "rating field \"price\" is all NULL"),
+        (vec![4.0, f32::NAN, 4.0, 4.0, 4.0, 4.0, 4.0], "rating field \"price\" has only one value"),
+    ] {
+        let mut events = events();
+        events.columns[2] = Column::Number(ratings);
+        let error = known_ratings(&events, &schema(), &rated()).err().unwrap();
+        assert_eq!((error.kind, error.message.as_str()), (ErrorKind::InsufficientData, message));
+    }
+}

@@ -15,11 +15,11 @@ const IDS: &str = "ids";
 const VALUES: &str = "values";
 const TRUTH: &str = "truth";
 
-/// The judged cases of one split: of the ranking, or of one label.
+/// The judged cases of one split: of the ranking, of the ratings, or of one label.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Judgement {
     pub split: String,
-    /// The label; empty for the ranking.
+    /// The label; empty for the ranking, or the ratings.
     pub subject: String,
     /// Which case each is; see [`case_id`].
     pub ids: Vec<i64>,
@@ -113,6 +113,12 @@ impl Judgement {
         Ok(Judgement { split, subject, ids, cases })
     }
 
+    /// Whether both judge the same thing.
+    pub fn is_like(&self, other: &Judgement) -> bool {
+        let kind = |judgement: &Judgement| std::mem::discriminant(&judgement.cases);
+        (&self.split, &self.subject, kind(self)) == (&other.split, &other.subject, kind(other))
+    }
+
     /// Names of the figures, after the label's name and a point.
     pub fn names(&self) -> Vec<String> {
         let names = match &self.cases {
@@ -136,7 +142,7 @@ impl Judgement {
 
     /// Both on the cases that they share, in one order and with the cut-offs of the first; `None` where they share none or judge different things.
     pub fn paired(&self, other: &Judgement) -> Option<(Judgement, Judgement)> {
-        if (&self.split, &self.subject) != (&other.split, &other.subject) {
+        if !self.is_like(other) {
             return None;
         }
         let place: HashMap<i64, usize> = other.ids.iter().enumerate().map(|(i, &id)| (id, i)).collect();
@@ -221,6 +227,15 @@ mod tests {
         assert_eq!((a.ids.as_slice(), b.ids.as_slice()), ([1, 3].as_slice(), [1, 3].as_slice()));
         assert_eq!((a.cases, b.cases), (ranks(vec![], vec![1.0, 9.0]).cases, ranks(vec![], vec![5.0, 1.0]).cases));
         assert!(ranks(vec![1], vec![1.0]).paired(&ranks(vec![2], vec![1.0])).is_none());
+    }
+
+    #[test]
+    fn ranks_and_ratings_are_never_paired() {
+        let mut predicted = Predicted::default();
+        predicted.add(4.0, 5.0);
+        let ratings = Judgement { cases: Cases::Numbers(predicted), ..ranks(vec![1], vec![1.0]) };
+        assert!(ratings.is_like(&ratings) && ratings.paired(&ratings).is_some());
+        assert!(ratings.paired(&ranks(vec![1], vec![1.0])).is_none());
     }
 
     #[test]

@@ -7,15 +7,16 @@ use crate::error::Result;
 /// Ratings of nothing that an item's deviation is averaged with (Koren 2010, "Factor in the Neighbors").
 const ITEM_SHRINKAGE: f64 = 25.0;
 /// The same for an entity's.
-const ENTITY_SHRINKAGE: f64 = 10.0;
+pub const ENTITY_SHRINKAGE: f64 = 10.0;
 
 /// `mean + item's deviation + entity's deviation`, each deviation shrunk to zero; the entity's is
 /// taken from its history.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Baseline {
-    mean: f32,
+pub struct Baseline {
+    /// Of all ratings.
+    pub mean: f32,
     /// By item.
-    deviations: Vec<f32>,
+    pub deviations: Vec<f32>,
 }
 
 impl Baseline {
@@ -51,13 +52,13 @@ impl Baseline {
     }
 
     /// As the tensors `name.mean` and `name.deviations`.
-    pub fn write(&self, artifact: &mut Artifact, name: &str) {
+    pub(super) fn write(&self, artifact: &mut Artifact, name: &str) {
         artifact.put_f32(&format!("{name}.mean"), &[1], &[self.mean]);
         artifact.put_f32(&format!("{name}.deviations"), &[self.deviations.len()], &self.deviations);
     }
 
     /// What [`Baseline::write`] wrote, for so many items.
-    pub fn read(artifact: &Artifact, name: &str, items: usize) -> Result<Self> {
+    pub(super) fn read(artifact: &Artifact, name: &str, items: usize) -> Result<Self> {
         let deviations = artifact.get_f32(&format!("{name}.deviations"))?;
         match artifact.get_f32(&format!("{name}.mean"))?[..] {
             [mean] if deviations.len() == items => Ok(Baseline { mean, deviations }),

@@ -28,8 +28,8 @@ const WIDTH: &str = "knn.items";
 #[serde(default, deny_unknown_fields)]
 pub struct Spec {
     pub by: By,
-    /// The most neighbours of an item or of an entity that are looked at. If not said, 500 items, 100 entities,
-    /// or a regression on 100 items, whose time grows with the cube.
+    /// The most neighbours of an item or of an entity that are looked at. If not said, 500 items, 100 entities
+    /// (300 of ratings), or a regression on 100 items, whose time grows with the cube.
     pub neighbours: Option<usize>,
     /// Added to the product of two norms, so that few common events are not taken for likeness; if not said, 20
     /// for items and 3 for entities. By regression, the penalty on squared weights: 50.
@@ -64,8 +64,12 @@ impl Default for Spec {
 }
 
 impl Spec {
-    fn neighbours(&self) -> usize {
-        self.neighbours.unwrap_or(if self.by == By::Item { 500 } else { 100 })
+    fn neighbours(&self, rated: bool) -> usize {
+        self.neighbours.unwrap_or(match self.by {
+            By::Item => 500,
+            By::User if rated => 300,
+            By::User | By::Regression => 100,
+        })
     }
 
     fn shrinkage(&self) -> f64 {

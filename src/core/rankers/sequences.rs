@@ -1,6 +1,7 @@
 //! Training events as rankers read them.
 
-use crate::features::FIRST;
+use crate::error::{Error, ErrorKind, Result};
+use crate::features::{Encoded, FIRST};
 use std::ops::Range;
 
 /// Known items of the training events, entity by entity, oldest first.
@@ -16,6 +17,21 @@ pub struct Sequences {
 }
 
 impl Sequences {
+    /// The training events of each entity, which end at `train_end`: with their ratings, where such are predicted. An
+    /// error where none of them has one.
+    pub fn of_training(encoded: &Encoded, train_end: &[usize]) -> Result<Self> {
+        let (codes, offsets, items) = (encoded.target_codes(), &encoded.offsets, encoded.items());
+        if encoded.ratings.is_empty() {
+            return Ok(Sequences::new(codes, offsets, train_end, items));
+        }
+        let rated = Sequences::rated(codes, &encoded.ratings, offsets, train_end, items);
+        match rated.has_ratings() {
+            true => Ok(rated),
+            false => Err(Error::new(ErrorKind::InsufficientData, "no event that trains has a rating")
+                .hint("Lower training.valid and training.test, or check the source's column of ratings.")),
+        }
+    }
+
     /// The target codes of the training events `offsets[i]..train_end[i]`, without those of no item.
     pub fn new(targets: &[u32], offsets: &[usize], train_end: &[usize], items: usize) -> Self {
         Sequences::collect(targets, offsets, train_end, items, |_| None)
@@ -85,6 +101,8 @@ impl Sequences {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::events::Keys;
+    use crate::features::Input;
 
     #[test]
     fn unknown_items_and_missing_ratings_are_left_out() {
@@ -96,5 +114,23 @@ mod tests {
         let rated = Sequences::rated(&codes, &[5.0, 4.0, f32::NAN, 2.0, 1.0, 3.0], &[0, 3, 6], &[3, 6], 3);
         assert_eq!((rated.of(0), rated.of(1)), (&[0][..], &[1, 0][..]));
         assert_eq!(rated.ratings, [5.0, 2.0, 3.0]);
+    }
+
+    #[test]
+    fn training_ends_where_it_is_said_to_and_needs_a_rating() {
+        let item = Input::Category { name: "item".into(), codes: vec![2, 3, 4, 2], size: 5 };
+        let mut encoded = Encoded {
+            keys: Keys::Integer(vec![1]),
+            offsets: vec![0, 4],
+            time: vec![0.0; 4],
+            inputs: vec![item],
+            ratings: Vec::new(),
+            target: Some(0),
+        };
+        assert_eq!(Sequences::of_training(&encoded, &[3]).unwrap().of(0), [0, 1, 2]);
+        encoded.ratings = vec![f32::NAN, 4.0, f32::NAN, 5.0];
+        assert_eq!(Sequences::of_training(&encoded, &[3]).unwrap().of(0), [1]);
+        let error = Sequences::of_training(&encoded, &[1]).unwrap_err();
+        assert_eq!(error.message, "no event that trains has a rating");
     }
 }

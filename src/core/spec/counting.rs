@@ -1,7 +1,7 @@
 //! Families that count, or solve for neighbours and factors: their shapes and checks.
 
 use super::{fraction, positive, within};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::rankers::{knn, mf, popularity};
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +52,28 @@ impl Mf {
     /// Width of the vectors, with what biases take.
     pub fn dim(&self) -> usize {
         mf::width(&self.0)
+    }
+
+    /// Squared error is of ratings, and the others are of what occurred.
+    pub(super) fn check_objective(&self, kind: &str) -> Result<()> {
+        let squared = matches!(self.0, mf::Spec::Squared(_));
+        if squared == (kind == "ratings") {
+            return Ok(());
+        }
+        let loss = match &self.0 {
+            mf::Spec::Als(_) => "als",
+            mf::Spec::Bpr(_) => "bpr",
+            mf::Spec::Squared(_) => "squared",
+        };
+        let hint = match squared {
+            true => "Set encoder.loss to \"als\" or \"bpr\", or choose the objective ratings.",
+            false => "Set encoder.loss to \"squared\".",
+        };
+        Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("encoder.loss \"{loss}\" does not go with the objective {kind}"),
+        )
+        .hint(hint))
     }
 
     pub(super) fn check(&self) -> Result<()> {

@@ -1,6 +1,7 @@
 //! The families of models and their shapes.
 
 use super::counting::{Blend, Mf, Transitions, check_knn, check_popularity};
+use super::ncf::Ncf;
 use super::sequence::{Cnn, Pooling, Recurrent, Transformer};
 use super::{MAX_DIM, fraction, network, positive, within};
 use crate::error::{Error, ErrorKind, Result};
@@ -24,6 +25,7 @@ pub enum Encoder {
     Popularity(popularity::Spec),
     Knn(knn::Spec),
     Mf(Mf),
+    Ncf(Ncf),
     Blend(Blend),
     Autoencoder(Autoencoder),
     Dbn(Dbn),
@@ -53,6 +55,7 @@ impl Encoder {
             Encoder::Popularity(_) => "popularity",
             Encoder::Knn(_) => "knn",
             Encoder::Mf(_) => "mf",
+            Encoder::Ncf(_) => "ncf",
             Encoder::Blend(_) => "blend",
             Encoder::Autoencoder(_) => "autoencoder",
             Encoder::Dbn(_) => "dbn",
@@ -71,7 +74,11 @@ impl Encoder {
             Encoder::Autoencoder(a) => Some(a.dim),
             Encoder::Dbn(d) => Some(d.dim),
             Encoder::EncoderDecoder(e) => Some(e.dim),
-            Encoder::Transitions(_) | Encoder::Popularity(_) | Encoder::Knn(_) | Encoder::Blend(_) => None,
+            Encoder::Transitions(_)
+            | Encoder::Popularity(_)
+            | Encoder::Knn(_)
+            | Encoder::Ncf(_)
+            | Encoder::Blend(_) => None,
         }
     }
 
@@ -90,6 +97,7 @@ impl Encoder {
             | Encoder::Popularity(_)
             | Encoder::Knn(_)
             | Encoder::Mf(_)
+            | Encoder::Ncf(_)
             | Encoder::Blend(_) => None,
         }
     }
@@ -131,6 +139,7 @@ impl Encoder {
             Encoder::Popularity(p) => check_popularity(p),
             Encoder::Knn(k) => check_knn(k),
             Encoder::Mf(m) => m.check(),
+            Encoder::Ncf(n) => n.check(),
             Encoder::Blend(b) => b.check(),
             Encoder::Autoencoder(a) => a.check(),
             Encoder::Dbn(d) => d.check(),

@@ -1,6 +1,6 @@
 //! What goes with what: one table behind the checks, their messages, and `persona.families`.
 
-use super::{ModelSpec, Split};
+use super::{Encoder, ModelSpec, Objective, Split, ncf};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A family of models.
@@ -15,6 +15,7 @@ pub struct Family {
     pub reference: &'static str,
 }
 
+const ITEMS: [&str; 2] = ["next_event", "ratings"];
 const BAG: [&str; 4] = ["classify", "regress", "contrastive", "reconstruct"];
 const DECODER: [&str; 5] = ["next_k", "classify", "regress", "contrastive", "reconstruct"];
 const SEQUENCE: [&str; 6] = ["next_event", "next_k", "classify", "regress", "contrastive", "reconstruct"];
@@ -80,17 +81,24 @@ pub const FAMILIES: &[Family] = &[
     },
     Family {
         kind: "knn",
-        objectives: &["next_event"],
+        objectives: &ITEMS,
         vectors: false,
         summary: "items, or entities, that are alike",
         reference: "Sarwar et al. 2001, Herlocker et al. 1999; by regression Steck 2019, Embarrassingly Shallow Autoencoders",
     },
     Family {
         kind: "mf",
-        objectives: &["next_event"],
+        objectives: &ITEMS,
         vectors: true,
         summary: "factors of items; an entity's are folded in from its history",
         reference: "Hu, Koren & Volinsky 2008; Rendle et al. 2009; Koren, Bell & Volinsky 2009",
+    },
+    Family {
+        kind: "ncf",
+        objectives: &ITEMS,
+        vectors: false,
+        summary: "product of and layers over an item's and a history's embeddings",
+        reference: "He et al. 2017, Neural Collaborative Filtering; Kabbur et al. 2013, FISM",
     },
     Family {
         kind: "blend",
@@ -131,6 +139,7 @@ pub(super) const SPLITS: &[(&str, &[Split])] = &[
     ("masked_event", &[Split::Temporal, Split::LeaveOneOut, Split::Random]),
     ("reconstruct", &[Split::Temporal, Split::Random]),
     ("next_k", &[Split::Temporal, Split::Random]),
+    ("ratings", &[Split::Temporal, Split::LeaveOneOut, Split::Random]),
 ];
 
 /// Refuses a family that cannot learn an objective, and an objective that a split cannot judge.
@@ -144,8 +153,11 @@ pub(super) fn check(spec: &ModelSpec) -> Result<()> {
             return Err(unsupported(format!("encoder \"{family}\" cannot learn the objective {kind}"))
                 .hint(format!("Families that can are {}.", listed(able))));
         }
-        if kind == "next_event" {
-            spec.encoder.check_next_event()?;
+        match (&spec.encoder, objective) {
+            (Encoder::Mf(mf), _) => mf.check_objective(kind)?,
+            (Encoder::Ncf(_), Objective::NextEvent(next)) => ncf::check_next_event(next)?,
+            (encoder, Objective::NextEvent(_)) => encoder.check_next_event()?,
+            _ => {}
         }
         let split = spec.training.split;
         let able = SPLITS.iter().find(|(known, _)| *known == kind).map_or(&[][..], |(_, splits)| splits);

@@ -1,5 +1,6 @@
 //! What a model learns: one objective or several, each with a weight.
 
+use super::ratings::Ratings;
 use super::selfmade::{Contrastive, Decoder, MaskedEvent, NextK, Reconstruct};
 use super::{fraction, negatives, positive};
 use crate::error::{Error, ErrorKind, Result};
@@ -26,6 +27,7 @@ pub enum Objective {
     MaskedEvent(MaskedEvent),
     Reconstruct(Reconstruct),
     NextK(NextK),
+    Ratings(Ratings),
 }
 
 /// Predict the category of the next event.
@@ -135,6 +137,7 @@ impl Objective {
             Objective::MaskedEvent(_) => "masked_event",
             Objective::Reconstruct(_) => "reconstruct",
             Objective::NextK(_) => "next_k",
+            Objective::Ratings(_) => "ratings",
         }
     }
 
@@ -147,6 +150,7 @@ impl Objective {
             Objective::MaskedEvent(o) => o.weight,
             Objective::Reconstruct(o) => o.weight,
             Objective::NextK(o) => o.weight,
+            Objective::Ratings(o) => o.weight,
         }
     }
 
@@ -157,6 +161,7 @@ impl Objective {
             Objective::MaskedEvent(o) => Some(&o.field),
             Objective::Reconstruct(o) => Some(&o.field),
             Objective::NextK(o) => Some(&o.field),
+            Objective::Ratings(o) => Some(&o.field),
             Objective::Classify(_) | Objective::Regress(_) | Objective::Contrastive(_) => None,
         }
     }
@@ -184,6 +189,7 @@ impl Objective {
             Objective::MaskedEvent(o) => o.check(),
             Objective::Reconstruct(o) => o.check(),
             Objective::NextK(o) => o.check(),
+            Objective::Ratings(o) => o.check(source),
             Objective::Classify(o) => {
                 label(source, &o.label)?;
                 fraction("objective.label_smoothing", o.label_smoothing)
@@ -218,6 +224,14 @@ impl Objectives {
         })
     }
 
+    /// What predicts ratings, if anything does.
+    pub fn ratings(&self) -> Option<&Ratings> {
+        self.iter().find_map(|objective| match objective {
+            Objective::Ratings(ratings) => Some(ratings),
+            _ => None,
+        })
+    }
+
     /// Whether events are hidden from the model, so that it needs a vector that stands for one.
     pub fn hides(&self) -> bool {
         self.iter().any(|objective| matches!(objective, Objective::MaskedEvent(_)))
@@ -236,6 +250,10 @@ impl Objectives {
             );
         }
         self.iter().try_for_each(|objective| objective.check(source))?;
+        if self.0.len() > 1 && self.ratings().is_some() {
+            return Err(Error::new(ErrorKind::Unsupported, "objective ratings does not go with others")
+                .hint("Train one model for the ratings and another for the rest."));
+        }
         let names = |o: &Objective| (o.kind(), o.field().or(o.label()).map(str::to_string));
         let twice = self.0.iter().enumerate().find(|(i, o)| self.0[..*i].iter().any(|other| names(other) == names(o)));
         let label = self

@@ -336,3 +336,72 @@ fn every_objective_of_the_table_can_be_judged_somehow() {
         }
     }
 }
+
+/// `ratings` of items, which are prices, by an encoder.
+fn ratings(encoder: Value) -> Value {
+    json!({"encoder": encoder, "objective": {"kind": "ratings", "field": "item", "value": "price"}})
+}
+
+#[test]
+fn ratings_are_numbers_that_a_category_is_given() {
+    let spec = parse(&ratings(json!({"kind": "ncf"}))).unwrap();
+    assert_eq!((spec.target(&source()).unwrap(), spec.ratings(&source()).unwrap()), (Some(1), Some(0)));
+    assert_eq!(parse(&serde_json::to_value(&spec).unwrap()).unwrap(), spec);
+    let next = parse(&json!({"objective": {"kind": "next_event", "field": "item"}})).unwrap();
+    assert_eq!(next.ratings(&source()).unwrap(), None);
+    let refused_value = |value: &str| {
+        let mut spec = ratings(json!({"kind": "knn"}));
+        spec["objective"]["value"] = json!(value);
+        refused(&spec)
+    };
+    assert_eq!(
+        refused_value("item"),
+        "objective ratings cannot predict value \"item\" of kind category |  | The source's fields of kind number are \"price\"."
+    );
+    assert!(refused_value("stars").starts_with("objective value \"stars\" is not a field of the source"));
+    let error = ModelSpec::parse(
+        &ratings(json!({"kind": "knn"})),
+        &SourceSchema { fields: vec![source().fields[1].clone()], ..source() },
+    );
+    assert!(error.unwrap_err().hint.unwrap().starts_with("The source has no field of kind number"));
+    let mut two = ratings(json!({"kind": "knn"}));
+    two["objective"] = json!([two["objective"], {"kind": "next_event", "field": "item"}]);
+    assert!(refused(&two).starts_with("objective ratings does not go with others"));
+    assert!(refused(&ratings(json!({"kind": "gru"}))).ends_with("Families that can are \"knn\", \"mf\" and \"ncf\"."));
+}
+
+#[test]
+fn squared_error_goes_with_ratings_and_with_nothing_else() {
+    let mf = |loss: &str| json!({"kind": "mf", "loss": loss});
+    assert!(parse(&ratings(mf("squared"))).is_ok());
+    assert_eq!(
+        refused(&ratings(json!({"kind": "mf"}))),
+        "encoder.loss \"als\" does not go with the objective ratings |  | Set encoder.loss to \"squared\"."
+    );
+    assert!(refused(&ratings(mf("bpr"))).starts_with("encoder.loss \"bpr\" does not go with the objective ratings"));
+    assert_eq!(
+        refused(&with("encoder", mf("squared"))),
+        "encoder.loss \"squared\" does not go with the objective next_event |  | Set encoder.loss to \"als\" or \"bpr\", or choose the objective ratings."
+    );
+}
+
+#[test]
+fn a_network_of_pairs_samples_by_itself() {
+    let ncf = |key: &str, value: Value| {
+        let mut spec = with("encoder", json!({"kind": "ncf"}));
+        spec["objective"][key] = value;
+        spec
+    };
+    assert!(parse(&ncf("softmax", json!("sampled"))).is_ok());
+    for (key, value) in [("softmax", json!("full")), ("negatives", json!(7)), ("label_smoothing", json!(0.1))] {
+        let text = refused(&ncf(key, value));
+        assert!(text.starts_with(&format!("objective.{key}")) && text.ends_with("set encoder.negatives."), "{text}");
+    }
+    for (encoder, message) in [
+        (json!({"kind": "ncf", "layers": 0}), "encoder.layers must be between 1 and 8, not 0"),
+        (json!({"kind": "ncf", "decay": 0}), "encoder.decay must be greater than 0 and at most 1, not 0"),
+        (json!({"kind": "ncf", "negatives": 0}), "encoder.negatives must be between 1 and 10000, not 0"),
+    ] {
+        assert!(refused(&with("encoder", encoder)).starts_with(message));
+    }
+}

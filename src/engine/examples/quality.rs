@@ -2,12 +2,13 @@
 //!
 //! `cargo run --release --example quality -- ENGINE EVENTS.tsv '{"encoder": ...}' [THREADS]`
 //!
-//! The file has a heading and the columns entity, time (a number) and item.
+//! The file has a heading and the columns entity, time (a number), item and, where there are such, rating. The
+//! objective is next_event, or what the specification names.
 
 #[path = "../tests/driver/mod.rs"]
 mod driver;
 
-use arrow_array::{Float64Array, Int64Array, RecordBatch};
+use arrow_array::{ArrayRef, Float64Array, Int64Array, RecordBatch};
 use persona_core::protocol::Task;
 use persona_core::source::{Clock, Field, FieldKind, KeyType, SourceSchema, ValueType};
 use persona_core::spec::ModelSpec;
@@ -21,11 +22,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("usage: quality ENGINE EVENTS.tsv SPEC [THREADS]".into());
     };
     let threads = rest.first().map_or(Ok(0), |threads| threads.parse())?;
-    let source = source();
-    let events = read(file, &source)?;
+    let (source, events) = read(file)?;
     let mut spec: serde_json::Value = serde_json::from_str(spec)?;
-    spec["objective"]["kind"] = "next_event".into();
-    spec["objective"]["field"] = "item_id".into();
+    let objective = &mut spec["objective"];
+    objective["field"] = "item_id".into();
+    match objective["kind"].as_str() {
+        Some("ratings") => objective["value"] = "rating".into(),
+        Some(_) => {}
+        None => objective["kind"] = "next_event".into(),
+    }
     let spec = ModelSpec::parse(&spec, &source).map_err(|e| format!("{e}: {:?} {:?}", e.detail, e.hint))?;
     let job = driver::job(Task::Train, &source, Some(&spec), threads);
     let answer = driver::run(Path::new(engine), &job, &[], &[events], |progress| {
@@ -43,29 +48,38 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn source() -> SourceSchema {
-    let item = Field { name: "item_id".into(), kind: FieldKind::Category, value: ValueType::Integer, min_count: 1 };
+fn source(rated: bool) -> SourceSchema {
+    let field = |name: &str, kind, value| Field { name: name.into(), kind, value, min_count: 1 };
+    let item = field("item_id", FieldKind::Category, ValueType::Integer);
+    let rating = rated.then(|| field("rating", FieldKind::Number, ValueType::Number));
     SourceSchema {
         key: KeyType::Integer,
         clock: Clock::Number,
-        fields: vec![item],
+        fields: std::iter::once(item).chain(rating).collect(),
         attributes: Vec::new(),
         labels: Vec::new(),
     }
 }
 
-fn read(file: &str, source: &SourceSchema) -> Result<RecordBatch, Box<dyn Error>> {
-    let (mut entities, mut times, mut items) = (Vec::new(), Vec::new(), Vec::new());
+fn read(file: &str) -> Result<(SourceSchema, RecordBatch), Box<dyn Error>> {
+    let (mut entities, mut times, mut items, mut ratings) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for line in std::fs::read_to_string(file)?.lines().skip(1) {
         let mut columns = line.split('\t');
         let mut next = || columns.next().ok_or_else(|| format!("a column is missing in: {line}"));
         entities.push(next()?.parse::<i64>()?);
         times.push(next()?.parse::<f64>()?);
         items.push(next()?.parse::<i64>()?);
+        ratings.extend(next().ok().map(str::parse::<f64>).transpose()?);
     }
-    let (entities, times) = (Int64Array::from(entities), Float64Array::from(times));
-    Ok(RecordBatch::try_new(
-        source.arrow(),
-        vec![Arc::new(entities), Arc::new(times), Arc::new(Int64Array::from(items))],
-    )?)
+    let source = source(!ratings.is_empty());
+    let mut columns: Vec<ArrayRef> = vec![
+        Arc::new(Int64Array::from(entities)),
+        Arc::new(Float64Array::from(times)),
+        Arc::new(Int64Array::from(items)),
+    ];
+    if !ratings.is_empty() {
+        columns.push(Arc::new(Float64Array::from(ratings)));
+    }
+    let events = RecordBatch::try_new(source.arrow(), columns)?;
+    Ok((source, events))
 }

@@ -196,6 +196,7 @@ mod tests {
             offsets: vec![0, 3, 5],
             time: vec![0.0; 5],
             inputs: vec![Input::Category { name: "item".into(), codes: vec![2, 2, 3, 1, 4], size: 5 }],
+            ratings: Vec::new(),
             target: Some(0),
         };
         let windows = [Window { start: 0, end: 3 }, Window { start: 3, end: 5 }];

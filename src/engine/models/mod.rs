@@ -8,6 +8,7 @@ mod dbn;
 mod dnn;
 mod encoder_decoder;
 mod heads;
+mod ncf;
 mod pooling;
 mod recurrent;
 mod transformer;
@@ -24,6 +25,7 @@ use dbn::Dbn;
 use dnn::Dnn;
 use encoder_decoder::EncoderDecoder;
 use heads::Heads;
+pub use ncf::Ncf;
 use persona_core::batch::{Window, buckets};
 use persona_core::features::{Encoded, FIRST};
 use persona_core::spec::{self, FAMILIES, listed};
@@ -47,6 +49,7 @@ enum Encoder {
     Autoencoder(Autoencoder),
     Dbn(Dbn),
     EncoderDecoder(EncoderDecoder),
+    Ncf(Ncf),
 }
 
 /// What of a specification every family has.
@@ -117,10 +120,14 @@ impl Model {
             spec::Encoder::Autoencoder(a) => Encoder::Autoencoder(Autoencoder::new(&mut parameters, a)?),
             spec::Encoder::Dbn(d) => Encoder::Dbn(Dbn::new(&mut parameters, d)?),
             spec::Encoder::EncoderDecoder(e) => Encoder::EncoderDecoder(EncoderDecoder::new(&mut parameters, e)?),
+            spec::Encoder::Ncf(n) => {
+                let items = shape.target.map_or(0, |target| shape.categories[target].1);
+                Encoder::Ncf(Ncf::new(&mut parameters, items, shape.rates, n)?)
+            }
             other => return Err(without_vectors(other).into()),
         };
         let norm = match encoder {
-            Encoder::Dbn(_) | Encoder::Dnn(_) => None,
+            Encoder::Dbn(_) | Encoder::Dnn(_) | Encoder::Ncf(_) => None,
             _ => Some(Norm::new(&mut parameters, "norm", dim)?),
         };
         let pooling = Pooling::new(&mut parameters, pooling, dim)?;
@@ -282,6 +289,9 @@ impl Model {
             return dnn.forward(batch, &self.embedding, &self.compute, train);
         }
         let x = self.inputs(batch)?.f_dropout(self.dropout, train)?;
+        if let Encoder::Ncf(ncf) = &self.encoder {
+            return ncf.forward(&x, batch, &self.embedding);
+        }
         let x = self.encoder.forward(&x, &batch.layout, &self.compute, train)?;
         match &self.norm {
             Some(norm) => norm.forward(&x),
@@ -296,6 +306,22 @@ impl Model {
                 Some((transformer, norm))
             }
             _ => None,
+        }
+    }
+
+    /// The network of pairs of entity and item; an error of families that compare vectors.
+    pub fn pairs(&self) -> Result<&Ncf> {
+        match &self.encoder {
+            Encoder::Ncf(ncf) => Ok(ncf),
+            _ => Err(Error::new(ErrorKind::Engine, "the model scores no pairs").into()),
+        }
+    }
+
+    /// The score of every item: [windows, dim] -> [windows, items]
+    pub fn scores(&self, profiles: &Tensor) -> Result<Tensor> {
+        match &self.encoder {
+            Encoder::Ncf(ncf) => ncf.scores(profiles),
+            _ => Ok(self.vectors(profiles)?.f_mm(&self.items()?.f_tr()?)?),
         }
     }
 
@@ -349,7 +375,9 @@ impl Encoder {
             Encoder::Transformer(transformer) => transformer.forward(x, layout, compute, train),
             Encoder::Recurrent(recurrent) => recurrent.forward(x, layout, train),
             Encoder::Cnn(cnn) => cnn.forward(x, layout, compute, train),
-            Encoder::Dnn(_) => Err(Error::new(ErrorKind::Engine, "a bag of events has no states").into()),
+            Encoder::Dnn(_) | Encoder::Ncf(_) => {
+                Err(Error::new(ErrorKind::Engine, "the family reads more than vectors of events").into())
+            }
             Encoder::Autoencoder(autoencoder) => autoencoder.forward(x, layout, compute, train),
             Encoder::Dbn(dbn) => dbn.forward(&layout.sum(x)?),
             Encoder::EncoderDecoder(e) => e.forward(x, layout, compute, train),
@@ -375,6 +403,7 @@ fn common(encoder: &spec::Encoder) -> Result<Common> {
         }
         spec::Encoder::Autoencoder(a) => Ok(Common { embedding: a.width as i64, ..same(a.dim, a.length, a.dropout) }),
         spec::Encoder::EncoderDecoder(e) => Ok(same(e.dim, e.length, e.dropout)),
+        spec::Encoder::Ncf(n) => Ok(Common { deviation: ncf::SPREAD, ..same(n.width(), n.length, n.dropout) }),
         spec::Encoder::Dbn(d) => Ok(Common { embedding: d.outputs(0) as i64, ..same(d.dim, d.length, 0.0) }),
         other => Err(without_vectors(other).into()),
     }

@@ -53,6 +53,7 @@ fn encoded() -> Encoded {
             Input::Number { name: "price".into(), values },
             Input::Category { name: "item".into(), codes, size: 7 },
         ],
+        ratings: Vec::new(),
         target: Some(1),
     }
 }
@@ -136,6 +137,7 @@ fn every_family_learns_what_an_earlier_event_says() {
             Input::Number { name: "price".into(), values: values.collect() },
             Input::Category { name: "item".into(), codes: vec![2; windows * length], size: 3 },
         ],
+        ratings: Vec::new(),
         target: Some(1),
     };
     let spans: Vec<Window> = (0..windows).map(|i| Window { start: i * length, end: (i + 1) * length }).collect();
@@ -232,6 +234,7 @@ mod by_hand {
                 .collect(),
             time: (0..n).map(|i| i as f64).collect(),
             inputs: vec![Input::Category { name: "item".into(), codes, size: 52 }],
+            ratings: Vec::new(),
             target: Some(0),
         }
     }

@@ -6,6 +6,7 @@ mod labelled;
 mod masked_event;
 mod next_event;
 mod next_k;
+mod ratings;
 mod reconstruct;
 
 pub use contrastive::Contrastive;
@@ -13,6 +14,7 @@ pub use labelled::{Labelled, judged, label_metrics, label_standing, predictions,
 pub use masked_event::MaskedEvent;
 pub use next_event::NextEvent;
 pub use next_k::NextK;
+pub use ratings::Ratings;
 pub use reconstruct::Reconstruct;
 
 use crate::error::Result;

@@ -41,10 +41,14 @@ impl<'a> NextEvent<'a> {
     ) -> Result<Self> {
         let windows = training_windows(&encoded.offsets, &partition.train_end, model.length);
         let inputs = |window: Window| Window { start: window.start, end: window.end - 1 };
+        let (softmax, negatives) = match &spec.encoder {
+            spec::Encoder::Ncf(ncf) => (spec::Softmax::Sampled, ncf.negatives),
+            _ => (next.softmax, next.negatives),
+        };
         Ok(NextEvent {
             spec,
             encoded,
-            softmax: loss::NextEvent::new(next.softmax, next.negatives, next.label_smoothing, counts, &model.compute)?,
+            softmax: loss::NextEvent::new(softmax, negatives, next.label_smoothing, counts, &model.compute)?,
             weight: next.weight,
             windows: windows.into_iter().map(inputs).collect(),
             augment: Augment(spec.training.augment),

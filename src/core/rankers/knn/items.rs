@@ -24,7 +24,7 @@ pub fn similar(bags: &Bags, ratings: bool, spec: &Spec, threads: usize) -> Spars
             };
             let alike =
                 products.into_iter().map(similarity).filter(|&(other, weight)| weight > 0.0 && other as usize != item);
-            heaviest(alike.collect(), spec.neighbours())
+            heaviest(alike.collect(), spec.neighbours(ratings))
         },
     )
 }

@@ -30,7 +30,8 @@ fn regress(bags: &Bags, spec: &Spec, State { row, places }: &mut State, item: us
     };
     let shared = row.products(bags, item, |_| 1.0);
     let ranked = shared.iter().filter(|entry| entry.0 as usize != item).map(|entry| (entry.0, relative(entry).abs()));
-    let neighbours: Vec<u32> = heaviest(ranked.collect(), spec.neighbours()).into_iter().map(|entry| entry.0).collect();
+    let neighbours: Vec<u32> =
+        heaviest(ranked.collect(), spec.neighbours(false)).into_iter().map(|entry| entry.0).collect();
     let size = neighbours.len();
     neighbours.iter().zip(0..).for_each(|(&other, place)| places[other as usize] = place);
     let mut targets = vec![0.0; size];

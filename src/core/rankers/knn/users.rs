@@ -35,6 +35,6 @@ impl Users {
         let similarity =
             |(entity, product)| (entity, product / (norm * self.norms[entity as usize] + spec.shrinkage() as f32));
         let alike = products.into_iter().map(similarity).filter(|entry| entry.1 > 0.0).collect();
-        heaviest(alike, spec.neighbours()).into_iter().map(|(entity, weight)| (entity as usize, weight)).collect()
+        heaviest(alike, spec.neighbours(!rare)).into_iter().map(|(entity, weight)| (entity as usize, weight)).collect()
     }
 }
