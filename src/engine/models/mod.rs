@@ -103,7 +103,7 @@ pub struct Model {
 impl Model {
     /// A model with fresh weights, from torch's generator.
     pub fn new(encoder: &spec::Encoder, shape: &Shape, compute: Compute) -> Result<Self> {
-        let Common { dim, embedding: width, deviation, members, length, dropout } = common(encoder)?;
+        let Common { dim, embedding: width, deviation, members, length, dropout } = common(encoder, shape.rates)?;
         let mut parameters = Parameters::new(&compute);
         // A deep belief network reads values alone.
         let values = matches!(encoder, spec::Encoder::Dbn(_)).then(|| Shape { numbers: 0, ..shape.clone() });
@@ -385,7 +385,7 @@ impl Encoder {
     }
 }
 
-fn common(encoder: &spec::Encoder) -> Result<Common> {
+fn common(encoder: &spec::Encoder, rates: bool) -> Result<Common> {
     let same = |dim: usize, length, dropout| Common {
         dim: dim as i64,
         embedding: dim as i64,
@@ -403,7 +403,7 @@ fn common(encoder: &spec::Encoder) -> Result<Common> {
         }
         spec::Encoder::Autoencoder(a) => Ok(Common { embedding: a.width as i64, ..same(a.dim, a.length, a.dropout) }),
         spec::Encoder::EncoderDecoder(e) => Ok(same(e.dim, e.length, e.dropout)),
-        spec::Encoder::Ncf(n) => Ok(Common { deviation: ncf::SPREAD, ..same(n.width(), n.length, n.dropout) }),
+        spec::Encoder::Ncf(n) => Ok(Common { deviation: ncf::spread(rates), ..same(n.width(), n.length, n.dropout) }),
         spec::Encoder::Dbn(d) => Ok(Common { embedding: d.outputs(0) as i64, ..same(d.dim, d.length, 0.0) }),
         other => Err(without_vectors(other).into()),
     }

@@ -12,14 +12,17 @@
 use crate::error::Result;
 use crate::inputs::{Batch, Embedding, Layout, rows};
 use crate::models::Linear;
-use crate::parameters::{Parameters, Start};
+use crate::parameters::{DEVIATION, Parameters, Start};
 use persona_core::features::FIRST;
 use persona_core::rankers::{Baseline, ENTITY_SHRINKAGE};
 use persona_core::spec;
 use tch::{Kind, Tensor};
 
-/// How widely embeddings are spread when training begins: products of narrower ones hardly have a gradient.
-pub const SPREAD: f64 = 0.1;
+/// How widely embeddings are spread when training begins. Ranks are learned from products alone, and those of narrow ones
+/// hardly have a gradient; ratings begin with their biases, and wide ones learn them by heart.
+pub fn spread(rates: bool) -> f64 {
+    if rates { DEVIATION } else { 5.0 * DEVIATION }
+}
 
 /// Numbers of a layer's units that are held at a time: 16 MB.
 const UNITS: i64 = 4 << 20;
@@ -73,7 +76,7 @@ impl Ncf {
         }
         let units = spec.units(spec.layers - 1);
         Ok(Ncf {
-            items: parameters.make("items.output.weight", &[items, 2 * dim], Start::Normal(SPREAD))?,
+            items: parameters.make("items.output.weight", &[items, 2 * dim], Start::Normal(spread(rates)))?,
             biases: parameters.make("items.bias", &[items, 1], Start::Constant(0.0))?,
             product: parameters.make("product.weight", &[dim], Start::Constant(1.0))?,
             entity: parameters.make("layer.0.entity.weight", &[dim, dim], start(2 * spec.dim))?,

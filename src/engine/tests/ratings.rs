@@ -28,11 +28,11 @@ fn source() -> SourceSchema {
     }
 }
 
-/// Entities like the items that are even or odd as they are, and give them 5 stars where others get 1. Biases say
-/// nothing: everybody's mean is 3, and every item's. `unrated`: events that have no rating.
+/// Items are drawn. Entities like those that are even or odd as they are, and give them 5 stars where others get 1:
+/// means say nothing. `unrated`: events that have no rating.
 fn tastes(unrated: impl Fn(i64, i64) -> bool) -> RecordBatch {
     let rows = || (0..200).flat_map(|entity: i64| (0..16).map(move |event: i64| (entity, event)));
-    let item = |(entity, event): (i64, i64)| (entity * 7 + event * 3 + event * event * (entity % 5)) % 24;
+    let item = |(entity, event): (i64, i64)| ((entity * 16 + event) * 2_654_435_761 >> 16) % 24;
     let stars =
         |row: (i64, i64)| (!unrated(row.0, row.1)).then_some(if item(row) % 2 == row.0 % 2 { 5.0 } else { 1.0 });
     let columns: Vec<ArrayRef> = vec![
