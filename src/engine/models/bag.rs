@@ -218,6 +218,7 @@ mod tests {
                 Input::Category { name: "item".into(), codes: vec![2, 3, 2, 2, 3], size: 4 },
                 Input::Number { name: "price".into(), values: vec![1.0, 2.0, f32::NAN, 5.0, 7.0] },
             ],
+            ratings: Vec::new(),
             target: Some(0),
         }
     }

@@ -32,7 +32,7 @@ fn source() -> SourceSchema {
 /// means say nothing. `unrated`: events that have no rating.
 fn tastes(unrated: impl Fn(i64, i64) -> bool) -> RecordBatch {
     let rows = || (0..200).flat_map(|entity: i64| (0..16).map(move |event: i64| (entity, event)));
-    let item = |(entity, event): (i64, i64)| ((entity * 16 + event) * 2_654_435_761 >> 16) % 24;
+    let item = |(entity, event): (i64, i64)| (((entity * 16 + event) * 2_654_435_761) >> 16) % 24;
     let stars =
         |row: (i64, i64)| (!unrated(row.0, row.1)).then_some(if item(row) % 2 == row.0 % 2 { 5.0 } else { 1.0 });
     let columns: Vec<ArrayRef> = vec![

@@ -50,6 +50,13 @@ FROM persona.recommend('readers', 1, k => 5);
 SELECT count(*) FROM persona.recommend('readers', 1, k => 40, exclude_seen => true);
 SELECT reader % 2 AS kind, count(*) FROM persona.similar('readers', 1, k => 10) s JOIN readers ON reader::text = s.entity GROUP BY 1;
 
+-- A network of pairs has no vectors; its profile has lists.
+SELECT persona.create_profile('lists', model => 'network');
+CALL persona.refresh('lists');
+SELECT count(*), bool_and(right(item, 1)::int % 2 = 1) AS of_its_kind, bool_and(score BETWEEN 3 AND 6) AS stars
+FROM persona.recommend('lists', 1, k => 5);
+SELECT persona.drop_profile('lists');
+
 -- A network of pairs ranks the next event too.
 SELECT persona.create_model('pairs', source => 'reviews', spec => '{
     "encoder": {"kind": "ncf", "dim": 8, "negatives": 20}, "objective": {"kind": "next_event", "field": "book"},
@@ -71,7 +78,6 @@ SELECT persona.create_model('wrong', source => 'reviews', spec => '{"encoder": {
 SELECT persona.create_model('wrong', source => 'reviews', spec => '{"encoder": {"kind": "ncf"}, "objective": {"kind": "next_event", "field": "book", "negatives": 50}}');
 SELECT persona.create_model('mixed', source => 'reviews', spec => '{"encoder": {"kind": "blend", "models": ["items", "pairs"]}, "objective": {"kind": "next_event", "field": "book"}}');
 CALL persona.train('mixed');
-SELECT persona.create_profile('of_pairs', model => 'network');
 UPDATE reviews SET stars = 4;
 CALL persona.train('items');
 UPDATE reviews SET stars = NULL;
