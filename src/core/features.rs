@@ -1,6 +1,6 @@
 //! What a model sees of events: statistics fitted in training, and their replay.
 //!
-//! A category becomes codes by a [`Vocabulary`], a number is scaled by a [`Scale`], a text becomes
+//! A category becomes codes by a [`Vocabulary`], a number is drawn in and scaled by [`Numbers`], a text becomes
 //! lists of codes by [`Texts`], an array of tags by [`Tags`], and the clock gives
 //! [`TimeFeatures`]. [`Fitted`] holds all of it and is stored with the version, so scoring
 //! sees exactly what training saw. Vocabularies come from all events, so that every item can be
@@ -9,6 +9,7 @@
 mod encode;
 mod fit;
 mod lists;
+pub mod number;
 mod scale;
 mod stored;
 mod tags;
@@ -18,13 +19,14 @@ mod vocabulary;
 
 pub use fit::{check_events, known_targets};
 pub use lists::Lists;
+pub use number::Numbers;
 pub use scale::Scale;
 pub use tags::Tags;
 pub use text::{TextOptions, Texts, Tokenizer};
 pub use time::{GAP_CODES, TimeFeatures};
 pub use vocabulary::Vocabulary;
 
-use crate::events::Keys;
+use crate::events::{Column, Events, Keys};
 
 /// The code of NULL.
 pub const MISSING: u32 = 0;
@@ -37,7 +39,7 @@ pub const FIRST: u32 = 2;
 #[derive(Clone, Debug, PartialEq)]
 pub enum FieldState {
     Category(Vocabulary),
-    Number(Scale),
+    Number(Numbers),
     Text(Texts),
     Tags(Tags),
     /// Left out, with the reason: `has only one value`, `is all NULL`. Never the target.
@@ -79,6 +81,25 @@ impl Fitted {
             _ => None,
         };
         self.fields.iter().filter_map(note).collect()
+    }
+
+    /// Sentences about values of these events that a model does not see as they are: what counts as NULL, and outliers
+    /// that are drawn in.
+    pub fn changes(&self, events: &Events) -> Vec<String> {
+        let of_field = |(i, (field, column)): (usize, (&FittedField, &Column))| {
+            let name = &field.name;
+            let lost = move |(rows, why)| format!("{rows} values of field \"{name}\" {why}, and count as NULL.");
+            let drawn_in = match (&field.state, column) {
+                (FieldState::Number(numbers), Column::Number(values)) => numbers.bounds.and_then(|(low, high)| {
+                    let count = numbers.outside(values);
+                    (count > 0)
+                        .then(|| format!("{count} numbers of field \"{name}\" were drawn in to {low} to {high}."))
+                }),
+                _ => None,
+            };
+            events.report.lost(i).map(lost).chain(drawn_in).collect::<Vec<_>>()
+        };
+        self.fields.iter().zip(&events.columns).enumerate().flat_map(of_field).collect()
     }
 }
 

@@ -4,8 +4,10 @@
 //! where they occur instead of marking every value that is there.
 
 use super::numeric;
+use persona_core::json::Json;
 use persona_core::protocol::region::{ColumnLayout, Form, Layout};
 use persona_core::protocol::ring::ALIGNMENT;
+use persona_core::source::FieldKind;
 use pgrx::pg_sys;
 
 /// Columns of this many rows stay in a processor's own cache until they are sent.
@@ -32,6 +34,8 @@ pub enum Datums {
     Uuid,
     Timestamp,
     Date,
+    /// JSON in text, of which a field of this kind is read.
+    Json(FieldKind),
 }
 
 /// Which of a row's datums becomes a column, and as what.
@@ -56,6 +60,7 @@ enum Step {
     Double(Datums),
     Text,
     Uuid,
+    Json(FieldKind),
 }
 
 /// One column of the batch that is being filled.
@@ -69,6 +74,8 @@ struct Column {
     /// Rows without a value, ascending.
     nulls: Vec<u32>,
     validity: Vec<u8>,
+    /// Values of all batches that became NULL because they are of another type.
+    mistyped: u64,
 }
 
 /// The columns of the batch that is being filled.
@@ -88,6 +95,7 @@ impl Columns {
             text: Vec::new(),
             nulls: Vec::new(),
             validity: Vec::new(),
+            mistyped: 0,
         };
         Columns { columns: reads.iter().map(column).collect(), rows: 0, full: false }
     }
@@ -154,6 +162,11 @@ impl Columns {
         })
     }
 
+    /// By column, how many values of all batches became NULL because they are of another type.
+    pub fn mistyped(&self) -> Vec<u64> {
+        self.columns.iter().map(|column| column.mistyped).collect()
+    }
+
     /// Empties the batch.
     pub fn clear(&mut self) {
         self.rows = 0;
@@ -194,8 +207,43 @@ impl Column {
                     self.store(row + 1, self.text.len() as i32);
                 }
                 Step::Uuid => self.store(row, *datum.cast_mut_ptr::<[u8; 16]>()),
+                Step::Json(kind) => with_bytes(datum, |bytes| self.append_json(row, kind, bytes)),
             }
         }
+    }
+
+    /// # Safety
+    /// `row` is below [`BATCH_ROWS`], and the column's form is that of the kind.
+    unsafe fn append_json(&mut self, row: usize, kind: FieldKind, bytes: &[u8]) {
+        let json = std::str::from_utf8(bytes).ok().and_then(Json::read);
+        // SAFETY: as promised by the caller.
+        unsafe {
+            match (kind, json) {
+                (_, Some(Json::Null)) => self.append_null(row),
+                (FieldKind::Number, Some(Json::Number(number))) => {
+                    self.store(row, number.parse::<f32>().unwrap_or(f32::NAN));
+                }
+                (FieldKind::Number, Some(Json::Boolean(yes))) => self.store(row, f32::from(yes)),
+                (FieldKind::Category | FieldKind::Text, Some(Json::Text(text))) => self.append_text(row, &text),
+                (FieldKind::Category, Some(Json::Number(number))) => self.append_text(row, number),
+                (FieldKind::Category, Some(Json::Boolean(yes))) => {
+                    self.append_text(row, if yes { "true" } else { "false" });
+                }
+                (FieldKind::Tags, Some(Json::Array(array))) => self.append_text(row, array),
+                _ => {
+                    self.mistyped += 1;
+                    self.append_null(row);
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    /// `row` is below [`BATCH_ROWS`], and the column's form is text.
+    unsafe fn append_text(&mut self, row: usize, text: &str) {
+        self.text.extend_from_slice(text.as_bytes());
+        // SAFETY: as promised by the caller; there is room for one end more than rows.
+        unsafe { self.store(row + 1, self.text.len() as i32) };
     }
 
     /// # Safety
@@ -238,6 +286,7 @@ impl Column {
 
 fn step(datums: Datums, form: Form) -> Step {
     match (form, datums) {
+        (_, Datums::Json(kind)) => Step::Json(kind),
         (Form::Int64, Datums::Timestamp) => Step::Timestamp,
         (Form::Int64, Datums::Date) => Step::Date,
         (Form::Int64, _) => Step::Copy8,

@@ -41,6 +41,7 @@ impl Events {
             twice: (table.len() - table.entities()) as u64,
             without: rows.iter().filter(|&&row| row == NONE).count() as u64,
         };
+        let (before, added) = (self.columns.len(), table.columns.len());
         for column in table.columns {
             self.columns.push(match column {
                 Column::Category { codes, values } => {
@@ -54,6 +55,13 @@ impl Events {
             });
         }
         self.report.infinite_numbers.extend(table.report.infinite_numbers);
+        let mistyped = |mut counts: Vec<u64>, fields| {
+            counts.resize(fields, 0);
+            counts
+        };
+        let mut counts = mistyped(std::mem::take(&mut self.report.mistyped), before);
+        counts.extend(mistyped(table.report.mistyped, added));
+        self.report.mistyped = counts;
         attached
     }
 }

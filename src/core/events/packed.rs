@@ -6,6 +6,7 @@
 use super::dictionary::{IntegerDictionary, TextDictionary, UuidDictionary};
 use super::values::{Keys, Values};
 use super::{Column, NULL};
+use crate::cleaning::Cleaning;
 use crate::source::KeyType;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{ArrowPrimitiveType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type};
@@ -193,6 +194,17 @@ pub(super) fn keeps_time(at: &ArrayRef) -> bool {
         Some(at) => at.values().iter().fold(true, |all, &at| all & finite_timestamp(at)),
         None => with_numbers!(at, at => at.values().iter().fold(true, |all, &at| all & (at as f64).is_finite())),
     }
+}
+
+/// Whether all times are within the bounds.
+pub(super) fn keeps_times(at: &ArrayRef, cleaning: &Cleaning) -> bool {
+    let within = |at: f64| !cleaning.is_early(at) && !cleaning.is_late(at);
+    with_numbers!(at, at => at.values().iter().all(|&at| within(at as f64)))
+}
+
+/// A row's time, which is not NULL.
+pub(super) fn time(at: &ArrayRef, row: usize) -> f64 {
+    with_numbers!(at, at => at.value(row) as f64)
 }
 
 pub(super) fn is_finite(at: &ArrayRef, row: usize) -> bool {

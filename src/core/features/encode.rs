@@ -31,8 +31,8 @@ impl Fitted {
                         size: vocabulary.size(),
                     });
                 }
-                (FieldState::Number(scale), Column::Number(mut values)) => {
-                    values.iter_mut().for_each(|value| *value = scale.apply(*value));
+                (FieldState::Number(numbers), Column::Number(mut values)) => {
+                    values.iter_mut().for_each(|value| *value = numbers.apply(*value));
                     inputs.push(Input::Number { name, values });
                 }
                 (FieldState::Text(texts), Column::Category { codes, values }) => {

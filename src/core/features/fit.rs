@@ -1,7 +1,7 @@
 //! Fitting.
 
 use super::{
-    FieldState, Fitted, FittedField, Scale, Tags, TextOptions, Texts, TimeFeatures, Tokenizer, Vocabulary, vocabulary,
+    FieldState, Fitted, FittedField, Numbers, Tags, TextOptions, Texts, TimeFeatures, Tokenizer, Vocabulary, vocabulary,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{Column, Events, NULL};
@@ -34,38 +34,52 @@ impl Fitted {
     /// `offsets[i]..train_end[i]`.
     pub fn fit(events: &Events, schema: &SourceSchema, spec: &ModelSpec, train_end: &[usize]) -> Result<Self> {
         let target = spec.target(schema)?;
-        let fields = schema
-            .fields
-            .iter()
-            .zip(&events.columns)
-            .enumerate()
-            .map(|(i, (field, column))| {
-                check_name(field)?;
-                let state = match (column, Some(i) == target) {
-                    (Column::Category { codes, values }, false) if field.kind == FieldKind::Text => {
-                        let tokenizer = Tokenizer::new(TextOptions::default())?;
-                        fit_text(codes, Texts::fit(tokenizer, codes, values, field.min_count))
-                    }
-                    (Column::Category { codes, values }, false) if field.kind == FieldKind::Tags => {
-                        fit_tags(codes, Tags::fit(&field.name, codes, values, field.min_count)?)
-                    }
-                    (Column::Category { codes, values }, true) => {
-                        FieldState::Category(Vocabulary::fit(codes, values, field.min_count))
-                    }
-                    (Column::Category { codes, values }, false) => {
-                        fit_category(codes, Vocabulary::fit(codes, values, field.min_count))
-                    }
-                    (Column::Number(numbers), _) => fit_number(numbers, &events.offsets, train_end),
-                };
-                Ok(FittedField { name: field.name.clone(), state })
-            })
-            .collect::<Result<Vec<_>>>()?;
+        let training = Training { events, train_end, winsorize: schema.cleaning.winsorize };
+        let fields = schema.fields.iter().zip(&events.columns).enumerate().map(|(i, (field, column))| {
+            check_name(field)?;
+            let state = fit_field(field, column, Some(i) == target, &training)?;
+            Ok(FittedField { name: field.name.clone(), state })
+        });
+        let fields = fields.collect::<Result<Vec<_>>>()?;
         let time = match spec.encoder.time_gaps() {
             Some(gaps) => TimeFeatures::fit(&events.time, &events.offsets, train_end, schema.clock, gaps),
             None => TimeFeatures::default(),
         };
         Ok(Fitted { fields, time, target, cutoffs: None })
     }
+}
+
+/// What statistics other than vocabularies are fitted to.
+struct Training<'a> {
+    events: &'a Events,
+    train_end: &'a [usize],
+    winsorize: f64,
+}
+
+impl Training<'_> {
+    /// The training events.
+    fn rows(&self) -> impl Iterator<Item = usize> + Clone {
+        self.events.offsets.iter().zip(self.train_end).flat_map(|(&start, &end)| start..end)
+    }
+}
+
+fn fit_field(field: &Field, column: &Column, target: bool, training: &Training) -> Result<FieldState> {
+    Ok(match column {
+        Column::Number(numbers) => fit_number(field, numbers, training),
+        Column::Category { codes, values } if target => {
+            FieldState::Category(Vocabulary::fit(codes, values, field.min_count))
+        }
+        Column::Category { codes, values } => match field.kind {
+            FieldKind::Text => {
+                let tokenizer = Tokenizer::new(TextOptions::default())?;
+                fit_text(codes, Texts::fit(tokenizer, codes, values, field.min_count))
+            }
+            FieldKind::Tags => fit_tags(codes, Tags::fit(&field.name, codes, values, field.min_count)?),
+            FieldKind::Category | FieldKind::Number => {
+                fit_category(codes, Vocabulary::fit(codes, values, field.min_count))
+            }
+        },
+    })
 }
 
 /// A category that is no target is left out when it says nothing.
@@ -103,15 +117,15 @@ fn all_null(codes: &[u32]) -> bool {
     codes.iter().all(|&code| code == NULL)
 }
 
-fn fit_number(numbers: &[f32], offsets: &[usize], train_end: &[usize]) -> FieldState {
-    let training = || offsets.iter().zip(train_end).flat_map(|(&start, &end)| &numbers[start..end]).copied();
-    let known = || training().filter(|number| !number.is_nan());
-    let first = training().next();
-    if training().all(|number| Some(number) == first) {
+fn fit_number(field: &Field, numbers: &[f32], training: &Training) -> FieldState {
+    let training_numbers = || training.rows().map(|row| numbers[row]);
+    let known = training_numbers().filter(|number| !number.is_nan());
+    let first = training_numbers().next();
+    if training_numbers().all(|number| Some(number) == first) {
         return FieldState::Dropped("has only one value".to_string());
     }
-    match Scale::fit(known()) {
-        Some(scale) => FieldState::Number(scale),
+    match Numbers::fit(known, training.winsorize, field.scale) {
+        Some(numbers) => FieldState::Number(numbers),
         None => FieldState::Dropped("is all NULL".to_string()),
     }
 }

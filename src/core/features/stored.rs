@@ -1,7 +1,7 @@
 //! Fitted statistics in an artifact: vocabularies as the tensors `field.<i>.values` and
 //! `field.<i>.counts`, the buckets of texts as `field.<i>.buckets`, everything else as the JSON `fitted`.
 
-use super::{FieldState, Fitted, FittedField, Scale, Tags, Texts, TimeFeatures, Tokenizer, Vocabulary};
+use super::{FieldState, Fitted, FittedField, Numbers, Tags, Texts, TimeFeatures, Tokenizer, Vocabulary};
 use crate::artifact::{Artifact, damaged};
 use crate::error::Result;
 use crate::events::Values;
@@ -27,7 +27,7 @@ struct StoredField {
 #[serde(rename_all = "snake_case")]
 enum StoredState {
     Category,
-    Number(Scale),
+    Number(Numbers),
     Text(Tokenizer),
     Tags,
     Dropped(String),
@@ -42,7 +42,7 @@ impl Fitted {
                     vocabulary.write(artifact, &tensor_name(i));
                     StoredState::Category
                 }
-                FieldState::Number(scale) => StoredState::Number(*scale),
+                FieldState::Number(numbers) => StoredState::Number(numbers.clone()),
                 FieldState::Text(texts) => {
                     artifact.put_u32(&format!("{}.buckets", tensor_name(i)), &texts.buckets);
                     StoredState::Text(texts.tokenizer.clone())
@@ -64,7 +64,7 @@ impl Fitted {
         let field = |(i, field): (usize, StoredField)| {
             let state = match field.state {
                 StoredState::Category => FieldState::Category(Vocabulary::read(artifact, &tensor_name(i))?),
-                StoredState::Number(scale) => FieldState::Number(scale),
+                StoredState::Number(numbers) => FieldState::Number(numbers),
                 StoredState::Text(tokenizer) => FieldState::Text(Texts::read(artifact, &tensor_name(i), tokenizer)?),
                 StoredState::Tags => FieldState::Tags(Tags::read(artifact, &tensor_name(i))?),
                 StoredState::Dropped(reason) => FieldState::Dropped(reason),

@@ -7,18 +7,16 @@ use crate::spec::ModelSpec;
 use serde_json::json;
 
 fn schema() -> SourceSchema {
-    let field = |name: &str, kind, value, min_count| Field { name: name.into(), kind, value, min_count };
-    SourceSchema {
-        key: KeyType::Integer,
-        clock: Clock::Number,
-        fields: vec![
+    let field = |name: &str, kind, value, min_count| Field { min_count, ..Field::new(name, kind, value) };
+    SourceSchema::new(
+        KeyType::Integer,
+        Clock::Number,
+        vec![
             field("shop", FieldKind::Category, ValueType::Integer, 1),
             field("item", FieldKind::Category, ValueType::Text, 2),
             field("price", FieldKind::Number, ValueType::Number, 1),
         ],
-        attributes: Vec::new(),
-        labels: Vec::new(),
-    }
+    )
 }
 
 /// Two entities of three events and one. `b` occurs three times, `a` twice, `rare` once.
@@ -102,6 +100,19 @@ fn later_events_get_the_codes_of_training() {
     later.columns[0] = Column::Category { codes: vec![0, 1, 2, 2, 2, 2, 2], values: Values::Integer(vec![5, 10, 20]) };
     let encoded = fitted().encode(later).unwrap();
     assert_eq!(category(&encoded.inputs[0]).1, [UNKNOWN, 3, 2, 2, 2, 2, 2]);
+}
+
+#[test]
+fn outliers_are_drawn_in_to_what_training_saw_and_counted() {
+    let mut schema = schema();
+    schema.cleaning.winsorize = 0.25;
+    // Training saw 1, 3, 1 and 3 of the prices; the others are 99.
+    let fitted = Fitted::fit(&events(), &schema, &spec("gru"), &TRAIN_END).unwrap();
+    assert_eq!(fitted.changes(&events()), ["2 numbers of field \"price\" were drawn in to 1 to 3."]);
+    let encoded = fitted.encode(events()).unwrap();
+    let Input::Number { values, .. } = &encoded.inputs[2] else { panic!("price is a number") };
+    assert_eq!(values[..6], [-1.0, 1.0, 1.0, -1.0, 1.0, 1.0]);
+    assert!(values[6].is_nan());
 }
 
 #[test]
@@ -194,7 +205,7 @@ fn reserved_names_and_changed_sources_are_refused() {
 
 /// Reviews and tags beside the category that is predicted.
 fn lists() -> (Events, SourceSchema) {
-    let field = |name: &str, kind| Field { name: name.into(), kind, value: ValueType::Text, min_count: 2 };
+    let field = |name: &str, kind| Field { min_count: 2, ..Field::new(name, kind, ValueType::Text) };
     let text = |codes: [u32; 7], values: &[&str]| Column::Category {
         codes: codes.to_vec(),
         values: Values::Text(values.iter().collect()),

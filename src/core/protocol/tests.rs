@@ -24,17 +24,14 @@ const KINDS: [Kind; 16] = [
 ];
 
 fn schema() -> SourceSchema {
-    let field = |name: &str, kind, value| Field { name: name.into(), kind, value, min_count: 1 };
-    SourceSchema {
-        key: KeyType::Text,
-        clock: Clock::Timestamp,
-        fields: vec![
-            field("item", FieldKind::Category, ValueType::Integer),
-            field("price", FieldKind::Number, ValueType::Number),
+    SourceSchema::new(
+        KeyType::Text,
+        Clock::Timestamp,
+        vec![
+            Field::new("item", FieldKind::Category, ValueType::Integer),
+            Field::new("price", FieldKind::Number, ValueType::Number),
         ],
-        attributes: Vec::new(),
-        labels: Vec::new(),
-    }
+    )
 }
 
 type Row = (Option<String>, Option<i64>, Option<i64>, Option<f64>);

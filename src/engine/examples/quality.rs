@@ -44,14 +44,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn source() -> SourceSchema {
-    let item = Field { name: "item_id".into(), kind: FieldKind::Category, value: ValueType::Integer, min_count: 1 };
-    SourceSchema {
-        key: KeyType::Integer,
-        clock: Clock::Number,
-        fields: vec![item],
-        attributes: Vec::new(),
-        labels: Vec::new(),
-    }
+    let item = Field::new("item_id", FieldKind::Category, ValueType::Integer);
+    SourceSchema::new(KeyType::Integer, Clock::Number, vec![item])
 }
 
 fn read(file: &str, source: &SourceSchema) -> Result<RecordBatch, Box<dyn Error>> {
