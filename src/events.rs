@@ -7,7 +7,7 @@ pub use infer::infer_fields;
 pub use reading::{category_text, clock, key};
 
 use crate::catalog::sources::{Declared, DeclaredAttributes, LabelTable, Source};
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::pg::columns::Read;
 use crate::pg::scan;
 use crate::relation::Relation;
@@ -43,7 +43,11 @@ impl EventQuery {
         let attributes = source.attributes.iter().enumerate().map(|(i, declared)| {
             let relation =
                 Relation::open(declared.relation, &format!("table of attributes of source \"{}\"", source.name))?;
-            Ok(SideQuery { holds: Holds::Attributes(i), query: EventQuery::over_attributes(&relation, declared)? })
+            let query = EventQuery::over_attributes(&relation, declared)?;
+            match query.schema.fields == declared.attributes.fields {
+                true => Ok(SideQuery { holds: Holds::Attributes(i), query }),
+                false => Err(attributes_changed(source, &relation)),
+            }
         });
         let labels = labels.filter_map(|name| {
             let declared = source.labels.iter().find(|declared| declared.label.name == name)?;
@@ -114,6 +118,14 @@ impl EventQuery {
         }
         Ok(rows)
     }
+}
+
+fn attributes_changed(source: &Source, relation: &Relation) -> Error {
+    Error::new(
+        Code::NotInPrerequisiteState,
+        format!("the columns of table \"{}\" have changed since source \"{}\" was created", relation.name, source.name),
+    )
+    .hint("Drop the source and create it again, with its models.")
 }
 
 /// A table beside the events, ready to be read.

@@ -1,5 +1,5 @@
 use super::{attributes, cleaning, given, labels};
-use crate::catalog::sources::{Declared, DeclaredCleaning, Source};
+use crate::catalog::sources::{Declared, DeclaredAttributes, DeclaredCleaning, Source};
 use crate::error::{Code, Error, Result};
 use crate::events::{self, EventQuery};
 use crate::pg::regclass::Regclass;
@@ -7,7 +7,7 @@ use crate::relation::Relation;
 use crate::training;
 use crate::worker::progress::Reporter;
 use persona_core::protocol::Severity;
-use persona_core::source::{FieldKind, Scaling};
+use persona_core::source::{FieldKind, Scaling, SourceSchema};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::spi::Spi;
@@ -44,6 +44,7 @@ fn create_source(
         Some(attributes) => attributes::declare(attributes.0, entity, &schema)?,
         None => Vec::new(),
     };
+    with_calendar(&schema, &attributes)?;
     let labels = match labels {
         Some(labels) => labels::declare(labels.0, entity, &schema)?,
         None => Vec::new(),
@@ -121,7 +122,7 @@ struct Detailed {
 }
 
 pub fn declare(fields: serde_json::Value) -> Result<Vec<Declared>> {
-    const HINT: &str = "Each field is \"category\", \"number\", \"text\", \"tags\", or an object such as {\"kind\": \"category\", \"min_count\": 5} or \
+    const HINT: &str = "Each field is \"category\", \"number\", \"text\", \"tags\", \"time\", \"vector\", or an object such as {\"kind\": \"category\", \"min_count\": 5} or \
                         {\"kind\": \"number\", \"scale\": \"log\", \"column\": \"payload\", \"path\": \"$.order.total\"}.";
     let serde_json::Value::Object(fields) = fields else {
         return Err(Error::new(Code::InvalidParameter, "fields must be a JSON object of column names").hint(HINT));
@@ -155,7 +156,9 @@ impl Detailed {
     fn check(&self) -> Result<(), String> {
         let number = self.kind == FieldKind::Number;
         match (self.min_count, self.scale) {
-            (Some(_), _) if number => Err("A number has no \"min_count\".".to_string()),
+            (Some(_), _) if matches!(self.kind, FieldKind::Number | FieldKind::Time | FieldKind::Vector) => {
+                Err(format!("A field of kind {} has no \"min_count\".", self.kind.name()))
+            }
             (_, Some(_)) if !number => Err(format!("A field of kind {} has no \"scale\".", self.kind.name())),
             _ => Ok(()),
         }
@@ -184,6 +187,19 @@ fn infer(relation: &mut Relation, entity: &str, at: &str) -> Result<Vec<Declared
     let list: Vec<_> = declared.iter().map(|field| format!("{} {}", field.name, field.kind.name())).collect();
     pgrx::notice!("fields inferred from types and statistics: {}", list.join(", "));
     Ok(declared)
+}
+
+/// How far a time is from an event can be told of times alone.
+fn with_calendar(schema: &SourceSchema, attributes: &[DeclaredAttributes]) -> Result<()> {
+    let fields = schema.fields.iter().chain(attributes.iter().flat_map(|table| &table.attributes.fields));
+    match fields.filter(|field| field.kind == FieldKind::Time).find(|_| !schema.clock.has_calendar()) {
+        Some(field) => Err(Error::new(
+            Code::Unsupported,
+            format!("field \"{}\" of kind time needs events with dates or timestamps", field.name),
+        )
+        .hint("The time of the source's events is a plain number; make it a timestamp in a view.")),
+        None => Ok(()),
+    }
 }
 
 /// One column has one meaning.

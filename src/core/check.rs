@@ -5,7 +5,7 @@ use crate::events::{Column, Events, NULL};
 use crate::features::number;
 use crate::labels::Examples;
 use crate::protocol::{Finding, Severity};
-use crate::source::{Clock, Label, SourceSchema};
+use crate::source::{Clock, Field, FieldKind, Label, SourceSchema};
 use std::time::SystemTime;
 
 /// Share of events with a value of their own above which a category is likely the key of its rows.
@@ -25,12 +25,12 @@ pub fn findings(events: &Events, schema: &SourceSchema, tables: &[(String, Event
         findings.push(duplicates(events));
     }
     for (i, (field, column)) in schema.fields.iter().zip(&events.columns).enumerate() {
-        findings.extend(values(&field.name, column));
-        findings.extend(infinite(&field.name, events.report.infinite_numbers.get(i).copied().unwrap_or(0)));
+        findings.extend(values(field, column));
+        findings.extend(infinite(field, events.report.infinite_numbers.get(i).copied().unwrap_or(0)));
         findings.extend(mistyped(&field.name, events.report.mistyped.get(i).copied().unwrap_or(0)));
         findings.extend(outliers(&field.name, column, schema.cleaning.winsorize));
     }
-    findings.extend(no_target(events));
+    findings.extend(no_target(events, schema));
     findings.extend(notes.iter().map(|note| finding(Severity::Warning, "source", "attributes", note, None)));
     findings.extend(schema.labels.iter().flat_map(|label| examples(label, schema, events, tables)));
     findings
@@ -175,8 +175,13 @@ fn duplicates(events: &Events) -> Finding {
     }
 }
 
-fn values(name: &str, column: &Column) -> Vec<Finding> {
+fn values(field: &Field, column: &Column) -> Vec<Finding> {
+    let name = &field.name;
     let (rows, nulls, distinct, varies) = match column {
+        Column::Vector { codes, rows } => {
+            let nulls = codes.iter().filter(|&&code| code == NULL).count();
+            (codes.len(), nulls, Some(rows.len()), rows.len() > 1)
+        }
         Column::Category { codes, values } => {
             let nulls = codes.iter().filter(|&&code| code == NULL).count();
             (codes.len(), nulls, Some(values.len()), values.len() > 1)
@@ -210,7 +215,9 @@ fn values(name: &str, column: &Column) -> Vec<Finding> {
             Some("The field has only one value, and cannot be predicted."),
         ));
     }
-    if distinct.is_some_and(|distinct| distinct > 1 && distinct as f64 > ALMOST_ALL * (rows - nulls) as f64) {
+    // Times and vectors that are all different still have distances.
+    let names = !matches!(field.kind, FieldKind::Time | FieldKind::Vector);
+    if distinct.is_some_and(|distinct| names && distinct > 1 && distinct as f64 > ALMOST_ALL * (rows - nulls) as f64) {
         let hint =
             "Almost every event has a value of its own, which teaches nothing; choose a column whose values repeat.";
         findings.push(finding(Severity::Warning, name, "unique", distinct.unwrap_or(0), Some(hint)));
@@ -218,9 +225,12 @@ fn values(name: &str, column: &Column) -> Vec<Finding> {
     findings
 }
 
-fn infinite(name: &str, rows: u64) -> Option<Finding> {
-    let hint = "Numbers that are not finite in single precision count as NULL.";
-    (rows > 0).then(|| finding(Severity::Warning, name, "infinite", rows, Some(hint)))
+fn infinite(field: &Field, rows: u64) -> Option<Finding> {
+    let hint = match field.kind {
+        FieldKind::Time => "Times that are infinite count as NULL.",
+        _ => "Numbers that are not finite in single precision count as NULL.",
+    };
+    (rows > 0).then(|| finding(Severity::Warning, &field.name, "infinite", rows, Some(hint)))
 }
 
 fn mistyped(name: &str, rows: u64) -> Option<Finding> {
@@ -239,10 +249,13 @@ fn outliers(name: &str, column: &Column, share: f64) -> Option<Finding> {
 }
 
 /// Without a category of two values there is nothing to predict.
-fn no_target(events: &Events) -> Option<Finding> {
-    let can = |column: &Column| matches!(column, Column::Category { values, .. } if values.len() > 1);
+fn no_target(events: &Events, schema: &SourceSchema) -> Option<Finding> {
+    let can = |(field, column): (&Field, &Column)| match column {
+        Column::Category { values, .. } => field.kind != FieldKind::Time && values.len() > 1,
+        Column::Number(_) | Column::Vector { .. } => false,
+    };
     let hint = "Predicting the next event needs a field of kind category with at least two values; declare one in create_source.";
-    let none = !events.is_empty() && !events.columns.iter().any(can);
+    let none = !events.is_empty() && !schema.fields.iter().zip(&events.columns).any(can);
     none.then(|| finding(Severity::Error, "source", "targets", 0, Some(hint)))
 }
 
@@ -250,7 +263,7 @@ fn no_target(events: &Events) -> Option<Finding> {
 mod tests {
     use super::*;
     use crate::events::{Keys, Report, Values};
-    use crate::source::{Field, FieldKind, KeyType, ValueType};
+    use crate::source::{KeyType, ValueType};
 
     fn schema(clock: Clock) -> SourceSchema {
         SourceSchema::new(

@@ -25,10 +25,12 @@ mod packed;
 mod sequence;
 mod ties;
 mod values;
+mod vectors;
 
 pub use attach::Attached;
 pub use collect::Collector;
 pub use values::{Keys, Strings, Values};
+pub use vectors::Vectors;
 
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -43,6 +45,8 @@ pub enum Column {
     Category { codes: Vec<u32>, values: Values },
     /// NaN is NULL.
     Number(Vec<f32>),
+    /// Codes name rows; [`NULL`] is NULL.
+    Vector { codes: Vec<u32>, rows: Vectors },
 }
 
 /// What happened to the rows on their way.
@@ -63,7 +67,7 @@ pub struct Report {
     pub duplicates: u64,
     /// Rows whose time is before that of an earlier-arrived row of the same entity. They are kept.
     pub late: u64,
-    /// By field: numbers that are NaN, infinite or beyond single precision, and count as NULL.
+    /// By field: numbers that are NaN, infinite or beyond single precision, and times that are infinite; they count as NULL.
     pub infinite_numbers: Vec<u64>,
     /// By field: values of a type that the field's kind does not have, which count as NULL; empty where none is known of.
     #[serde(default)]
@@ -73,10 +77,8 @@ pub struct Report {
 impl Report {
     /// Of the field at `i`: how many values count as NULL though they are not, and why.
     pub fn lost(&self, i: usize) -> impl Iterator<Item = (u64, &'static str)> {
-        let reasons = [
-            (&self.infinite_numbers, "are not finite in single precision"),
-            (&self.mistyped, "are of another type than its kind"),
-        ];
+        let reasons =
+            [(&self.infinite_numbers, "are not finite"), (&self.mistyped, "are of another type than its kind")];
         let lost = reasons.map(|(counts, why)| (counts.get(i).copied().unwrap_or(0), why));
         lost.into_iter().filter(|(rows, _)| *rows > 0)
     }

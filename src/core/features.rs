@@ -1,32 +1,37 @@
 //! What a model sees of events: statistics fitted in training, and their replay.
 //!
 //! A category becomes codes by a [`Vocabulary`], a number is drawn in and scaled by [`Numbers`], a text becomes
-//! lists of codes by [`Texts`], an array of tags by [`Tags`], and the clock gives
-//! [`TimeFeatures`]. [`Fitted`] holds all of it and is stored with the version, so scoring
+//! lists of codes by [`Texts`], an array of tags by [`Tags`], a time is seen as its distance from the event by [`Moments`],
+//! a vector standardised by [`VectorScale`], and the clock gives [`TimeFeatures`]. [`Fitted`] holds all of it and is stored with the version, so scoring
 //! sees exactly what training saw. Vocabularies come from all events, so that every item can be
 //! ranked; all other statistics come from training events only.
 
 mod encode;
 mod fit;
 mod lists;
+mod moment;
 pub mod number;
 mod scale;
 mod stored;
 mod tags;
 mod text;
 mod time;
+mod vector;
 mod vocabulary;
 
 pub use fit::{check_events, known_targets};
 pub use lists::Lists;
+pub use moment::Moments;
 pub use number::Numbers;
 pub use scale::Scale;
 pub use tags::Tags;
 pub use text::{TextOptions, Texts, Tokenizer};
 pub use time::{GAP_CODES, TimeFeatures};
+pub use vector::VectorScale;
 pub use vocabulary::Vocabulary;
 
-use crate::events::{Column, Events, Keys};
+use crate::events::{Column, Events, Keys, Vectors};
+use std::sync::Arc;
 
 /// The code of NULL.
 pub const MISSING: u32 = 0;
@@ -42,6 +47,8 @@ pub enum FieldState {
     Number(Numbers),
     Text(Texts),
     Tags(Tags),
+    Time(Moments),
+    Vector(VectorScale),
     /// Left out, with the reason: `has only one value`, `is all NULL`. Never the target.
     Dropped(String),
 }
@@ -129,6 +136,8 @@ pub enum Input {
     /// Texts and tags: event `i` has the codes `lists.get(codes[i])`, of which there is at least one.
     /// Equal texts share a list. `size` is the number of codes, with [`MISSING`] and [`UNKNOWN`].
     List { name: String, codes: Vec<u32>, lists: Lists, size: usize },
+    /// Standardised; event `i` has the row `codes[i] - 1`, or none where its code is [`MISSING`].
+    Vector { name: String, codes: Vec<u32>, rows: Arc<Vectors> },
 }
 
 impl Input {
@@ -137,7 +146,8 @@ impl Input {
             Input::Category { name, .. }
             | Input::Clock { name, .. }
             | Input::Number { name, .. }
-            | Input::List { name, .. } => name,
+            | Input::List { name, .. }
+            | Input::Vector { name, .. } => name,
         }
     }
 }

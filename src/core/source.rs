@@ -44,6 +44,9 @@ impl Clock {
     }
 }
 
+/// Bytes of a number in a vector on the wire: single precision, little endian.
+const VECTOR_NUMBER: i32 = 4;
+
 /// How a field's values travel. Booleans are integers 0 and 1, enums are their labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -51,6 +54,8 @@ pub enum ValueType {
     Integer,
     Text,
     Number,
+    /// Of so many dimensions.
+    Vector(u16),
 }
 
 /// What a model sees in a field.
@@ -65,6 +70,10 @@ pub enum FieldKind {
     Text,
     /// An array of categories, written as JSON, each learned as an embedding.
     Tags,
+    /// A time other than the event's: how far from the event it is.
+    Time,
+    /// An embedding that was made elsewhere, projected.
+    Vector,
 }
 
 /// How a number is scaled.
@@ -116,6 +125,8 @@ impl FieldKind {
             FieldKind::Number => "number",
             FieldKind::Text => "text",
             FieldKind::Tags => "tags",
+            FieldKind::Time => "time",
+            FieldKind::Vector => "vector",
         }
     }
 }
@@ -212,6 +223,7 @@ impl ValueType {
             ValueType::Integer => DataType::Int64,
             ValueType::Text => DataType::Utf8,
             ValueType::Number => DataType::Float64,
+            ValueType::Vector(dim) => DataType::FixedSizeBinary(VECTOR_NUMBER * i32::from(dim)),
         }
     }
 }

@@ -3,11 +3,12 @@
 use crate::catalog::sources::Declared;
 use crate::error::{Code, Error, Result};
 use crate::pg::columns::Datums;
+use crate::profile::vector_schema;
 use crate::relation::{Column, Relation};
 use persona_core::protocol::region::Form;
 use persona_core::source::{Clock, FieldKind, KeyType, ValueType};
 use pgrx::pg_sys;
-use pgrx::spi::{quote_identifier, quote_literal};
+use pgrx::spi::{Spi, quote_identifier, quote_literal};
 
 /// How one column is selected and read.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,6 +88,8 @@ fn narrowest(datums: Datums) -> Form {
         Datums::Float8 | Datums::Numeric => Form::Float64,
         Datums::Text | Datums::Json(_) => Form::Text,
         Datums::Uuid => Form::Uuid,
+        // Vectors have no form without their dimension; see `vector`.
+        Datums::Vector | Datums::HalfVector => Form::Vector(0),
     }
 }
 
@@ -150,6 +153,7 @@ pub fn field(relation: &Relation, declared: &Declared) -> Result<(ValueType, Rea
     let column = relation.column(declared.column())?;
     match &declared.path {
         Some(path) => at_path(column, declared.kind, path),
+        None if declared.kind == FieldKind::Vector => vector(relation, column),
         None => whole(column, declared.kind),
     }
 }
@@ -163,6 +167,13 @@ fn at_path(column: &Column, kind: FieldKind, path: &str) -> Result<(ValueType, R
     let value = match kind {
         FieldKind::Number => ValueType::Number,
         FieldKind::Category | FieldKind::Text | FieldKind::Tags => ValueType::Text,
+        FieldKind::Time | FieldKind::Vector => {
+            return Err(Error::new(
+                Code::Unsupported,
+                format!("a field of kind {} cannot be a path into JSON", kind.name()),
+            )
+            .hint("Cast what the path finds in a view."));
+        }
     };
     let datums = Datums::Json(kind);
     let selected = Selected::Path { column: column.name.clone(), path: path.to_string() };
@@ -175,7 +186,7 @@ fn is_json(column: &Column) -> bool {
 
 /// A field that is a column.
 fn whole(column: &Column, kind: FieldKind) -> Result<(ValueType, Reading)> {
-    use Datums::{Bool, Float4, Float8, Int2, Int4, Int8, Numeric, Text, Uuid};
+    use Datums::{Bool, Date, Float4, Float8, Int2, Int4, Int8, Numeric, Text, Timestamp, Uuid};
     match (kind, datums(column)) {
         (FieldKind::Category, Some(d @ (Int2 | Int4 | Int8 | Bool))) => {
             Ok((ValueType::Integer, Reading::plain(column, d)))
@@ -191,16 +202,68 @@ fn whole(column: &Column, kind: FieldKind) -> Result<(ValueType, Reading)> {
         (FieldKind::Tags, _) if is_json(column) => {
             text_is_utf8(column).map(|()| (ValueType::Text, Reading::text(column)))
         }
+        (FieldKind::Time, Some(d @ (Timestamp | Date))) => Ok((ValueType::Integer, Reading::plain(column, d))),
         (kind, _) => {
             let valid = match kind {
                 FieldKind::Category => "integers, text, boolean, uuid and enums",
                 FieldKind::Number => "all numeric types and boolean",
                 FieldKind::Text => "text, varchar and char",
                 FieldKind::Tags => "json and jsonb, as to_jsonb makes of an array",
+                FieldKind::Time => "timestamptz, timestamp and date",
+                FieldKind::Vector => "pgvector's vector and halfvec",
             };
             Err(wrong_type(column, &format!("a field of kind {}", kind.name()), valid))
         }
     }
+}
+
+/// A field of vectors, all of one dimension.
+fn vector(relation: &Relation, column: &Column) -> Result<(ValueType, Reading)> {
+    let datums = match vector_type(column.type_oid)?.as_deref() {
+        Some("vector") => Datums::Vector,
+        Some("halfvec") => Datums::HalfVector,
+        _ => return whole(column, FieldKind::Vector),
+    };
+    let dim = match u16::try_from(column.typmod) {
+        Ok(dim) if dim > 0 => dim,
+        _ => dimension(relation, column)?,
+    };
+    Ok((ValueType::Vector(dim), Reading { form: Form::Vector(dim), ..Reading::plain(column, datums) }))
+}
+
+/// The dimension of a column's vectors, where its type leaves it open: all of them are looked at.
+fn dimension(relation: &Relation, column: &Column) -> Result<u16> {
+    let dims = format!("{}.vector_dims({})", vector_schema()?, quote_identifier(&column.name));
+    let sql = format!("SELECT min({dims}), max({dims}) FROM {}", relation.sql_name());
+    let (least, most) = Spi::get_two::<i32, i32>(&sql)?;
+    let error = |message: String| {
+        Error::new(Code::InvalidData, message).hint(format!(
+            "Give the column its dimension, as in ALTER TABLE … ALTER COLUMN {} TYPE vector(n).",
+            column.name
+        ))
+    };
+    match (least, most) {
+        (Some(least), Some(most)) if least == most => u16::try_from(most)
+            .map_err(|_| error(format!("column \"{}\" has vectors of {most} dimensions", column.name))),
+        (Some(least), Some(most)) => {
+            Err(error(format!("column \"{}\" has vectors of {least} and of {most} dimensions", column.name)))
+        }
+        _ => Err(error(format!("column \"{}\" has no vectors, and its type no dimension", column.name))),
+    }
+}
+
+/// The name of a type of pgvector's.
+fn vector_type(oid: pg_sys::Oid) -> Result<Option<String>> {
+    const SQL: &str = "SELECT t.typname::text FROM pg_catalog.pg_type t \
+                       JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_type'::pg_catalog.regclass \
+                           AND d.objid = t.oid AND d.deptype = 'e' \
+                       JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid AND e.extname = 'vector' \
+                       WHERE d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND t.oid = $1";
+    let names = Spi::connect(|client| -> Result<_> {
+        let rows = client.select(SQL, Some(1), &[oid.into()])?;
+        rows.map(|row| Ok(row.get::<String>(1)?)).collect::<Result<Vec<_>>>()
+    })?;
+    Ok(names.into_iter().next().flatten())
 }
 
 /// Text travels as UTF-8, so the database must hold it as such.

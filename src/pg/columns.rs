@@ -4,6 +4,7 @@
 //! where they occur instead of marking every value that is there.
 
 use super::numeric;
+use half::f16;
 use persona_core::json::Json;
 use persona_core::protocol::region::{ColumnLayout, Form, Layout};
 use persona_core::protocol::ring::ALIGNMENT;
@@ -34,6 +35,9 @@ pub enum Datums {
     Uuid,
     Timestamp,
     Date,
+    /// pgvector's `vector` and `halfvec`.
+    Vector,
+    HalfVector,
     /// JSON in text, of which a field of this kind is read.
     Json(FieldKind),
 }
@@ -61,6 +65,9 @@ enum Step {
     Text,
     Uuid,
     Json(FieldKind),
+    /// Of so many numbers, in single or half precision.
+    Vector(u16),
+    HalfVector(u16),
 }
 
 /// One column of the batch that is being filled.
@@ -68,8 +75,9 @@ struct Column {
     place: usize,
     step: Step,
     form: Form,
-    /// Room for [`BATCH_ROWS`] values; for text for one end more, of which the first is 0.
+    /// Room for [`BATCH_ROWS`] values; for text for one end more, of which the first is 0; none for vectors.
     values: Vec<u64>,
+    /// Text, or the numbers of vectors: what has no bound that is worth having room for.
     text: Vec<u8>,
     /// Rows without a value, ascending.
     nulls: Vec<u32>,
@@ -91,7 +99,10 @@ impl Columns {
             place,
             step: step(datums, form),
             form,
-            values: vec![0; ((BATCH_ROWS + 1) * form.width()).div_ceil(8)],
+            values: match form {
+                Form::Vector(_) => Vec::new(),
+                form => vec![0; ((BATCH_ROWS + 1) * form.width()).div_ceil(8)],
+            },
             text: Vec::new(),
             nulls: Vec::new(),
             validity: Vec::new(),
@@ -144,7 +155,7 @@ impl Columns {
         let layout = |column: &Column| ColumnLayout {
             form: column.form,
             nulls: !column.nulls.is_empty(),
-            text: column.text.len(),
+            text: if column.form == Form::Text { column.text.len() } else { 0 },
         };
         Layout { rows: rows as u32, columns: self.columns.iter().map(layout).collect() }
     }
@@ -154,11 +165,14 @@ impl Columns {
         self.columns.iter().flat_map(|column| {
             let ends = usize::from(column.form == Form::Text);
             let length = (self.rows + ends) * column.form.width();
-            // SAFETY: any initialised memory is bytes; `values` has room for more than BATCH_ROWS values.
-            let values = unsafe { std::slice::from_raw_parts(column.values.as_ptr().cast::<u8>(), length) };
-            [column.validity.as_slice(), values, column.text.as_slice()]
-                .into_iter()
-                .flat_map(|part| [part, padding(part)])
+            let (values, text) = match column.form {
+                Form::Vector(_) => (column.text.as_slice(), &[][..]),
+                // SAFETY: any initialised memory is bytes; `values` has room for more than BATCH_ROWS values.
+                _ => unsafe {
+                    (std::slice::from_raw_parts(column.values.as_ptr().cast::<u8>(), length), column.text.as_slice())
+                },
+            };
+            [column.validity.as_slice(), values, text].into_iter().flat_map(|part| [part, padding(part)])
         })
     }
 
@@ -207,6 +221,14 @@ impl Column {
                     self.store(row + 1, self.text.len() as i32);
                 }
                 Step::Uuid => self.store(row, *datum.cast_mut_ptr::<[u8; 16]>()),
+                Step::Vector(dim) => with_bytes(datum, |bytes| match numbers(bytes, dim, 4) {
+                    Some(numbers) => self.text.extend_from_slice(numbers),
+                    None => self.append_mistyped(row),
+                }),
+                Step::HalfVector(dim) => with_bytes(datum, |bytes| match numbers(bytes, dim, 2) {
+                    Some(numbers) => self.text.extend(numbers.as_chunks().0.iter().flat_map(|&half| single(half))),
+                    None => self.append_mistyped(row),
+                }),
                 Step::Json(kind) => with_bytes(datum, |bytes| self.append_json(row, kind, bytes)),
             }
         }
@@ -230,12 +252,18 @@ impl Column {
                     self.append_text(row, if yes { "true" } else { "false" });
                 }
                 (FieldKind::Tags, Some(Json::Array(array))) => self.append_text(row, array),
-                _ => {
-                    self.mistyped += 1;
-                    self.append_null(row);
-                }
+                _ => self.append_mistyped(row),
             }
         }
+    }
+
+    /// # Safety
+    /// `row` is below [`BATCH_ROWS`].
+    #[cold]
+    unsafe fn append_mistyped(&mut self, row: usize) {
+        self.mistyped += 1;
+        // SAFETY: as promised by the caller.
+        unsafe { self.append_null(row) };
     }
 
     /// # Safety
@@ -259,6 +287,7 @@ impl Column {
                 Form::Int64 | Form::Float64 => self.store(row, 0u64),
                 Form::Uuid => self.store(row, [0u8; 16]),
                 Form::Text => self.store(row + 1, self.text.len() as i32),
+                Form::Vector(_) => self.text.resize(self.text.len() + self.form.width(), 0),
             }
         }
         self.nulls.push(row as u32);
@@ -287,6 +316,8 @@ impl Column {
 fn step(datums: Datums, form: Form) -> Step {
     match (form, datums) {
         (_, Datums::Json(kind)) => Step::Json(kind),
+        (Form::Vector(dim), Datums::HalfVector) => Step::HalfVector(dim),
+        (Form::Vector(dim), _) => Step::Vector(dim),
         (Form::Int64, Datums::Timestamp) => Step::Timestamp,
         (Form::Int64, Datums::Date) => Step::Date,
         (Form::Int64, _) => Step::Copy8,
@@ -299,6 +330,17 @@ fn step(datums: Datums, form: Form) -> Step {
         (Form::Text, _) => Step::Text,
         (Form::Uuid, _) => Step::Uuid,
     }
+}
+
+/// The numbers of a vector as pgvector stores it, after two counts of two bytes each; none where it has another dimension.
+fn numbers(bytes: &[u8], dim: u16, width: usize) -> Option<&[u8]> {
+    let (&found, rest) = bytes.split_first_chunk::<2>()?;
+    let numbers = rest.get(2..)?;
+    (u16::from_ne_bytes(found) == dim && numbers.len() == usize::from(dim) * width).then_some(numbers)
+}
+
+fn single(half: [u8; 2]) -> [u8; 4] {
+    f16::from_ne_bytes(half).to_f32().to_le_bytes()
 }
 
 /// Since 1970; Postgres' two infinities stay what they are.

@@ -34,7 +34,7 @@ impl Events {
                     codes.iter().map(|&code| if code == NULL { NONE } else { row_of[code as usize] }).collect()
                 }
                 // The source was declared with a category.
-                Column::Number(_) => vec![NONE; self.time.len()],
+                Column::Number(_) | Column::Vector { .. } => vec![NONE; self.time.len()],
             },
         };
         let attached = Attached {
@@ -43,11 +43,12 @@ impl Events {
         };
         let (before, added) = (self.columns.len(), table.columns.len());
         for column in table.columns {
+            let of_rows = |codes: &[u32]| -> Vec<u32> {
+                rows.iter().map(|&row| if row == NONE { NULL } else { codes[row] }).collect()
+            };
             self.columns.push(match column {
-                Column::Category { codes, values } => {
-                    let code = |&row: &usize| if row == NONE { NULL } else { codes[row] };
-                    Column::Category { codes: rows.iter().map(code).collect(), values }
-                }
+                Column::Category { codes, values } => Column::Category { codes: of_rows(&codes), values },
+                Column::Vector { codes, rows } => Column::Vector { codes: of_rows(&codes), rows },
                 Column::Number(numbers) => {
                     let number = |&row: &usize| if row == NONE { f32::NAN } else { numbers[row] };
                     Column::Number(rows.iter().map(number).collect())

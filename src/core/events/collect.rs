@@ -2,6 +2,7 @@
 
 use super::packed::{Building, KeyDictionary, append_time, fits, is_finite, keeps_time, keeps_times, time};
 use super::sequence::{Arrived, Seen};
+use super::vectors::VectorDictionary;
 use super::{Events, Report};
 use crate::cleaning::Duplicates;
 use crate::error::{Error, ErrorKind, Result};
@@ -36,6 +37,14 @@ impl Collector {
             (FieldKind::Number, ValueType::Integer | ValueType::Number) => Ok(Building::Number(Vec::new())),
             (FieldKind::Category, ValueType::Number) => Err(wrong_kind(&field.name, "category", "number")),
             (FieldKind::Number, ValueType::Text) => Err(wrong_kind(&field.name, "number", "category")),
+            (FieldKind::Time, ValueType::Integer) => Ok(Building::Time(Default::default(), Vec::new())),
+            (FieldKind::Vector, ValueType::Vector(dim)) => {
+                Ok(Building::Vector(VectorDictionary::new(usize::from(dim)), Vec::new()))
+            }
+            (FieldKind::Category, ValueType::Vector(_)) => Err(wrong_kind(&field.name, "category", "vector")),
+            (FieldKind::Number, ValueType::Vector(_)) => Err(wrong_kind(&field.name, "number", "vector")),
+            (FieldKind::Time, _) => Err(wrong_kind(&field.name, "time", "number")),
+            (FieldKind::Vector, _) => Err(wrong_kind(&field.name, "vector", "number")),
             (FieldKind::Text, _) => Err(wrong_kind(&field.name, "text", "number")),
             (FieldKind::Tags, _) => Err(wrong_kind(&field.name, "tags", "number")),
         };

@@ -31,7 +31,7 @@ impl Events {
         retain(&mut self.time, &repeated);
         for column in &mut self.columns {
             match column {
-                Column::Category { codes, .. } => retain(codes, &repeated),
+                Column::Category { codes, .. } | Column::Vector { codes, .. } => retain(codes, &repeated),
                 Column::Number(numbers) => retain(numbers, &repeated),
             }
         }
@@ -52,7 +52,7 @@ fn retain<T>(values: &mut Vec<T>, gone: &[usize]) {
 
 fn compare(columns: &[Column], a: usize, b: usize) -> Ordering {
     let by_column = |column: &Column| match column {
-        Column::Category { codes, .. } => codes[a].cmp(&codes[b]),
+        Column::Category { codes, .. } | Column::Vector { codes, .. } => codes[a].cmp(&codes[b]),
         Column::Number(numbers) => numbers[a].total_cmp(&numbers[b]),
     };
     columns.iter().map(by_column).find(|order| order.is_ne()).unwrap_or(Ordering::Equal)

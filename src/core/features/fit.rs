@@ -1,10 +1,11 @@
 //! Fitting.
 
 use super::{
-    FieldState, Fitted, FittedField, Numbers, Tags, TextOptions, Texts, TimeFeatures, Tokenizer, Vocabulary, vocabulary,
+    FieldState, Fitted, FittedField, Moments, Numbers, Tags, TextOptions, Texts, TimeFeatures, Tokenizer, VectorScale,
+    Vocabulary, moment, vocabulary,
 };
 use crate::error::{Error, ErrorKind, Result};
-use crate::events::{Column, Events, NULL};
+use crate::events::{Column, Events, NULL, Values, Vectors};
 use crate::source::{Field, FieldKind, SourceSchema};
 use crate::spec::ModelSpec;
 
@@ -66,6 +67,7 @@ impl Training<'_> {
 fn fit_field(field: &Field, column: &Column, target: bool, training: &Training) -> Result<FieldState> {
     Ok(match column {
         Column::Number(numbers) => fit_number(field, numbers, training),
+        Column::Vector { codes, rows } => fit_vector(codes, rows, training),
         Column::Category { codes, values } if target => {
             FieldState::Category(Vocabulary::fit(codes, values, field.min_count))
         }
@@ -75,7 +77,8 @@ fn fit_field(field: &Field, column: &Column, target: bool, training: &Training) 
                 fit_text(codes, Texts::fit(tokenizer, codes, values, field.min_count))
             }
             FieldKind::Tags => fit_tags(codes, Tags::fit(&field.name, codes, values, field.min_count)?),
-            FieldKind::Category | FieldKind::Number => {
+            FieldKind::Time => fit_time(codes, values, training),
+            FieldKind::Category | FieldKind::Number | FieldKind::Vector => {
                 fit_category(codes, Vocabulary::fit(codes, values, field.min_count))
             }
         },
@@ -127,6 +130,28 @@ fn fit_number(field: &Field, numbers: &[f32], training: &Training) -> FieldState
     match Numbers::fit(known, training.winsorize, field.scale) {
         Some(numbers) => FieldState::Number(numbers),
         None => FieldState::Dropped("is all NULL".to_string()),
+    }
+}
+
+fn fit_time(codes: &[u32], values: &Values, training: &Training) -> FieldState {
+    let distance = |row| moment::distance(codes, values, &training.events.time, row);
+    let mut known = training.rows().map(distance);
+    let first = known.next();
+    match Moments::fit(training.rows().map(distance)) {
+        None => FieldState::Dropped("is all NULL".to_string()),
+        Some(_) if known.all(|days| Some(days) == first) => FieldState::Dropped("has only one value".to_string()),
+        Some(moments) => FieldState::Time(moments),
+    }
+}
+
+fn fit_vector(codes: &[u32], rows: &Vectors, training: &Training) -> FieldState {
+    let first = training.rows().next().map(|row| codes[row]);
+    match VectorScale::fit(training.rows().map(|row| codes[row]), rows) {
+        None => FieldState::Dropped("is all NULL".to_string()),
+        Some(_) if training.rows().all(|row| Some(codes[row]) == first) => {
+            FieldState::Dropped("has only one value".to_string())
+        }
+        Some(scale) => FieldState::Vector(scale),
     }
 }
 

@@ -1,7 +1,11 @@
 //! Fitted statistics in an artifact: vocabularies as the tensors `field.<i>.values` and
-//! `field.<i>.counts`, the buckets of texts as `field.<i>.buckets`, everything else as the JSON `fitted`.
+//! `field.<i>.counts`, the buckets of texts as `field.<i>.buckets`, the moments of vectors as
+//! `field.<i>.mean` and `field.<i>.std`, everything else as the JSON `fitted`.
 
-use super::{FieldState, Fitted, FittedField, Numbers, Tags, Texts, TimeFeatures, Tokenizer, Vocabulary};
+use super::{
+    FieldState, Fitted, FittedField, Moments, Numbers, Scale, Tags, Texts, TimeFeatures, Tokenizer, VectorScale,
+    Vocabulary,
+};
 use crate::artifact::{Artifact, damaged};
 use crate::error::Result;
 use crate::events::Values;
@@ -30,6 +34,8 @@ enum StoredState {
     Number(Numbers),
     Text(Tokenizer),
     Tags,
+    Time(Scale),
+    Vector,
     Dropped(String),
 }
 
@@ -51,6 +57,11 @@ impl Fitted {
                     tags.vocabulary.write(artifact, &tensor_name(i));
                     StoredState::Tags
                 }
+                FieldState::Time(moments) => StoredState::Time(moments.scale.clone()),
+                FieldState::Vector(scale) => {
+                    scale.write(artifact, &tensor_name(i));
+                    StoredState::Vector
+                }
                 FieldState::Dropped(reason) => StoredState::Dropped(reason.clone()),
             };
             fields.push(StoredField { name: field.name.clone(), state });
@@ -67,6 +78,8 @@ impl Fitted {
                 StoredState::Number(numbers) => FieldState::Number(numbers),
                 StoredState::Text(tokenizer) => FieldState::Text(Texts::read(artifact, &tensor_name(i), tokenizer)?),
                 StoredState::Tags => FieldState::Tags(Tags::read(artifact, &tensor_name(i))?),
+                StoredState::Time(scale) => FieldState::Time(Moments { scale }),
+                StoredState::Vector => FieldState::Vector(VectorScale::read(artifact, &tensor_name(i))?),
                 StoredState::Dropped(reason) => FieldState::Dropped(reason),
             };
             Ok(FittedField { name: field.name, state })

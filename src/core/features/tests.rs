@@ -1,7 +1,7 @@
 use super::*;
 use crate::artifact::Artifact;
 use crate::error::ErrorKind;
-use crate::events::{Column, Events, NULL, Report, Values};
+use crate::events::{Column, Events, NULL, Report, Values, Vectors};
 use crate::source::{Clock, Field, FieldKind, KeyType, SourceSchema, ValueType};
 use crate::spec::ModelSpec;
 use serde_json::json;
@@ -225,6 +225,40 @@ fn lists() -> (Events, SourceSchema) {
         ..schema()
     };
     (events, schema)
+}
+
+#[test]
+fn times_and_vectors_are_seen_as_training_saw_them() {
+    let (mut events, day) = (events(), 86_400_000_000);
+    let mut looks = Vectors::new(2);
+    [[1.0, 0.0], [3.0, 0.0], [9.0, 1.0]].iter().for_each(|row| looks.push(row));
+    events.columns[0] =
+        Column::Category { codes: vec![0, 1, 0, 1, NULL, 0, 0], values: Values::Integer(vec![day, -day]) };
+    events.columns[2] = Column::Vector { codes: vec![0, 1, 2, 0, 1, 2, NULL], rows: looks };
+    let schema = SourceSchema {
+        fields: vec![
+            Field::new("due", FieldKind::Time, ValueType::Integer),
+            schema().fields.swap_remove(1),
+            Field::new("look", FieldKind::Vector, ValueType::Vector(2)),
+        ],
+        ..schema()
+    };
+    let fitted = Fitted::fit(&events, &schema, &spec("gru"), &TRAIN_END).unwrap();
+    assert!(matches!(&fitted.fields[0].state, FieldState::Time(moments) if matches!(moments.scale, Scale::Log { .. })));
+    let scale = VectorScale { mean: vec![2.0, 0.0], std: vec![1.0, 1.0] };
+    assert_eq!(fitted.fields[2].state, FieldState::Vector(scale));
+    let mut artifact = Artifact::new();
+    fitted.write(&mut artifact).unwrap();
+    let fitted = Fitted::read(&Artifact::from_bytes(&artifact.to_bytes().unwrap()).unwrap()).unwrap();
+    let encoded = fitted.encode(events.clone()).unwrap();
+    let Input::Number { values, .. } = &encoded.inputs[0] else { panic!("a time is a number") };
+    assert!(values[4].is_nan() && values[0] == -values[1] && values[0] > 0.0);
+    let Input::Vector { codes, rows, .. } = &encoded.inputs[2] else { panic!("no vector") };
+    assert_eq!(codes, &[1, 2, 3, 1, 2, 3, MISSING]);
+    assert_eq!(rows.rows().collect::<Vec<_>>(), [[-1.0, 0.0], [1.0, 0.0], [7.0, 1.0]]);
+    events.columns[2] = Column::Vector { codes: vec![NULL; 7], rows: Vectors::new(2) };
+    let fitted = Fitted::fit(&events, &schema, &spec("gru"), &TRAIN_END).unwrap();
+    assert_eq!(fitted.notes(), ["Field \"look\" is left out: it is all NULL."]);
 }
 
 #[test]

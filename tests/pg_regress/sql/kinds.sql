@@ -70,8 +70,60 @@ SELECT persona.create_model('active', 'activity', '{"encoder": {"kind": "transit
 CALL persona.train('active');
 SELECT persona.drop_model('active'), persona.drop_source('activity');
 
+-- Times: the loan is repaid where it is due after the last payment. Infinite times are missing.
+CREATE TABLE payments (loan int, at date, amount real);
+CREATE TABLE loans (loan int, due timestamptz, signed date, repaid boolean);
+INSERT INTO payments SELECT n % 300, date '2024-01-01' + n / 300 * 7, n % 5 FROM generate_series(0, 1499) n;
+INSERT INTO loans SELECT n, timestamptz '2024-01-01 00:00+00' + CASE WHEN n % 2 = 0 THEN 1 ELSE -1 END * (40 + n * 7 % 90) * interval '1 day',
+                         date '2023-01-01' + n % 200, n % 2 = 0 FROM generate_series(0, 299) n;
+UPDATE loans SET due = 'infinity' WHERE loan < 10;
+SELECT persona.create_source('loans', 'payments', 'loan', 'at', '{"amount": "number"}',
+         attributes => '{"table": "loans", "fields": {"until": {"kind": "time", "column": "due"}, "signed": "time"}}', labels => '{"repaid": {"table": "loans"}}');
+SELECT severity, subject, finding, value FROM persona.check_source('loans') WHERE subject IN ('until', 'signed') ORDER BY subject, finding;
+SELECT persona.create_model('repaying', 'loans', '{"encoder": {"kind": "dnn", "dim": 8, "members": 1}, "objective": {"kind": "classify", "label": "repaid"},
+    "training": {"split": "random", "valid": 0.2, "test": 0.3, "epochs": 15, "batch_events": 128, "learning_rate": 0.02, "device": "cpu"}}');
+CALL persona.train('repaying');
+SELECT value > .9 AS good FROM persona.evaluate('repaying') WHERE split = 'test' AND metric = 'repaid.auc';
+SELECT unnest(notes) FROM persona.versions WHERE model = 'repaying';
+SELECT persona.drop_model('repaying'), persona.drop_source('loans');
+
+-- Vectors: of the events and of what they name. Nothing else tells who likes what is bright.
+CREATE TABLE looks (item int PRIMARY KEY, look vector(4), small halfvec(3), free vector);
+CREATE TABLE likes (who int, at timestamptz, item int, mood vector(2));
+INSERT INTO looks SELECT n, CASE WHEN n % 11 > 0 THEN ARRAY[n % 7, (n % 240 / 6 % 2) * 4 + n % 3, n % 5, 0.5]::vector END, ARRAY[n % 3, 1, n % 4]::halfvec, ARRAY[n % 5, n % 7]::vector
+FROM generate_series(0, 1439) n;
+INSERT INTO likes SELECT n / 6, timestamptz '2024-01-01 00:00+00' + n % 6 * interval '1 day', n, ARRAY[n % 3, n % 2]::vector FROM generate_series(0, 1439) n;
+CREATE TABLE people (who int, bright boolean);
+INSERT INTO people SELECT n, n % 2 = 1 FROM generate_series(0, 239) n;
+SELECT persona.create_source('likes', 'likes', 'who', 'at', '{"item": "category", "mood": "vector"}',
+         attributes => '{"table": "looks", "on": "item", "fields": {"look": "vector", "small": "vector", "any": {"kind": "vector", "column": "free"}}}',
+         labels => '{"bright": {"table": "people"}}');
+SELECT f->>'name' AS name, f->'value' AS value FROM persona.attributes, jsonb_array_elements(definition #> '{attributes,fields}') f;
+SELECT severity, subject, finding, value FROM persona.check_source('likes') WHERE subject IN ('look', 'small', 'mood', 'any') ORDER BY subject, finding;
+SELECT persona.create_model('liking', 'likes', '{"encoder": {"kind": "transformer", "dim": 16, "length": 8}, "objective": {"kind": "classify", "label": "bright"},
+    "training": {"split": "random", "valid": 0.2, "test": 0.3, "epochs": 20, "batch_events": 128, "learning_rate": 0.01, "device": "cpu"}}');
+CALL persona.train('liking');
+SELECT value > .95 AS good FROM persona.evaluate('liking') WHERE split = 'test' AND metric = 'bright.auc';
+SELECT persona.create_profile('tastes', 'liking');
+CALL persona.refresh('tastes');
+SELECT count(*) > 220 AS right FROM tastes JOIN people USING (who) WHERE tastes.bright = people.bright;
+-- Vectors of another dimension are another source.
+ALTER TABLE looks ALTER COLUMN small TYPE halfvec(2) USING subvector(small, 1, 2);
+CALL persona.refresh('tastes');
+SELECT persona.drop_profile('tastes'), persona.drop_model('liking'), persona.drop_source('likes');
+
 \x on
 -- Mistakes.
+INSERT INTO looks (item, free) VALUES (-1, '[1,2,3]');
+SELECT * FROM refused($$SELECT persona.create_source('wrong', 'looks', 'item', 'item', '{"free": "vector"}')$$);
+SELECT * FROM refused($$SELECT persona.create_source('wrong', 'likes', 'who', 'at', '{"item": "category"}', attributes => '{"table": "looks", "on": "item", "fields": {"free": "vector"}}')$$);
+DELETE FROM looks;
+SELECT * FROM refused($$SELECT persona.create_source('wrong', 'likes', 'who', 'at', '{"item": "category"}', attributes => '{"table": "looks", "on": "item", "fields": {"free": "vector"}}')$$);
+SELECT * FROM refused($$SELECT persona.create_source('wrong', 'likes', 'who', 'at', '{"item": "vector"}')$$);
+SELECT * FROM refused($$SELECT persona.create_source('wrong', 'likes', 'who', 'at', '{"item": "time"}')$$);
+SELECT * FROM refused($$SELECT persona.create_source('wrong', 'likes', 'who', 'item', '{"mood": "vector", "day": {"kind": "time", "column": "at"}}')$$);
+SELECT * FROM refused($$SELECT persona.create_source('wrong', 'clicks', 'who', 'at', '{"born": {"kind": "time", "column": "payload", "path": "$.born"}}')$$);
+SELECT * FROM refused($$SELECT persona.create_source('wrong', 'likes', 'who', 'at', '{"mood": {"kind": "vector", "min_count": 2}}')$$);
 SELECT * FROM refused($$SELECT persona.create_source('wrong', 'clicks', 'who', 'at', '{"page": {"kind": "category", "column": "payload", "path": "page.name"}}')$$);
 SELECT * FROM refused($$SELECT persona.create_source('wrong', 'clicks', 'who', 'at', '{"page": {"kind": "category", "column": "at", "path": "$.name"}}')$$);
 SELECT * FROM refused($$SELECT persona.create_source('wrong', 'clicks', 'who', 'at', '{"page": {"kind": "category", "column": "who", "path": "$.name"}}')$$);
@@ -102,5 +154,5 @@ DROP VIEW mine;
 REVOKE ALL ON SCHEMA public FROM reader;
 REVOKE ALL ON views FROM reader;
 DROP ROLE reader;
-DROP TABLE clicks, views, searches CASCADE;
+DROP TABLE clicks, views, searches, payments, loans, looks, likes, people CASCADE;
 DROP SCHEMA "Der Laden" CASCADE;
