@@ -237,7 +237,7 @@ fn dimension(relation: &Relation, column: &Column) -> Result<u16> {
     let sql = format!("SELECT min({dims}), max({dims}) FROM {}", relation.sql_name());
     let (least, most) = Spi::get_two::<i32, i32>(&sql)?;
     let error = |message: String| {
-        Error::new(Code::InvalidData, message).hint(format!(
+        Error::new(Code::DatatypeMismatch, message).hint(format!(
             "Give the column its dimension, as in ALTER TABLE … ALTER COLUMN {} TYPE vector(n).",
             column.name
         ))

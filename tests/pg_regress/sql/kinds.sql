@@ -115,7 +115,6 @@ SELECT persona.drop_profile('tastes'), persona.drop_model('liking'), persona.dro
 \x on
 -- Mistakes.
 INSERT INTO looks (item, free) VALUES (-1, '[1,2,3]');
-SELECT * FROM refused($$SELECT persona.create_source('wrong', 'looks', 'item', 'item', '{"free": "vector"}')$$);
 SELECT * FROM refused($$SELECT persona.create_source('wrong', 'likes', 'who', 'at', '{"item": "category"}', attributes => '{"table": "looks", "on": "item", "fields": {"free": "vector"}}')$$);
 DELETE FROM looks;
 SELECT * FROM refused($$SELECT persona.create_source('wrong', 'likes', 'who', 'at', '{"item": "category"}', attributes => '{"table": "looks", "on": "item", "fields": {"free": "vector"}}')$$);
