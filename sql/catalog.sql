@@ -11,11 +11,13 @@ CREATE TABLE sources (
     entity      name NOT NULL,
     at          name NOT NULL,
     fields      jsonb NOT NULL,
+    cleaning    jsonb NOT NULL,
     created_at  timestamptz NOT NULL DEFAULT now()
 );
 SELECT pg_catalog.pg_extension_config_dump('sources', '');
 COMMENT ON TABLE sources IS 'where the events are, and what their columns mean';
-COMMENT ON COLUMN sources.fields IS 'per field, in order: name, kind (category or number) and min_count';
+COMMENT ON COLUMN sources.fields IS 'per field, in order: name, kind and options';
+COMMENT ON COLUMN sources.cleaning IS 'what is set aside: duplicates, and events before and after times (in microseconds since 1970, or the number that the clock is); and the quantile that numbers are drawn in to';
 
 CREATE TABLE attributes (
     source      text NOT NULL,

@@ -30,8 +30,10 @@ CREATE POLICY owned ON aliases FOR SELECT USING (pg_catalog.pg_has_role(owner, '
 CREATE POLICY owned ON profiles FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
 CREATE POLICY owned ON jobs FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
 
-COMMENT ON FUNCTION create_source(text, regclass, text, text, jsonb, jsonb, jsonb) IS
+COMMENT ON FUNCTION create_source(text, regclass, text, text, jsonb, jsonb, jsonb, jsonb) IS
     'declares where events are (table, partitioned table or view), whose they are, when, and what their columns mean';
+COMMENT ON FUNCTION union_source(text, jsonb) IS
+    'makes a view of the events of several tables: entity, at, event (what happened), then the union of their columns';
 COMMENT ON FUNCTION check_source(text) IS 'reads a source''s events and reports what is in them and what would make training fail';
 COMMENT ON FUNCTION drop_source(text) IS 'forgets a source that no model uses';
 COMMENT ON FUNCTION create_model(text, text, jsonb) IS 'names a specification over a source, checked against its columns';

@@ -4,14 +4,14 @@ mod options;
 
 use crate::catalog::models::Model;
 use crate::catalog::profiles::{self, Profile};
-use crate::catalog::sources::Source;
+use crate::catalog::sources::{Declared, Source};
 use crate::error::{Code, Error, Result};
-use crate::events::{EventQuery, over_labels};
+use crate::events::EventQuery;
 use crate::pg::identity::acts_as;
 use crate::pg::local_settings::LocalSettings;
 use crate::relation::{Column, Relation};
 use options::Options;
-use persona_core::source::{Clock, FieldKind, LabelKind, ValueType};
+use persona_core::source::{Clock, LabelKind};
 use persona_core::spec::ModelSpec;
 use pgrx::pg_sys::Oid;
 use pgrx::spi::{Spi, quote_identifier, quote_literal, quote_qualified_identifier};
@@ -35,7 +35,7 @@ const OWN: [&str; 8] =
 /// Makes the table `name` (qualified or not) for profiles of `model`'s source, empty, and its companion.
 pub fn create(name: &str, model: &str, options: &serde_json::Value) -> Result<()> {
     let options = Options::parse(options)?;
-    let (schema, table) = qualify(name)?;
+    let (schema, table) = qualify(name, "profile")?;
     let _path = LocalSettings::safe_path();
     let model = Model::find(model)?;
     let source = Source::of_model(&model)?;
@@ -45,15 +45,14 @@ pub fn create(name: &str, model: &str, options: &serde_json::Value) -> Result<()
     let options = options.settle(dim.is_some())?;
     let events = Relation::open(source.events, "event table")?;
     let entity = events.column(&source.entity)?;
-    let target = spec.target(&query.schema)?.map(|target| &query.schema.fields[target]);
-    let items = match target {
-        Some(field) => {
-            let column = events.column(&field.name)?;
-            options.check_room(column, dim, spec.objective.labels().count())?;
+    let items = match spec.target(&query.schema)?.map(|target| &source.fields[target]) {
+        Some(declared) => {
+            let column = item_column(declared, &events)?;
+            options.check_room(&column, dim, spec.objective.labels().count())?;
             Some(Items {
                 table: quote_qualified_identifier(&schema, &format!("{table}_items")),
-                field: field.name.clone(),
-                item: item_type(field.value, field.kind, column),
+                field: declared.name.clone(),
+                item: item_type(&column),
             })
         }
         None if options.recommendations.is_some() => return Err(no_items(&model)),
@@ -236,8 +235,7 @@ fn label_columns(source: &Source, spec: &ModelSpec) -> Result<Vec<LabelColumn>> 
             Some(table) => {
                 let relation = Relation::open(table.relation, &format!("table of label \"{name}\""))?;
                 let column = relation.column(&table.value)?;
-                let (value, _) = over_labels(&relation, &declared.label, table)?;
-                item_type(value, FieldKind::Category, column)
+                item_type(column)
             }
         };
         columns.push(LabelColumn { name: name.into(), type_name, comment: format!("{name}: the likeliest class") });
@@ -278,7 +276,7 @@ fn plain_storage(table: &str) -> Result<()> {
 }
 
 /// Splits `name` as SQL would; without a schema it is the first of the search path.
-fn qualify(name: &str) -> Result<(String, String)> {
+pub fn qualify(name: &str, what: &str) -> Result<(String, String)> {
     let parts =
         Spi::get_one_with_args::<Vec<String>>("SELECT pg_catalog.parse_ident($1)", &[name.into()])?.unwrap_or_default();
     match parts.as_slice() {
@@ -286,12 +284,12 @@ fn qualify(name: &str) -> Result<(String, String)> {
         [table] => {
             let schema = Spi::get_one::<String>("SELECT pg_catalog.current_schema()::text")?.ok_or_else(|| {
                 Error::new(Code::InvalidParameter, "no schema has been selected to create in")
-                    .hint("Qualify the profile's name with a schema, or set search_path.")
+                    .hint(format!("Qualify the {what}'s name with a schema, or set search_path."))
             })?;
             Ok((schema, table.clone()))
         }
-        _ => Err(Error::new(Code::InvalidParameter, format!("invalid name for a profile: {name}"))
-            .hint("Give a table name, with or without a schema.")),
+        _ => Err(Error::new(Code::InvalidParameter, format!("invalid name for a {what}: {name}"))
+            .hint("Give a name, with or without a schema.")),
     }
 }
 
@@ -307,12 +305,18 @@ fn clock_type(clock: Clock, at: &Column) -> String {
     }
 }
 
+/// The column of a field's values. What a path finds is text, whatever JSON calls it.
+fn item_column(declared: &Declared, events: &Relation) -> Result<Column> {
+    let column = events.column(declared.column())?.clone();
+    match declared.path {
+        Some(_) => Ok(Column { type_oid: pgrx::pg_sys::TEXTOID, type_name: "text".to_string(), ..column }),
+        None => Ok(column),
+    }
+}
+
 /// Enums and uuids are read as text; everything else keeps its type.
-fn item_type(value: ValueType, kind: FieldKind, column: &Column) -> String {
-    let read_as_text = kind == FieldKind::Category
-        && value == ValueType::Text
-        && (column.is_enum || column.type_oid == pgrx::pg_sys::UUIDOID);
-    match read_as_text {
+fn item_type(column: &Column) -> String {
+    match column.is_enum || column.type_oid == pgrx::pg_sys::UUIDOID {
         true => "text".to_string(),
         false => column.type_name.clone(),
     }

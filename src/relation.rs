@@ -12,6 +12,8 @@ pub struct Column {
     pub type_oid: Oid,
     /// As SQL writes it, such as `numeric(8,2)`.
     pub type_name: String,
+    /// As in pg_attribute, of the type under any domain.
+    pub typmod: i32,
     pub is_enum: bool,
     /// Distinct values, negative as a share of the rows; 0 where unknown, as before [`Relation::add_statistics`].
     pub distinct: f32,
@@ -107,12 +109,12 @@ impl Relation {
 fn columns(oid: Oid) -> Result<Vec<Column>> {
     // A domain's base type may be a domain again.
     const SQL: &str = "\
-        WITH RECURSIVE base (attnum, oid) AS ( \
-            SELECT a.attnum, a.atttypid FROM pg_catalog.pg_attribute a \
+        WITH RECURSIVE base (attnum, oid, typmod) AS ( \
+            SELECT a.attnum, a.atttypid, a.atttypmod FROM pg_catalog.pg_attribute a \
             WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped \
             UNION ALL \
-            SELECT b.attnum, t.typbasetype FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.oid WHERE t.typtype = 'd') \
-        SELECT a.attname::text, t.oid, pg_catalog.format_type(a.atttypid, a.atttypmod), t.typtype = 'e' \
+            SELECT b.attnum, t.typbasetype, t.typtypmod FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.oid WHERE t.typtype = 'd') \
+        SELECT a.attname::text, t.oid, pg_catalog.format_type(a.atttypid, a.atttypmod), t.typtype = 'e', b.typmod \
         FROM pg_catalog.pg_attribute a JOIN base b ON b.attnum = a.attnum \
         JOIN pg_catalog.pg_type t ON t.oid = b.oid AND t.typtype <> 'd' \
         WHERE a.attrelid = $1 ORDER BY a.attnum";
@@ -125,6 +127,7 @@ fn columns(oid: Oid) -> Result<Vec<Column>> {
                     type_oid: row.get::<Oid>(2)?.unwrap_or(Oid::INVALID),
                     type_name: row.get::<String>(3)?.unwrap_or_default(),
                     is_enum: row.get::<bool>(4)?.unwrap_or(false),
+                    typmod: row.get::<i32>(5)?.unwrap_or(-1),
                     distinct: 0.0,
                 })
             })

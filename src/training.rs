@@ -211,10 +211,9 @@ pub fn release_snapshot(phases: &Phases, reporter: &mut Reporter) {
     phases.commit();
 }
 
-/// What a user should know about the data: rows that were set aside, fields that were left out.
+/// Says what a user should know about the data: rows that were set aside, fields that were left out.
 pub fn tell_notes(outcome: &Outcome, reporter: &mut Reporter) {
-    outcome.skipped.iter().for_each(|(reason, rows)| reporter.say(&format!("{rows} rows were set aside: {reason}")));
-    outcome.notes.iter().for_each(|note| reporter.say(note));
+    outcome.told().for_each(|note| reporter.say(&note));
 }
 
 /// A version reads only what it was trained on.

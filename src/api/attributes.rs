@@ -1,9 +1,9 @@
 //! Attributes of entities and items as a user declares them in jsonb.
 
 use super::source;
-use crate::catalog::sources::DeclaredAttributes;
+use crate::catalog::sources::{Declared, DeclaredAttributes};
 use crate::error::{Code, Error, Result};
-use crate::events::over_attributes;
+use crate::events::EventQuery;
 use crate::profile::oid_of;
 use crate::relation::Relation;
 use persona_core::source::{Attributes, FieldKind, KeyType, SourceSchema, ValueType};
@@ -41,7 +41,7 @@ pub fn declare(json: serde_json::Value, entity: &str, schema: &SourceSchema) -> 
         for field in &declared.fields {
             if names.contains(&field.name) {
                 return Err(Error::new(Code::InvalidParameter, format!("field \"{}\" is there twice", field.name))
-                    .hint("Rename the column in a view of the table of attributes."));
+                    .hint("Give it another name with \"column\", as in {\"shop_size\": {\"kind\": \"number\", \"column\": \"size\"}}."));
             }
             names.push(field.name.clone());
         }
@@ -69,7 +69,7 @@ fn of_table(json: AttributesJson, entity: &str, schema: &SourceSchema) -> Result
     let fields = source::declare(json.fields)?;
     let attributes = Attributes { on: json.on, key: wanted, fields: Vec::new() };
     let mut declared = DeclaredAttributes { relation: relation.oid, key, fields, attributes };
-    let query = over_attributes(&relation, &declared)?;
+    let query = EventQuery::over_attributes(&relation, &declared)?;
     if query.schema.key != wanted {
         return Err(Error::new(
             Code::DatatypeMismatch,
@@ -77,7 +77,7 @@ fn of_table(json: AttributesJson, entity: &str, schema: &SourceSchema) -> Result
         )
         .hint("Cast it in a view."));
     }
-    let names = std::iter::once(declared.key.as_str()).chain(declared.fields.iter().map(|field| field.name.as_str()));
+    let names = std::iter::once(declared.key.as_str()).chain(declared.fields.iter().map(Declared::column));
     relation.may_read(names)?;
     declared.attributes.fields = query.schema.fields;
     Ok(declared)

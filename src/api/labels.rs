@@ -2,7 +2,7 @@
 
 use crate::catalog::sources::{DeclaredLabel, LabelTable};
 use crate::error::{Code, Error, Result};
-use crate::events::over_labels;
+use crate::events::EventQuery;
 use crate::profile::oid_of;
 use crate::relation::Relation;
 use persona_core::source::{Clock, FieldKind, Label, LabelKind, LabelOrigin, SourceSchema, Upcoming, ValueType};
@@ -69,8 +69,8 @@ fn of_table(name: String, json: LabelJson, entity: &str, schema: &SourceSchema) 
     let kind = json.kind.unwrap_or(if fraction { LabelKind::Number } else { LabelKind::Class });
     let timed = table.at.is_some();
     let mut label = Label { name, kind, origin: LabelOrigin::Table { value: ValueType::Text, timed } };
-    let (value, query) = over_labels(&relation, &label, &table)?;
-    label.origin = LabelOrigin::Table { value, timed };
+    let query = EventQuery::over_labels(&relation, &label, &table)?;
+    label.origin = LabelOrigin::Table { value: query.schema.fields[0].value, timed };
     if query.schema.key != schema.key {
         return Err(Error::new(
             Code::DatatypeMismatch,

@@ -2,13 +2,23 @@
 //! procedures for what takes long and commits.
 
 mod attributes;
+mod cleaning;
 mod job;
 mod labels;
 mod model;
 mod profile;
 mod source;
+mod union;
 
 use crate::error::{Code, Error, Result};
+
+/// What serde says, as a sentence.
+fn sentence(error: &serde_json::Error) -> String {
+    let text = error.to_string().replace('`', "\"");
+    let mut chars = text.chars();
+    let head: String = chars.next().into_iter().flat_map(char::to_uppercase).collect();
+    format!("{head}{}.", chars.as_str())
+}
 
 /// An argument that must not be NULL.
 fn given<T>(argument: Option<T>, name: &str) -> Result<T> {

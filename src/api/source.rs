@@ -1,5 +1,5 @@
-use super::{attributes, given, labels};
-use crate::catalog::sources::{Declared, Source};
+use super::{attributes, cleaning, given, labels};
+use crate::catalog::sources::{Declared, DeclaredAttributes, DeclaredCleaning, Source};
 use crate::error::{Code, Error, Result};
 use crate::events::{self, EventQuery};
 use crate::pg::regclass::Regclass;
@@ -7,15 +7,17 @@ use crate::relation::Relation;
 use crate::training;
 use crate::worker::progress::Reporter;
 use persona_core::protocol::Severity;
-use persona_core::source::FieldKind;
+use persona_core::source::{FieldKind, Scaling, SourceSchema};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use pgrx::{JsonB, default};
+use pgrx::spi::Spi;
+use pgrx::{JsonB, PgTryBuilder, default};
 use serde::Deserialize;
 
 /// Declares where events are, what their columns mean, and what is known of entities beside them. Without
 /// `fields` they are inferred.
 #[pg_extern(volatile, parallel_unsafe)]
+#[allow(clippy::too_many_arguments)]
 fn create_source(
     name: Option<&str>,
     events: Option<Regclass>,
@@ -24,6 +26,7 @@ fn create_source(
     fields: default!(Option<JsonB>, "NULL"),
     labels: default!(Option<JsonB>, "NULL"),
     attributes: default!(Option<JsonB>, "NULL"),
+    cleaning: default!(Option<JsonB>, "NULL"),
 ) -> Result<(), ErrorReport> {
     let (name, events) = (given(name, "name")?, given(events, "events")?);
     let (entity, at) = (given(entity, "entity")?, given(at, "at")?);
@@ -34,18 +37,25 @@ fn create_source(
         None => infer(&mut relation, entity, at)?,
     };
     distinct(entity, at, &declared)?;
-    let schema = EventQuery::over(&relation, entity, at, &declared)?.schema;
-    let names = [entity, at].into_iter().chain(declared.iter().map(|field| field.name.as_str()));
+    let schema = EventQuery::over(&relation, entity, Some(at), &declared)?.schema;
+    let names = [entity, at].into_iter().chain(declared.iter().map(Declared::column));
     relation.may_read(names)?;
     let attributes = match attributes {
         Some(attributes) => attributes::declare(attributes.0, entity, &schema)?,
         None => Vec::new(),
     };
+    with_calendar(&schema, &attributes)?;
     let labels = match labels {
         Some(labels) => labels::declare(labels.0, entity, &schema)?,
         None => Vec::new(),
     };
-    Ok(Source::create(name, events.0, entity, at, &declared, &attributes, &labels)?)
+    let cleaning = match cleaning {
+        Some(cleaning) => cleaning::declare(cleaning.0, relation.column(at)?)?,
+        None => DeclaredCleaning::default(),
+    };
+    let (name, events, entity, at) = (name.to_string(), events.0, entity.to_string(), at.to_string());
+    let source = Source { name, events, entity, at, fields: declared, attributes, labels, cleaning };
+    Ok(source.create()?)
 }
 
 /// What is in a source's events, and what would make training fail.
@@ -105,28 +115,70 @@ enum FieldJson {
 #[serde(deny_unknown_fields)]
 struct Detailed {
     kind: FieldKind,
-    #[serde(default = "one")]
-    min_count: u32,
-}
-
-fn one() -> u32 {
-    1
+    min_count: Option<u32>,
+    scale: Option<Scaling>,
+    column: Option<String>,
+    path: Option<String>,
 }
 
 pub fn declare(fields: serde_json::Value) -> Result<Vec<Declared>> {
-    const HINT: &str = "Each field is \"category\", \"number\", \"text\", \"tags\", or an object such as {\"kind\": \"category\", \"min_count\": 5}.";
+    const HINT: &str = "Each field is \"category\", \"number\", \"text\", \"tags\", \"time\", \"vector\", or an object such as {\"kind\": \"category\", \"min_count\": 5} or \
+                        {\"kind\": \"number\", \"scale\": \"log\", \"column\": \"payload\", \"path\": \"$.order.total\"}.";
     let serde_json::Value::Object(fields) = fields else {
         return Err(Error::new(Code::InvalidParameter, "fields must be a JSON object of column names").hint(HINT));
     };
     if fields.is_empty() {
         return Err(Error::new(Code::InvalidParameter, "fields names no column").hint(HINT));
     }
-    let field = |(name, json): (String, serde_json::Value)| match serde_json::from_value(json.clone()) {
-        Ok(FieldJson::Kind(kind)) => Ok(Declared { name, kind, min_count: 1 }),
-        Ok(FieldJson::Detailed(d)) => Ok(Declared { name, kind: d.kind, min_count: d.min_count }),
-        Err(_) => Err(Error::new(Code::InvalidParameter, format!("invalid field \"{name}\": {json}")).hint(HINT)),
+    let field = |(name, json): (String, serde_json::Value)| {
+        let detailed = match serde_json::from_value(json.clone()) {
+            Ok(FieldJson::Kind(kind)) => Detailed { kind, min_count: None, scale: None, column: None, path: None },
+            Ok(FieldJson::Detailed(detailed)) => detailed,
+            Err(_) => return Err(invalid_field(&name, &json).hint(HINT)),
+        };
+        if let Some(path) = &detailed.path {
+            check_path(&name, path)?;
+        }
+        detailed.check().map_err(|detail| invalid_field(&name, &json).detail(detail))?;
+        let Detailed { kind, min_count, scale, column, path } = detailed;
+        let (min_count, scale) = (min_count.unwrap_or(1), scale.unwrap_or_default());
+        Ok(Declared { name, kind, min_count, scale, column, path })
     };
     fields.into_iter().map(field).collect()
+}
+
+fn invalid_field(name: &str, json: &serde_json::Value) -> Error {
+    Error::new(Code::InvalidParameter, format!("invalid field \"{name}\": {json}"))
+}
+
+impl Detailed {
+    /// What is wrong with options that do not go with the kind.
+    fn check(&self) -> Result<(), String> {
+        let number = self.kind == FieldKind::Number;
+        match (self.min_count, self.scale) {
+            (Some(_), _) if matches!(self.kind, FieldKind::Number | FieldKind::Time | FieldKind::Vector) => {
+                Err(format!("A field of kind {} has no \"min_count\".", self.kind.name()))
+            }
+            (_, Some(_)) if !number => Err(format!("A field of kind {} has no \"scale\".", self.kind.name())),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// An error where Postgres would not take it for an SQL/JSON path.
+fn check_path(name: &str, path: &str) -> Result<()> {
+    let parses = PgTryBuilder::new(|| {
+        Spi::get_one_with_args::<bool>("SELECT $1::pg_catalog.jsonpath IS NOT NULL", &[path.into()])
+    })
+    .catch_others(|_| Ok(None))
+    .execute()?;
+    match parses {
+        Some(true) => Ok(()),
+        _ => {
+            Err(Error::new(Code::InvalidParameter, format!("the path of field \"{name}\" is no SQL/JSON path: {path}"))
+                .hint("A path begins with $, as in $.address.city or $.items[0].price."))
+        }
+    }
 }
 
 fn infer(relation: &mut Relation, entity: &str, at: &str) -> Result<Vec<Declared>> {
@@ -137,12 +189,25 @@ fn infer(relation: &mut Relation, entity: &str, at: &str) -> Result<Vec<Declared
     Ok(declared)
 }
 
+/// How far a time is from an event can be told of times alone.
+fn with_calendar(schema: &SourceSchema, attributes: &[DeclaredAttributes]) -> Result<()> {
+    let fields = schema.fields.iter().chain(attributes.iter().flat_map(|table| &table.attributes.fields));
+    match fields.filter(|field| field.kind == FieldKind::Time).find(|_| !schema.clock.has_calendar()) {
+        Some(field) => Err(Error::new(
+            Code::Unsupported,
+            format!("field \"{}\" of kind time needs events with dates or timestamps", field.name),
+        )
+        .hint("The time of the source's events is a plain number; make it a timestamp in a view.")),
+        None => Ok(()),
+    }
+}
+
 /// One column has one meaning.
 fn distinct(entity: &str, at: &str, declared: &[Declared]) -> Result<()> {
     let twice = if entity == at {
         Some(entity)
     } else {
-        declared.iter().map(|f| f.name.as_str()).find(|n| *n == entity || *n == at)
+        declared.iter().map(Declared::column).find(|column| *column == entity || *column == at)
     };
     match twice {
         None => Ok(()),

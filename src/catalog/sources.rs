@@ -3,7 +3,8 @@
 use super::models::Model;
 use super::*;
 use crate::pg::identity::current_user;
-use persona_core::source::{Attributes, FieldKind, Label};
+use persona_core::cleaning::Cleaning;
+use persona_core::source::{Attributes, FieldKind, Label, Scaling};
 use pgrx::JsonB;
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,25 @@ pub struct Declared {
     pub name: String,
     pub kind: FieldKind,
     pub min_count: u32,
+    pub scale: Scaling,
+    /// Its column; the one of its name when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub column: Option<String>,
+    /// Where in a column of JSON it is found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+}
+
+impl Declared {
+    /// The column of this name, without options.
+    pub fn new(name: &str, kind: FieldKind) -> Self {
+        let (min_count, scale) = (1, Scaling::default());
+        Declared { name: name.to_string(), kind, min_count, scale, column: None, path: None }
+    }
+
+    pub fn column(&self) -> &str {
+        self.column.as_deref().unwrap_or(&self.name)
+    }
 }
 
 /// A table of attributes as declared.
@@ -30,6 +50,15 @@ pub struct DeclaredAttributes {
 struct AttributesJson {
     fields: Vec<Declared>,
     attributes: Attributes,
+}
+
+/// How events are cleaned, as declared.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct DeclaredCleaning {
+    #[serde(flatten)]
+    pub cleaning: Cleaning,
+    /// Whether events after the time at which they are read are set aside.
+    pub until_now: bool,
 }
 
 /// A label as declared. What its table looks like is looked up each time.
@@ -57,14 +86,18 @@ pub struct Source {
     pub fields: Vec<Declared>,
     pub attributes: Vec<DeclaredAttributes>,
     pub labels: Vec<DeclaredLabel>,
+    pub cleaning: DeclaredCleaning,
 }
 
-const COLUMNS: &str = "source, owner::oid, events::oid, entity::text, at::text, fields";
+const COLUMNS: &str = "source, owner::oid, events::oid, entity::text, at::text, fields, cleaning";
 
 fn read(row: &SpiHeapTupleData) -> Result<(Source, Oid)> {
+    let unreadable =
+        |what, e: serde_json::Error| Error::new(Code::InvalidData, format!("could not read a source's {what}: {e}"));
     let fields = present(row.get::<JsonB>(6)?, "fields")?;
-    let fields = serde_json::from_value(fields.0)
-        .map_err(|e| Error::new(Code::InvalidData, format!("could not read a source's fields: {e}")))?;
+    let fields = serde_json::from_value(fields.0).map_err(|e| unreadable("fields", e))?;
+    let cleaning = present(row.get::<JsonB>(7)?, "cleaning")?;
+    let cleaning = serde_json::from_value(cleaning.0).map_err(|e| unreadable("cleaning", e))?;
     let source = Source {
         name: present(row.get(1)?, "source")?,
         events: present(row.get(3)?, "events")?,
@@ -73,6 +106,7 @@ fn read(row: &SpiHeapTupleData) -> Result<(Source, Oid)> {
         fields,
         attributes: Vec::new(),
         labels: Vec::new(),
+        cleaning,
     };
     Ok((source, present(row.get(2)?, "owner")?))
 }
@@ -109,25 +143,26 @@ impl Source {
         Ok((source, owner))
     }
 
-    pub fn create(
-        name: &str,
-        events: Oid,
-        entity: &str,
-        at: &str,
-        fields: &[Declared],
-        attributes: &[DeclaredAttributes],
-        labels: &[DeclaredLabel],
-    ) -> Result<()> {
+    pub fn create(&self) -> Result<()> {
+        let name = self.name.as_str();
         valid_name("source", name)?;
         let exists = one("SELECT 1 FROM persona.sources WHERE source = $1", &[name.into()], |_| Ok(()))?.is_some();
         not_duplicate("source", name, exists)?;
-        let fields = serde_json::to_value(fields).map_err(|e| Error::new(Code::InvalidParameter, e.to_string()))?;
         run(
-            "INSERT INTO persona.sources (source, owner, events, entity, at, fields) VALUES ($1, $2, $3, $4, $5, $6)",
-            &[name.into(), current_user().into(), events.into(), entity.into(), at.into(), JsonB(fields).into()],
+            "INSERT INTO persona.sources (source, owner, events, entity, at, fields, cleaning) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            &[
+                name.into(),
+                current_user().into(),
+                self.events.into(),
+                self.entity.as_str().into(),
+                self.at.as_str().into(),
+                json(&self.fields)?.into(),
+                json(&self.cleaning)?.into(),
+            ],
         )?;
-        attributes.iter().enumerate().try_for_each(|(place, attributes)| attributes.create(name, place))?;
-        labels.iter().try_for_each(|label| label.create(name))
+        self.attributes.iter().enumerate().try_for_each(|(place, attributes)| attributes.create(name, place))?;
+        self.labels.iter().try_for_each(|label| label.create(name))
     }
 
     pub fn drop(name: &str) -> Result<()> {
@@ -147,6 +182,10 @@ impl Source {
     }
 }
 
+fn json(value: &impl Serialize) -> Result<JsonB> {
+    serde_json::to_value(value).map(JsonB).map_err(|e| Error::new(Code::InvalidParameter, e.to_string()))
+}
+
 fn read_attributes(row: &SpiHeapTupleData) -> Result<DeclaredAttributes> {
     let definition = present(row.get::<JsonB>(3)?, "definition")?;
     let AttributesJson { fields, attributes } = serde_json::from_value(definition.0)
@@ -157,8 +196,7 @@ fn read_attributes(row: &SpiHeapTupleData) -> Result<DeclaredAttributes> {
 
 impl DeclaredAttributes {
     fn create(&self, source: &str, place: usize) -> Result<()> {
-        let json = AttributesJson { fields: self.fields.clone(), attributes: self.attributes.clone() };
-        let json = serde_json::to_value(json).map_err(|e| Error::new(Code::InvalidParameter, e.to_string()))?;
+        let definition = AttributesJson { fields: self.fields.clone(), attributes: self.attributes.clone() };
         run(
             "INSERT INTO persona.attributes (source, place, owner, relation, key, definition) VALUES ($1, $2, $3, $4, $5, $6)",
             &[
@@ -167,7 +205,7 @@ impl DeclaredAttributes {
                 current_user().into(),
                 self.relation.into(),
                 self.key.as_str().into(),
-                JsonB(json).into(),
+                json(&definition)?.into(),
             ],
         )?;
         Ok(())
@@ -192,8 +230,6 @@ fn read_label(row: &SpiHeapTupleData) -> Result<DeclaredLabel> {
 
 impl DeclaredLabel {
     fn create(&self, source: &str) -> Result<()> {
-        let definition =
-            serde_json::to_value(&self.label).map_err(|e| Error::new(Code::InvalidParameter, e.to_string()))?;
         let table = self.table.as_ref();
         run(
             "INSERT INTO persona.labels (source, label, owner, definition, relation, entity, value, at) \
@@ -202,7 +238,7 @@ impl DeclaredLabel {
                 source.into(),
                 self.label.name.as_str().into(),
                 current_user().into(),
-                JsonB(definition).into(),
+                json(&self.label)?.into(),
                 table.map(|table| table.relation).into(),
                 table.map(|table| table.entity.as_str()).into(),
                 table.map(|table| table.value.as_str()).into(),

@@ -84,7 +84,7 @@ impl Version {
                 outcome.precision.as_str().into(),
                 JsonB(libraries).into(),
                 JsonB(serde_json::Value::Object(seconds(outcome))).into(),
-                outcome.notes.clone().into(),
+                outcome.told().collect::<Vec<_>>().into(),
             ],
         )?;
         Ok(())

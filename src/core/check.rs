@@ -2,10 +2,11 @@
 
 use crate::calendar;
 use crate::events::{Column, Events, NULL};
+use crate::features::number;
 use crate::labels::Examples;
 use crate::protocol::{Finding, Severity};
-use crate::source::{Clock, Label, SourceSchema};
-use std::cmp::Ordering;
+use crate::source::{Clock, Field, FieldKind, Label, SourceSchema};
+use std::time::SystemTime;
 
 /// Share of events with a value of their own above which a category is likely the key of its rows.
 const ALMOST_ALL: f64 = 0.9;
@@ -20,13 +21,16 @@ pub fn findings(events: &Events, schema: &SourceSchema, tables: &[(String, Event
     if !events.is_empty() {
         findings.extend(lengths(events));
         findings.extend(time(events, schema.clock));
+        findings.extend(future(events, schema));
         findings.push(duplicates(events));
     }
     for (i, (field, column)) in schema.fields.iter().zip(&events.columns).enumerate() {
-        findings.extend(values(&field.name, column));
-        findings.extend(infinite(&field.name, events.report.infinite_numbers.get(i).copied().unwrap_or(0)));
+        findings.extend(values(field, column));
+        findings.extend(infinite(field, events.report.infinite_numbers.get(i).copied().unwrap_or(0)));
+        findings.extend(mistyped(&field.name, events.report.mistyped.get(i).copied().unwrap_or(0)));
+        findings.extend(outliers(&field.name, column, schema.cleaning.winsorize));
     }
-    findings.extend(no_target(events));
+    findings.extend(no_target(events, schema));
     findings.extend(notes.iter().map(|note| finding(Severity::Warning, "source", "attributes", note, None)));
     findings.extend(schema.labels.iter().flat_map(|label| examples(label, schema, events, tables)));
     findings
@@ -78,6 +82,19 @@ fn source(events: &Events) -> Vec<Finding> {
         ("entity", "nulls", report.null_entity, "Rows without an entity are set aside."),
         ("time", "nulls", report.null_time, "Rows without a time are set aside."),
         ("time", "infinite", report.infinite_time, "Rows whose time is infinite are set aside."),
+        (
+            "time",
+            "early",
+            report.early,
+            "Rows whose time is before the earliest of the source's cleaning are set aside.",
+        ),
+        (
+            "time",
+            "future",
+            report.future,
+            "Rows whose time is after the latest of the source's cleaning are set aside.",
+        ),
+        ("source", "dropped", report.duplicates, "Of rows that repeat entity, time and all fields one is kept."),
     ];
     for (subject, name, rows, hint) in aside.into_iter().filter(|reason| reason.2 > 0) {
         findings.push(finding(Severity::Warning, subject, name, rows, Some(hint)));
@@ -138,43 +155,33 @@ fn time(events: &Events, clock: Clock) -> Vec<Finding> {
     findings
 }
 
+/// Events that have not happened yet. A day is allowed for clocks of other time zones.
+fn future(events: &Events, schema: &SourceSchema) -> Option<Finding> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?.as_micros() as f64;
+    let latest = now + schema.clock.day();
+    if !schema.clock.has_calendar() || schema.cleaning.latest.is_some() || events.newest()? <= latest {
+        return None;
+    }
+    let rows = events.time.iter().filter(|&&at| at > latest).count();
+    let hint = "Events that have not happened yet are learned from; create the source with cleaning latest \"now\" if they are mistakes.";
+    Some(finding(Severity::Warning, "time", "future", rows, Some(hint)))
+}
+
 fn duplicates(events: &Events) -> Finding {
-    let hint = "Rows that repeat entity, time and all fields are learned from each time; make the source a view with DISTINCT if they are mistakes.";
-    match count_duplicates(events) {
+    let hint = "Rows that repeat entity, time and all fields are learned from each time; create the source with cleaning duplicates \"drop\" if they are mistakes.";
+    match events.repeated().len() {
         0 => info("source", "duplicates", 0),
         rows => finding(Severity::Warning, "source", "duplicates", rows, Some(hint)),
     }
 }
 
-/// Events that repeat another one of the same entity and time in every field.
-fn count_duplicates(events: &Events) -> usize {
-    let mut repeated = 0;
-    for pair in events.offsets.windows(2) {
-        let times = &events.time[pair[0]..pair[1]];
-        if times.windows(2).all(|two| two[0] != two[1]) {
-            continue;
-        }
-        let mut start = pair[0];
-        for same in times.chunk_by(|a, b| a == b) {
-            let mut run: Vec<usize> = (start..start + same.len()).collect();
-            run.sort_unstable_by(|&a, &b| compare(&events.columns, a, b));
-            repeated += run.windows(2).filter(|pair| compare(&events.columns, pair[0], pair[1]).is_eq()).count();
-            start += same.len();
-        }
-    }
-    repeated
-}
-
-fn compare(columns: &[Column], a: usize, b: usize) -> Ordering {
-    let by_column = |column: &Column| match column {
-        Column::Category { codes, .. } => codes[a].cmp(&codes[b]),
-        Column::Number(numbers) => numbers[a].total_cmp(&numbers[b]),
-    };
-    columns.iter().map(by_column).find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
-}
-
-fn values(name: &str, column: &Column) -> Vec<Finding> {
+fn values(field: &Field, column: &Column) -> Vec<Finding> {
+    let name = &field.name;
     let (rows, nulls, distinct, varies) = match column {
+        Column::Vector { codes, rows } => {
+            let nulls = codes.iter().filter(|&&code| code == NULL).count();
+            (codes.len(), nulls, Some(rows.len()), rows.len() > 1)
+        }
         Column::Category { codes, values } => {
             let nulls = codes.iter().filter(|&&code| code == NULL).count();
             (codes.len(), nulls, Some(values.len()), values.len() > 1)
@@ -208,7 +215,9 @@ fn values(name: &str, column: &Column) -> Vec<Finding> {
             Some("The field has only one value, and cannot be predicted."),
         ));
     }
-    if distinct.is_some_and(|distinct| distinct > 1 && distinct as f64 > ALMOST_ALL * (rows - nulls) as f64) {
+    // Times and vectors that are all different still have distances.
+    let names = !matches!(field.kind, FieldKind::Time | FieldKind::Vector);
+    if distinct.is_some_and(|distinct| names && distinct > 1 && distinct as f64 > ALMOST_ALL * (rows - nulls) as f64) {
         let hint =
             "Almost every event has a value of its own, which teaches nothing; choose a column whose values repeat.";
         findings.push(finding(Severity::Warning, name, "unique", distinct.unwrap_or(0), Some(hint)));
@@ -216,16 +225,37 @@ fn values(name: &str, column: &Column) -> Vec<Finding> {
     findings
 }
 
-fn infinite(name: &str, rows: u64) -> Option<Finding> {
-    let hint = "Numbers that are not finite in single precision count as NULL.";
-    (rows > 0).then(|| finding(Severity::Warning, name, "infinite", rows, Some(hint)))
+fn infinite(field: &Field, rows: u64) -> Option<Finding> {
+    let hint = match field.kind {
+        FieldKind::Time => "Times that are infinite count as NULL.",
+        _ => "Numbers that are not finite in single precision count as NULL.",
+    };
+    (rows > 0).then(|| finding(Severity::Warning, &field.name, "infinite", rows, Some(hint)))
+}
+
+fn mistyped(name: &str, rows: u64) -> Option<Finding> {
+    let hint = "Values of another type than the field's kind count as NULL.";
+    (rows > 0).then(|| finding(Severity::Warning, name, "mistyped", rows, Some(hint)))
+}
+
+/// What would be drawn in if all events were trained on.
+fn outliers(name: &str, column: &Column, share: f64) -> Option<Finding> {
+    let Column::Number(numbers) = column else { return None };
+    let (low, high) = number::bounds(numbers.iter().copied().filter(|number| !number.is_nan()), share)?;
+    let hint = format!(
+        "Numbers outside {low} to {high} are drawn in; these are quantiles of all events, and training takes those of its own."
+    );
+    Some(finding(Severity::Info, name, "outliers", number::outside(numbers, (low, high)), Some(&hint)))
 }
 
 /// Without a category of two values there is nothing to predict.
-fn no_target(events: &Events) -> Option<Finding> {
-    let can = |column: &Column| matches!(column, Column::Category { values, .. } if values.len() > 1);
+fn no_target(events: &Events, schema: &SourceSchema) -> Option<Finding> {
+    let can = |(field, column): (&Field, &Column)| match column {
+        Column::Category { values, .. } => field.kind != FieldKind::Time && values.len() > 1,
+        Column::Number(_) | Column::Vector { .. } => false,
+    };
     let hint = "Predicting the next event needs a field of kind category with at least two values; declare one in create_source.";
-    let none = !events.is_empty() && !events.columns.iter().any(can);
+    let none = !events.is_empty() && !schema.fields.iter().zip(&events.columns).any(can);
     none.then(|| finding(Severity::Error, "source", "targets", 0, Some(hint)))
 }
 
@@ -233,20 +263,17 @@ fn no_target(events: &Events) -> Option<Finding> {
 mod tests {
     use super::*;
     use crate::events::{Keys, Report, Values};
-    use crate::source::{Field, FieldKind, KeyType, ValueType};
+    use crate::source::{KeyType, ValueType};
 
     fn schema(clock: Clock) -> SourceSchema {
-        let field = |name: &str, kind, value| Field { name: name.into(), kind, value, min_count: 1 };
-        SourceSchema {
-            key: KeyType::Integer,
+        SourceSchema::new(
+            KeyType::Integer,
             clock,
-            fields: vec![
-                field("item", FieldKind::Category, ValueType::Integer),
-                field("price", FieldKind::Number, ValueType::Number),
+            vec![
+                Field::new("item", FieldKind::Category, ValueType::Integer),
+                Field::new("price", FieldKind::Number, ValueType::Number),
             ],
-            attributes: Vec::new(),
-            labels: Vec::new(),
-        }
+        )
     }
 
     /// Two entities; events 1 and 3 of the first one are the same.

@@ -19,15 +19,18 @@
 mod attach;
 mod collect;
 mod dictionary;
+mod duplicates;
 mod fingerprint;
 mod packed;
 mod sequence;
 mod ties;
 mod values;
+mod vectors;
 
 pub use attach::Attached;
 pub use collect::Collector;
 pub use values::{Keys, Strings, Values};
+pub use vectors::Vectors;
 
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -42,6 +45,8 @@ pub enum Column {
     Category { codes: Vec<u32>, values: Values },
     /// NaN is NULL.
     Number(Vec<f32>),
+    /// Codes name rows; [`NULL`] is NULL.
+    Vector { codes: Vec<u32>, rows: Vectors },
 }
 
 /// What happened to the rows on their way.
@@ -55,19 +60,38 @@ pub struct Report {
     pub null_time: u64,
     /// Rows set aside because their time is infinite or not a number.
     pub infinite_time: u64,
+    /// Rows set aside because their time is before the earliest that the source allows, and after the latest.
+    pub early: u64,
+    pub future: u64,
+    /// Rows set aside because they repeat another.
+    pub duplicates: u64,
     /// Rows whose time is before that of an earlier-arrived row of the same entity. They are kept.
     pub late: u64,
-    /// By field: numbers that are NaN, infinite or beyond single precision, and count as NULL.
+    /// By field: numbers that are NaN, infinite or beyond single precision, and times that are infinite; they count as NULL.
     pub infinite_numbers: Vec<u64>,
+    /// By field: values of a type that the field's kind does not have, which count as NULL; empty where none is known of.
+    #[serde(default)]
+    pub mistyped: Vec<u64>,
 }
 
 impl Report {
+    /// Of the field at `i`: how many values count as NULL though they are not, and why.
+    pub fn lost(&self, i: usize) -> impl Iterator<Item = (u64, &'static str)> {
+        let reasons =
+            [(&self.infinite_numbers, "are not finite"), (&self.mistyped, "are of another type than its kind")];
+        let lost = reasons.map(|(counts, why)| (counts.get(i).copied().unwrap_or(0), why));
+        lost.into_iter().filter(|(rows, _)| *rows > 0)
+    }
+
     /// Reasons for which rows were set aside, with their number; without those that did not occur.
     pub fn skipped(&self) -> Vec<(String, u64)> {
         [
             ("entity is null", self.null_entity),
             ("time is null", self.null_time),
             ("time is infinite", self.infinite_time),
+            ("time is before the earliest", self.early),
+            ("time is after the latest", self.future),
+            ("another row is the same", self.duplicates),
         ]
         .into_iter()
         .filter(|(_, rows)| *rows > 0)

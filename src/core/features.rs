@@ -1,30 +1,37 @@
 //! What a model sees of events: statistics fitted in training, and their replay.
 //!
-//! A category becomes codes by a [`Vocabulary`], a number is scaled by a [`Scale`], a text becomes
-//! lists of codes by [`Texts`], an array of tags by [`Tags`], and the clock gives
-//! [`TimeFeatures`]. [`Fitted`] holds all of it and is stored with the version, so scoring
+//! A category becomes codes by a [`Vocabulary`], a number is drawn in and scaled by [`Numbers`], a text becomes
+//! lists of codes by [`Texts`], an array of tags by [`Tags`], a time is seen as its distance from the event by [`Moments`],
+//! a vector standardised by [`VectorScale`], and the clock gives [`TimeFeatures`]. [`Fitted`] holds all of it and is stored with the version, so scoring
 //! sees exactly what training saw. Vocabularies come from all events, so that every item can be
 //! ranked; all other statistics come from training events only.
 
 mod encode;
 mod fit;
 mod lists;
+mod moment;
+pub mod number;
 mod scale;
 mod stored;
 mod tags;
 mod text;
 mod time;
+mod vector;
 mod vocabulary;
 
 pub use fit::{check_events, known_ratings, known_targets};
 pub use lists::Lists;
+pub use moment::Moments;
+pub use number::Numbers;
 pub use scale::Scale;
 pub use tags::Tags;
 pub use text::{TextOptions, Texts, Tokenizer};
 pub use time::{GAP_CODES, TimeFeatures};
+pub use vector::VectorScale;
 pub use vocabulary::Vocabulary;
 
-use crate::events::Keys;
+use crate::events::{Column, Events, Keys, Vectors};
+use std::sync::Arc;
 
 /// The code of NULL.
 pub const MISSING: u32 = 0;
@@ -37,11 +44,13 @@ pub const FIRST: u32 = 2;
 #[derive(Clone, Debug, PartialEq)]
 pub enum FieldState {
     Category(Vocabulary),
-    Number(Scale),
+    Number(Numbers),
     Text(Texts),
     Tags(Tags),
     /// A number that is predicted as it is, and no input.
     Ratings,
+    Time(Moments),
+    Vector(VectorScale),
     /// Left out, with the reason: `has only one value`, `is all NULL`. Never the target.
     Dropped(String),
 }
@@ -82,6 +91,25 @@ impl Fitted {
         };
         self.fields.iter().filter_map(note).collect()
     }
+
+    /// Sentences about values of these events that a model does not see as they are: what counts as NULL, and outliers
+    /// that are drawn in.
+    pub fn changes(&self, events: &Events) -> Vec<String> {
+        let of_field = |(i, (field, column)): (usize, (&FittedField, &Column))| {
+            let name = &field.name;
+            let lost = move |(rows, why)| format!("{rows} values of field \"{name}\" {why}, and count as NULL.");
+            let drawn_in = match (&field.state, column) {
+                (FieldState::Number(numbers), Column::Number(values)) => numbers.bounds.and_then(|(low, high)| {
+                    let count = numbers.outside(values);
+                    (count > 0)
+                        .then(|| format!("{count} numbers of field \"{name}\" were drawn in to {low} to {high}."))
+                }),
+                _ => None,
+            };
+            events.report.lost(i).map(lost).chain(drawn_in).collect::<Vec<_>>()
+        };
+        self.fields.iter().zip(&events.columns).enumerate().flat_map(of_field).collect()
+    }
 }
 
 /// Events as a model sees them.
@@ -112,6 +140,8 @@ pub enum Input {
     /// Texts and tags: event `i` has the codes `lists.get(codes[i])`, of which there is at least one.
     /// Equal texts share a list. `size` is the number of codes, with [`MISSING`] and [`UNKNOWN`].
     List { name: String, codes: Vec<u32>, lists: Lists, size: usize },
+    /// Standardised; event `i` has the row `codes[i] - 1`, or none where its code is [`MISSING`].
+    Vector { name: String, codes: Vec<u32>, rows: Arc<Vectors> },
 }
 
 impl Input {
@@ -120,7 +150,8 @@ impl Input {
             Input::Category { name, .. }
             | Input::Clock { name, .. }
             | Input::Number { name, .. }
-            | Input::List { name, .. } => name,
+            | Input::List { name, .. }
+            | Input::Vector { name, .. } => name,
         }
     }
 }

@@ -3,9 +3,11 @@
 //! Data walks down this list:
 //!
 //! - [`source`]    what the columns of an event table mean, and their form on the wire
+//! - [`cleaning`]  which events are set aside, and which numbers are drawn in
 //! - [`spec`]      a model's specification: parsed, defaulted, checked
 //! - [`protocol`]  the contract between a Postgres process and the engine
 //! - [`events`]    Arrow batches in any order -> events grouped by entity, ordered in time
+//! - [`json`]      what a path into JSON finds
 //! - [`features`]  statistics fitted to events (vocabularies, scales), and their replay
 //! - [`labels`]    what is to be predicted of entities: examples, and which part judges
 //! - [`search`]    which settings to try next
@@ -24,9 +26,11 @@ pub mod artifact;
 pub mod batch;
 pub mod calendar;
 pub mod check;
+pub mod cleaning;
 pub mod error;
 pub mod events;
 pub mod features;
+pub mod json;
 pub mod labels;
 pub mod metrics;
 pub mod protocol;

@@ -8,8 +8,8 @@
 //!
 //! | direction  | frames, in this order                                                          |
 //! |------------|--------------------------------------------------------------------------------|
-//! | to engine  | `Job`, then `Placed` or `Events`*, then for each of the job's tables `Table` and   |
-//! |            | its `Placed` or `Events`*, then for each version that the job is about (Score,  |
+//! | to engine  | `Job`, then `Placed` or `Events`* and at most one `Mistyped`, then for each of the |
+//! |            | job's tables `Table` and the same of it, then for each version that the job is about (Score,  |
 //! |            | Evaluate; Train, if a blend) `Part` and its `Artifact`*, then `End`             |
 //! | to Postgres| `Progress`, `Metrics`, `Judgement`s (Train, Evaluate; one for each split and    |
 //! |            | label) and `Released` (one for each `Placed`) at any time;                      |
@@ -64,6 +64,7 @@ pub enum Kind {
     Table = 14,
     Judgement = 15,
     Part = 16,
+    Mistyped = 17,
 }
 
 impl Kind {
@@ -71,7 +72,7 @@ impl Kind {
         use Kind::*;
         [
             Job, Artifact, Events, End, Progress, Metrics, Profiles, Items, Findings, Done, Failed, Placed, Released,
-            Table, Judgement, Part,
+            Table, Judgement, Part, Mistyped,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == byte)
@@ -273,6 +274,14 @@ pub struct Outcome {
     pub peak_memory_mb: u64,
     /// Things a user should know: a field left out, a cut-off moved.
     pub notes: Vec<String>,
+}
+
+impl Outcome {
+    /// What a user should know about the data: rows that were set aside, then the notes.
+    pub fn told(&self) -> impl Iterator<Item = String> {
+        let aside = self.skipped.iter().map(|(reason, rows)| format!("{rows} rows were set aside: {reason}."));
+        aside.chain(self.notes.iter().cloned())
+    }
 }
 
 fn protocol(message: impl Into<String>) -> Error {

@@ -1,5 +1,6 @@
 //! What the columns of an event table mean, and the form in which they travel to the engine.
 
+use crate::cleaning::Cleaning;
 use crate::events::Values;
 use crate::labels::FittedLabel;
 use arrow_schema::{DataType, Field as ArrowField, Schema as ArrowSchema};
@@ -43,6 +44,9 @@ impl Clock {
     }
 }
 
+/// Bytes of a number in a vector on the wire: single precision, little endian.
+const VECTOR_NUMBER: i32 = 4;
+
 /// How a field's values travel. Booleans are integers 0 and 1, enums are their labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -50,6 +54,8 @@ pub enum ValueType {
     Integer,
     Text,
     Number,
+    /// Of so many dimensions.
+    Vector(u16),
 }
 
 /// What a model sees in a field.
@@ -64,6 +70,25 @@ pub enum FieldKind {
     Text,
     /// An array of categories, written as JSON, each learned as an embedding.
     Tags,
+    /// A time other than the event's: how far from the event it is.
+    Time,
+    /// An embedding that was made elsewhere, projected.
+    Vector,
+}
+
+/// How a number is scaled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scaling {
+    /// By its distribution.
+    #[default]
+    Auto,
+    /// By mean and deviation.
+    Standard,
+    /// The same of its logarithm.
+    Log,
+    /// By its rank among the training events' numbers.
+    Quantile,
 }
 
 /// One column of an event.
@@ -76,10 +101,20 @@ pub struct Field {
     /// of words are left out of their texts.
     #[serde(default = "one")]
     pub min_count: u32,
+    /// Of kind number.
+    #[serde(default)]
+    pub scale: Scaling,
 }
 
 fn one() -> u32 {
     1
+}
+
+impl Field {
+    /// With all options as they are when not said.
+    pub fn new(name: &str, kind: FieldKind, value: ValueType) -> Self {
+        Field { name: name.to_string(), kind, value, min_count: one(), scale: Scaling::default() }
+    }
 }
 
 impl FieldKind {
@@ -90,6 +125,8 @@ impl FieldKind {
             FieldKind::Number => "number",
             FieldKind::Text => "text",
             FieldKind::Tags => "tags",
+            FieldKind::Time => "time",
+            FieldKind::Vector => "vector",
         }
     }
 }
@@ -151,6 +188,9 @@ pub struct SourceSchema {
     pub attributes: Vec<Attributes>,
     #[serde(default)]
     pub labels: Vec<Label>,
+    /// Of the events; tables beside them are taken as they are.
+    #[serde(default)]
+    pub cleaning: Cleaning,
 }
 
 /// What a list of scores has.
@@ -183,11 +223,17 @@ impl ValueType {
             ValueType::Integer => DataType::Int64,
             ValueType::Text => DataType::Utf8,
             ValueType::Number => DataType::Float64,
+            ValueType::Vector(dim) => DataType::FixedSizeBinary(VECTOR_NUMBER * i32::from(dim)),
         }
     }
 }
 
 impl SourceSchema {
+    /// Events alone, as they are.
+    pub fn new(key: KeyType, clock: Clock, fields: Vec<Field>) -> Self {
+        SourceSchema { key, clock, fields, attributes: Vec::new(), labels: Vec::new(), cleaning: Cleaning::default() }
+    }
+
     /// Index and description of a field by name.
     pub fn field(&self, name: &str) -> Option<(usize, &Field)> {
         self.fields.iter().enumerate().find(|(_, field)| field.name == name)
@@ -218,8 +264,7 @@ impl SourceSchema {
             LabelKind::Number => FieldKind::Number,
         };
         let clock = if timed { self.clock } else { Clock::Number };
-        let field = Field { name: label.name.clone(), kind, value, min_count: 1 };
-        Some(SourceSchema { key: self.key, clock, fields: vec![field], attributes: Vec::new(), labels: Vec::new() })
+        Some(SourceSchema::new(self.key, clock, vec![Field::new(&label.name, kind, value)]))
     }
 
     /// Event batches: `entity`, `at`, then each field by its position (`f0`, `f1`, …). All nullable.

@@ -78,7 +78,8 @@ impl ModelSpec {
     fn check(&self, source: &SourceSchema) -> Result<()> {
         self.objective.check(source)?;
         families::check(self)?;
-        if matches!(self.encoder, Encoder::Dbn(_)) && source.fields.iter().all(|field| field.kind == FieldKind::Number)
+        if matches!(self.encoder, Encoder::Dbn(_))
+            && !source.fields.iter().any(|field| field.kind == FieldKind::Category)
         {
             return Err(Error::invalid("encoder \"dbn\" needs a field of kind category")
                 .detail("Its units are the values of such fields."));

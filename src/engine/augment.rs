@@ -55,7 +55,7 @@ impl Augment {
         (Cow::Owned(Encoded { time, ..gather(encoded, &events) }), moved)
     }
 
-    /// Hides some events of a batch: all their categories are unknown and their numbers missing.
+    /// Hides some events of a batch: all their categories are unknown, their numbers and vectors missing.
     pub fn mask(&self, batch: &mut Batch, rng: &mut ChaCha8Rng) -> Result<()> {
         if self.0.mask == 0.0 {
             return Ok(());
@@ -68,6 +68,9 @@ impl Augment {
         let hidden = upload(Tensor::f_from_slice(&hidden)?, batch.layout.from_end.device())?;
         for codes in &mut batch.categories {
             *codes = codes.f_masked_fill(&hidden, i64::from(UNKNOWN))?;
+        }
+        for vectors in &mut batch.vectors {
+            vectors.hide(&hidden)?;
         }
         if let Some(numbers) = &mut batch.numbers {
             let half = numbers.size()[1] / 2;
@@ -102,6 +105,10 @@ fn gather(encoded: &Encoded, events: &[usize]) -> Encoded {
             let mut own = Lists::new();
             events.iter().for_each(|&i| own.push(lists.get(codes[i] as usize)));
             Input::List { name: name.clone(), codes: (0..events.len() as u32).collect(), lists: own, size: *size }
+        }
+        Input::Vector { name, codes, rows } => {
+            let codes = events.iter().map(|&i| codes[i]).collect();
+            Input::Vector { name: name.clone(), codes, rows: rows.clone() }
         }
     };
     Encoded {

@@ -131,6 +131,10 @@ pub fn collect(input: &Input, job: &Job, reporter: &mut Reporter) -> Result<Gath
                     .ok_or_else(|| protocol("a table came that the job does not name"))?;
                 collectors.push(collector(&table.schema)?);
             }
+            Message::Mistyped(counts) => {
+                let last = collectors.len() - 1;
+                collectors[last].mistyped(counts)?;
+            }
             Message::Part => artifacts.push(Vec::new()),
             Message::Job(_) => return Err(protocol("a second job came")),
             Message::End => break,

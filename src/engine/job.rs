@@ -71,6 +71,7 @@ fn train_job(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: &mu
     fitted.cutoffs = partition.cutoffs;
     outcome.fingerprint = events.fingerprint();
     outcome.notes.extend(fitted.notes());
+    outcome.notes.extend(fitted.changes(&events));
     let blend = match &spec.encoder {
         Encoder::Blend(_) => Some(Blend::open(artifacts, &events, &fitted, &spec.training)?),
         _ => None,
@@ -361,6 +362,7 @@ impl Version {
 
     fn encode(&self, events: Events, outcome: &mut Outcome) -> Result<Encoded> {
         outcome.fingerprint = events.fingerprint();
+        outcome.notes.extend(self.fitted.changes(&events));
         let encoded = self.fitted.encode(events)?;
         outcome.notes.extend(unrated(&encoded));
         outcome.items = encoded.items() as u64;

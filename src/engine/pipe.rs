@@ -23,6 +23,8 @@ pub enum Message {
     Events(RecordBatch),
     /// What follows is of the job's next table.
     Table,
+    /// How many values of each field of what came before were of another type than its kind.
+    Mistyped(Vec<u64>),
     /// What follows is of the next version.
     Part,
     End,
@@ -159,6 +161,7 @@ impl Decoder {
                 self.columns = ColumnReader::new();
                 vec![Message::Table]
             }
+            Kind::Mistyped => vec![Message::Mistyped(frame.parse()?)],
             Kind::End => vec![Message::End],
             kind => return Err(Error::new(ErrorKind::Protocol, format!("a {kind:?} frame came to the engine"))),
         })

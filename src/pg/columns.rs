@@ -4,8 +4,11 @@
 //! where they occur instead of marking every value that is there.
 
 use super::numeric;
+use half::f16;
+use persona_core::json::Json;
 use persona_core::protocol::region::{ColumnLayout, Form, Layout};
 use persona_core::protocol::ring::ALIGNMENT;
+use persona_core::source::FieldKind;
 use pgrx::pg_sys;
 
 /// Columns of this many rows stay in a processor's own cache until they are sent.
@@ -32,6 +35,11 @@ pub enum Datums {
     Uuid,
     Timestamp,
     Date,
+    /// pgvector's `vector` and `halfvec`.
+    Vector,
+    HalfVector,
+    /// JSON in text, of which a field of this kind is read.
+    Json(FieldKind),
 }
 
 /// Which of a row's datums becomes a column, and as what.
@@ -56,6 +64,10 @@ enum Step {
     Double(Datums),
     Text,
     Uuid,
+    Json(FieldKind),
+    /// Of so many numbers, in single or half precision.
+    Vector(u16),
+    HalfVector(u16),
 }
 
 /// One column of the batch that is being filled.
@@ -63,12 +75,15 @@ struct Column {
     place: usize,
     step: Step,
     form: Form,
-    /// Room for [`BATCH_ROWS`] values; for text for one end more, of which the first is 0.
+    /// Room for [`BATCH_ROWS`] values; for text for one end more, of which the first is 0; none for vectors.
     values: Vec<u64>,
+    /// Text, or the numbers of vectors: what has no bound that is worth having room for.
     text: Vec<u8>,
     /// Rows without a value, ascending.
     nulls: Vec<u32>,
     validity: Vec<u8>,
+    /// Values of all batches that became NULL because they are of another type.
+    mistyped: u64,
 }
 
 /// The columns of the batch that is being filled.
@@ -84,10 +99,14 @@ impl Columns {
             place,
             step: step(datums, form),
             form,
-            values: vec![0; ((BATCH_ROWS + 1) * form.width()).div_ceil(8)],
+            values: match form {
+                Form::Vector(_) => Vec::new(),
+                form => vec![0; ((BATCH_ROWS + 1) * form.width()).div_ceil(8)],
+            },
             text: Vec::new(),
             nulls: Vec::new(),
             validity: Vec::new(),
+            mistyped: 0,
         };
         Columns { columns: reads.iter().map(column).collect(), rows: 0, full: false }
     }
@@ -136,7 +155,7 @@ impl Columns {
         let layout = |column: &Column| ColumnLayout {
             form: column.form,
             nulls: !column.nulls.is_empty(),
-            text: column.text.len(),
+            text: if column.form == Form::Text { column.text.len() } else { 0 },
         };
         Layout { rows: rows as u32, columns: self.columns.iter().map(layout).collect() }
     }
@@ -146,12 +165,20 @@ impl Columns {
         self.columns.iter().flat_map(|column| {
             let ends = usize::from(column.form == Form::Text);
             let length = (self.rows + ends) * column.form.width();
-            // SAFETY: any initialised memory is bytes; `values` has room for more than BATCH_ROWS values.
-            let values = unsafe { std::slice::from_raw_parts(column.values.as_ptr().cast::<u8>(), length) };
-            [column.validity.as_slice(), values, column.text.as_slice()]
-                .into_iter()
-                .flat_map(|part| [part, padding(part)])
+            let (values, text) = match column.form {
+                Form::Vector(_) => (column.text.as_slice(), &[][..]),
+                // SAFETY: any initialised memory is bytes; `values` has room for more than BATCH_ROWS values.
+                _ => unsafe {
+                    (std::slice::from_raw_parts(column.values.as_ptr().cast::<u8>(), length), column.text.as_slice())
+                },
+            };
+            [column.validity.as_slice(), values, text].into_iter().flat_map(|part| [part, padding(part)])
         })
+    }
+
+    /// By column, how many values of all batches became NULL because they are of another type.
+    pub fn mistyped(&self) -> Vec<u64> {
+        self.columns.iter().map(|column| column.mistyped).collect()
     }
 
     /// Empties the batch.
@@ -194,8 +221,57 @@ impl Column {
                     self.store(row + 1, self.text.len() as i32);
                 }
                 Step::Uuid => self.store(row, *datum.cast_mut_ptr::<[u8; 16]>()),
+                Step::Vector(dim) => with_bytes(datum, |bytes| match numbers(bytes, dim, 4) {
+                    Some(numbers) => self.text.extend_from_slice(numbers),
+                    None => self.append_mistyped(row),
+                }),
+                Step::HalfVector(dim) => with_bytes(datum, |bytes| match numbers(bytes, dim, 2) {
+                    Some(numbers) => self.text.extend(numbers.as_chunks().0.iter().flat_map(|&half| single(half))),
+                    None => self.append_mistyped(row),
+                }),
+                Step::Json(kind) => with_bytes(datum, |bytes| self.append_json(row, kind, bytes)),
             }
         }
+    }
+
+    /// # Safety
+    /// `row` is below [`BATCH_ROWS`], and the column's form is that of the kind.
+    unsafe fn append_json(&mut self, row: usize, kind: FieldKind, bytes: &[u8]) {
+        let json = std::str::from_utf8(bytes).ok().and_then(Json::read);
+        // SAFETY: as promised by the caller.
+        unsafe {
+            match (kind, json) {
+                (_, Some(Json::Null)) => self.append_null(row),
+                (FieldKind::Number, Some(Json::Number(number))) => {
+                    self.store(row, number.parse::<f32>().unwrap_or(f32::NAN));
+                }
+                (FieldKind::Number, Some(Json::Boolean(yes))) => self.store(row, f32::from(yes)),
+                (FieldKind::Category | FieldKind::Text, Some(Json::Text(text))) => self.append_text(row, &text),
+                (FieldKind::Category, Some(Json::Number(number))) => self.append_text(row, number),
+                (FieldKind::Category, Some(Json::Boolean(yes))) => {
+                    self.append_text(row, if yes { "true" } else { "false" });
+                }
+                (FieldKind::Tags, Some(Json::Array(array))) => self.append_text(row, array),
+                _ => self.append_mistyped(row),
+            }
+        }
+    }
+
+    /// # Safety
+    /// `row` is below [`BATCH_ROWS`].
+    #[cold]
+    unsafe fn append_mistyped(&mut self, row: usize) {
+        self.mistyped += 1;
+        // SAFETY: as promised by the caller.
+        unsafe { self.append_null(row) };
+    }
+
+    /// # Safety
+    /// `row` is below [`BATCH_ROWS`], and the column's form is text.
+    unsafe fn append_text(&mut self, row: usize, text: &str) {
+        self.text.extend_from_slice(text.as_bytes());
+        // SAFETY: as promised by the caller; there is room for one end more than rows.
+        unsafe { self.store(row + 1, self.text.len() as i32) };
     }
 
     /// # Safety
@@ -211,6 +287,7 @@ impl Column {
                 Form::Int64 | Form::Float64 => self.store(row, 0u64),
                 Form::Uuid => self.store(row, [0u8; 16]),
                 Form::Text => self.store(row + 1, self.text.len() as i32),
+                Form::Vector(_) => self.text.resize(self.text.len() + self.form.width(), 0),
             }
         }
         self.nulls.push(row as u32);
@@ -238,6 +315,9 @@ impl Column {
 
 fn step(datums: Datums, form: Form) -> Step {
     match (form, datums) {
+        (_, Datums::Json(kind)) => Step::Json(kind),
+        (Form::Vector(dim), Datums::HalfVector) => Step::HalfVector(dim),
+        (Form::Vector(dim), _) => Step::Vector(dim),
         (Form::Int64, Datums::Timestamp) => Step::Timestamp,
         (Form::Int64, Datums::Date) => Step::Date,
         (Form::Int64, _) => Step::Copy8,
@@ -250,6 +330,17 @@ fn step(datums: Datums, form: Form) -> Step {
         (Form::Text, _) => Step::Text,
         (Form::Uuid, _) => Step::Uuid,
     }
+}
+
+/// The numbers of a vector as pgvector stores it, after two counts of two bytes each; none where it has another dimension.
+fn numbers(bytes: &[u8], dim: u16, width: usize) -> Option<&[u8]> {
+    let (&found, rest) = bytes.split_first_chunk::<2>()?;
+    let numbers = rest.get(2..)?;
+    (u16::from_ne_bytes(found) == dim && numbers.len() == usize::from(dim) * width).then_some(numbers)
+}
+
+fn single(half: [u8; 2]) -> [u8; 4] {
+    f16::from_ne_bytes(half).to_f32().to_le_bytes()
 }
 
 /// Since 1970; Postgres' two infinities stay what they are.

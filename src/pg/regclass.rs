@@ -1,6 +1,7 @@
-//! `regclass` as an argument: the OID alone, so that nothing stays open across a procedure's commits.
+//! `regclass` as an argument and a result: the OID alone, so that nothing stays open across a procedure's commits.
 
-use pgrx::callconv::{Arg, ArgAbi};
+use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
+use pgrx::datum::Datum;
 use pgrx::pg_sys::Oid;
 use pgrx::pgrx_sql_entity_graph::metadata::{
     ArgumentError, ReturnsError, ReturnsRef, SqlMappingRef, SqlTranslatable, TypeOrigin,
@@ -22,5 +23,13 @@ unsafe impl<'fcx> ArgAbi<'fcx> for Regclass {
     unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
         // SAFETY: the caller's promise is the same for an OID.
         Regclass(unsafe { Oid::unbox_arg_unchecked(arg) })
+    }
+}
+
+// SAFETY: an OID's datum is what a regclass returns.
+unsafe impl BoxRet for Regclass {
+    unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> Datum<'fcx> {
+        // SAFETY: the caller's promise is the same for an OID.
+        unsafe { self.0.box_into(fcinfo) }
     }
 }

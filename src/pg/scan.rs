@@ -84,8 +84,9 @@ unsafe extern "C-unwind" fn start_up(_this: *mut pg_sys::DestReceiver, _operatio
 unsafe extern "C-unwind" fn ignore(_this: *mut pg_sys::DestReceiver) {}
 
 /// Runs a SELECT and hands batches of the columns that `reads` names to `sink`.
-/// Returns once the last batch is handed over. Raises whatever the query raises.
-pub fn scan(sql: &str, reads: &[Read], sink: Sink) -> Result<()> {
+/// Returns once the last batch is handed over, with the number of values of each column that became NULL because they
+/// are of another type. Raises whatever the query raises.
+pub fn scan(sql: &str, reads: &[Read], sink: Sink) -> Result<Vec<u64>> {
     let text = CString::new(sql).expect("identifiers hold no zero bytes");
     let base = pg_sys::DestReceiver {
         receiveSlot: Some(receive),
@@ -101,7 +102,8 @@ pub fn scan(sql: &str, reads: &[Read], sink: Sink) -> Result<()> {
     let _settings = LocalSettings::set(&[(c"synchronize_seqscans", c"off")]);
     // SAFETY: the sequence of calls is the one of SPI and COPY TO; the receiver outlives them.
     unsafe { execute(&text, (&raw mut receiver).cast()) };
-    receiver.flush()
+    receiver.flush()?;
+    Ok(receiver.columns.mistyped())
 }
 
 unsafe fn execute(text: &CString, receiver: *mut pg_sys::DestReceiver) {

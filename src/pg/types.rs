@@ -3,6 +3,7 @@
 use pgrx::pg_sys;
 use std::ffi::CStr;
 use std::path::PathBuf;
+use std::ptr;
 
 pub fn database_is_utf8() -> bool {
     // SAFETY: reads a process global.
@@ -14,6 +15,19 @@ pub fn library_folder() -> PathBuf {
     // SAFETY: a C string that Postgres fills at start.
     let path = unsafe { CStr::from_ptr((&raw const pg_sys::pkglib_path).cast()) };
     PathBuf::from(String::from_utf8_lossy(path.to_bytes()).into_owned())
+}
+
+/// The type that values of both types become without a cast, as in a UNION, with its name in SQL; none where there is none.
+pub fn common_type(a: pg_sys::Oid, b: pg_sys::Oid) -> Option<(pg_sys::Oid, String)> {
+    // SAFETY: two constants in the current memory context; without a name for the place in a query the answer is
+    // InvalidOid where an error would be raised. The name is a C string.
+    unsafe {
+        let constant = |of| pg_sys::makeNullConst(of, -1, pg_sys::InvalidOid).cast();
+        let constants = pg_sys::lappend(pg_sys::lappend(ptr::null_mut(), constant(a)), constant(b));
+        let common = pg_sys::select_common_type(ptr::null_mut(), constants, ptr::null(), ptr::null_mut());
+        let known = common != pg_sys::InvalidOid;
+        known.then(|| (common, CStr::from_ptr(pg_sys::format_type_be_qualified(common)).to_string_lossy().into_owned()))
+    }
 }
 
 pub fn extension_is_installed() -> bool {

@@ -6,7 +6,7 @@ use crate::catalog::models::Model;
 use crate::catalog::profiles::Profile;
 use crate::catalog::sources::Source;
 use crate::error::{Code, Error, Result};
-use crate::events::EventQuery;
+use crate::events::{EventQuery, category_text};
 use crate::profile::{open, vector_schema};
 use crate::relation::{Column, Relation};
 use persona_core::spec::{FAMILIES, ModelSpec, listed};
@@ -103,10 +103,10 @@ impl<'a> Question<'a> {
         let query = EventQuery::of(&source)?;
         let spec = ModelSpec::parse(&model.spec, &query.schema)?;
         let target = spec.target(&query.schema)?.ok_or_else(|| self.no_items())?;
-        let field = quote_identifier(&query.schema.fields[target].name);
+        let item = category_text(&source.fields[target], "s");
         let events = Relation::open(source.events, "event table")?;
         Ok(format!(
-            "i.item::text <> ALL (ARRAY(SELECT s.{field}::text FROM {} s WHERE s.{} = {} AND s.{field} IS NOT NULL))",
+            "i.item::text <> ALL (ARRAY(SELECT {item} FROM {} s WHERE s.{} = {} AND {item} IS NOT NULL))",
             events.sql_name(),
             quote_identifier(&source.entity),
             self.entity_sql()

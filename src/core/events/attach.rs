@@ -34,19 +34,21 @@ impl Events {
                     codes.iter().map(|&code| if code == NULL { NONE } else { row_of[code as usize] }).collect()
                 }
                 // The source was declared with a category.
-                Column::Number(_) => vec![NONE; self.time.len()],
+                Column::Number(_) | Column::Vector { .. } => vec![NONE; self.time.len()],
             },
         };
         let attached = Attached {
             twice: (table.len() - table.entities()) as u64,
             without: rows.iter().filter(|&&row| row == NONE).count() as u64,
         };
+        let (before, added) = (self.columns.len(), table.columns.len());
         for column in table.columns {
+            let of_rows = |codes: &[u32]| -> Vec<u32> {
+                rows.iter().map(|&row| if row == NONE { NULL } else { codes[row] }).collect()
+            };
             self.columns.push(match column {
-                Column::Category { codes, values } => {
-                    let code = |&row: &usize| if row == NONE { NULL } else { codes[row] };
-                    Column::Category { codes: rows.iter().map(code).collect(), values }
-                }
+                Column::Category { codes, values } => Column::Category { codes: of_rows(&codes), values },
+                Column::Vector { codes, rows } => Column::Vector { codes: of_rows(&codes), rows },
                 Column::Number(numbers) => {
                     let number = |&row: &usize| if row == NONE { f32::NAN } else { numbers[row] };
                     Column::Number(rows.iter().map(number).collect())
@@ -54,6 +56,13 @@ impl Events {
             });
         }
         self.report.infinite_numbers.extend(table.report.infinite_numbers);
+        let mistyped = |mut counts: Vec<u64>, fields| {
+            counts.resize(fields, 0);
+            counts
+        };
+        let mut counts = mistyped(std::mem::take(&mut self.report.mistyped), before);
+        counts.extend(mistyped(table.report.mistyped, added));
+        self.report.mistyped = counts;
         attached
     }
 }

@@ -1,8 +1,10 @@
 //! Record batches as they arrive, packed: the first half of the way to sequences.
 
-use super::packed::{Building, KeyDictionary, append_time, fits, is_finite, keeps_time};
+use super::packed::{Building, KeyDictionary, append_time, fits, is_finite, keeps_time, keeps_times, time};
 use super::sequence::{Arrived, Seen};
+use super::vectors::VectorDictionary;
 use super::{Events, Report};
+use crate::cleaning::Duplicates;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::{FieldKind, SourceSchema, ValueType};
 use arrow_array::{Array, RecordBatch};
@@ -35,6 +37,14 @@ impl Collector {
             (FieldKind::Number, ValueType::Integer | ValueType::Number) => Ok(Building::Number(Vec::new())),
             (FieldKind::Category, ValueType::Number) => Err(wrong_kind(&field.name, "category", "number")),
             (FieldKind::Number, ValueType::Text) => Err(wrong_kind(&field.name, "number", "category")),
+            (FieldKind::Time, ValueType::Integer) => Ok(Building::Time(Default::default(), Vec::new())),
+            (FieldKind::Vector, ValueType::Vector(dim)) => {
+                Ok(Building::Vector(VectorDictionary::new(usize::from(dim)), Vec::new()))
+            }
+            (FieldKind::Category, ValueType::Vector(_)) => Err(wrong_kind(&field.name, "category", "vector")),
+            (FieldKind::Number, ValueType::Vector(_)) => Err(wrong_kind(&field.name, "number", "vector")),
+            (FieldKind::Time, _) => Err(wrong_kind(&field.name, "time", "number")),
+            (FieldKind::Vector, _) => Err(wrong_kind(&field.name, "vector", "number")),
             (FieldKind::Text, _) => Err(wrong_kind(&field.name, "text", "number")),
             (FieldKind::Tags, _) => Err(wrong_kind(&field.name, "tags", "number")),
         };
@@ -74,7 +84,7 @@ impl Collector {
         self.keys.bytes() + self.seen.bytes() + dictionaries + (packed + sorting) * self.time.len()
     }
 
-    /// Appends one batch. Rows without entity or finite time are set aside and counted.
+    /// Appends one batch. Rows without entity, or with a time that is not finite or not allowed, are set aside and counted.
     pub fn push(&mut self, batch: &RecordBatch) -> Result<()> {
         self.check_batch(batch)?;
         let rows = batch.num_rows();
@@ -89,6 +99,15 @@ impl Collector {
         self.check_memory()
     }
 
+    /// Notes how many of each field's values were of another type than its kind, and came as NULL.
+    pub fn mistyped(&mut self, counts: Vec<u64>) -> Result<()> {
+        if counts.len() != self.columns.len() {
+            return Err(Error::new(ErrorKind::Protocol, "values of another type were counted for other fields"));
+        }
+        self.report.mistyped = counts;
+        Ok(())
+    }
+
     /// The events in sequence.
     pub fn finish(self) -> Result<Events> {
         self.check_memory()?;
@@ -100,7 +119,11 @@ impl Collector {
             seen: self.seen,
             report: self.report,
         };
-        Ok(arrived.sequence(self.threads))
+        let mut events = arrived.sequence(self.threads);
+        if self.schema.cleaning.duplicates == Duplicates::Drop {
+            events.drop_repeated();
+        }
+        Ok(events)
     }
 
     fn check_batch(&self, batch: &RecordBatch) -> Result<()> {
@@ -129,8 +152,9 @@ impl Collector {
 
     /// The rows with entity and time; `None` when all have them.
     fn kept(&mut self, batch: &RecordBatch) -> Option<Vec<usize>> {
-        let (entity, at) = (batch.column(0), batch.column(1));
-        if entity.null_count() == 0 && at.null_count() == 0 && keeps_time(at) {
+        let (entity, at, cleaning) = (batch.column(0), batch.column(1), &self.schema.cleaning);
+        let all_times = keeps_time(at) && (cleaning.keeps_all_times() || keeps_times(at, cleaning));
+        if entity.null_count() == 0 && at.null_count() == 0 && all_times {
             return None;
         }
         let mut kept = Vec::with_capacity(batch.num_rows());
@@ -141,6 +165,10 @@ impl Collector {
                 self.report.null_time += 1;
             } else if !is_finite(at, row) {
                 self.report.infinite_time += 1;
+            } else if cleaning.is_early(time(at, row)) {
+                self.report.early += 1;
+            } else if cleaning.is_late(time(at, row)) {
+                self.report.future += 1;
             } else {
                 kept.push(row);
             }

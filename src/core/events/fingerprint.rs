@@ -1,6 +1,6 @@
 //! A hash of events that outlives releases and machines, so it is written out here.
 
-use super::{Column, Events, Keys, NULL, Values};
+use super::{Column, Events, Keys, NULL, Values, Vectors};
 
 /// Two lanes of multiply and fold, as in splitmix64 (Steele et al. 2014), with different constants.
 struct Lanes(u64, u64);
@@ -44,12 +44,19 @@ pub(super) fn of(events: &Events) -> String {
             }
             Column::Category { codes, values } => {
                 lanes.add(2);
-                let hashes = value_hashes(values);
-                codes.iter().for_each(|&code| lanes.add(if code == NULL { 0 } else { hashes[code as usize] }));
+                add_codes(&mut lanes, codes, &value_hashes(values));
+            }
+            Column::Vector { codes, rows } => {
+                lanes.add(3);
+                add_codes(&mut lanes, codes, &row_hashes(rows));
             }
         }
     }
     format!("{:016x}{:016x}", lanes.0, lanes.1)
+}
+
+fn add_codes(lanes: &mut Lanes, codes: &[u32], hashes: &[u64]) {
+    codes.iter().for_each(|&code| lanes.add(if code == NULL { 0 } else { hashes[code as usize] }));
 }
 
 /// A number between 0 and 1 for an entity's key and a seed: the same wherever and whenever it is asked.
@@ -91,4 +98,14 @@ pub(super) fn value_hashes(values: &Values) -> Vec<u64> {
         Values::Integer(values) => values.iter().map(|value| hash(&value.to_le_bytes())).collect(),
         Values::Text(values) => values.iter().map(|value| hash(value.as_bytes())).collect(),
     }
+}
+
+/// What stands for each vector.
+pub(super) fn row_hashes(rows: &Vectors) -> Vec<u64> {
+    let hash = |row: &[f32]| {
+        let mut lanes = Lanes::new();
+        row.iter().for_each(|x| lanes.add(u64::from(x.to_bits())));
+        lanes.fold()
+    };
+    rows.rows().map(hash).collect()
 }

@@ -5,7 +5,9 @@
 
 use super::dictionary::{IntegerDictionary, TextDictionary, UuidDictionary};
 use super::values::{Keys, Values};
+use super::vectors::VectorDictionary;
 use super::{Column, NULL};
+use crate::cleaning::Cleaning;
 use crate::source::KeyType;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{ArrowPrimitiveType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type};
@@ -22,6 +24,9 @@ pub(super) enum Building {
     Integer(IntegerDictionary, Vec<u32>),
     Text(TextDictionary, Vec<u32>),
     Number(Vec<f32>),
+    /// Microseconds.
+    Time(IntegerDictionary, Vec<u32>),
+    Vector(VectorDictionary, Vec<u32>),
 }
 
 /// Whether a batch's column may come in the form `found` where the source has `wide`: the same, or narrower.
@@ -81,6 +86,26 @@ fn integer_codes(
         DataType::Int32 => of::<Int32Type>(column, rows, dictionary, codes),
         _ => of::<Int64Type>(column, rows, dictionary, codes),
     }
+}
+
+/// The code of every row; how many were infinite and became NULL.
+fn time_codes(
+    column: &ArrayRef,
+    rows: impl Iterator<Item = usize>,
+    dictionary: &mut IntegerDictionary,
+    codes: &mut Vec<u32>,
+) -> u64 {
+    let array = column.as_primitive::<Int64Type>();
+    let mut infinite = 0;
+    codes.extend(rows.map(|row| match array.is_valid(row).then(|| array.value(row)) {
+        Some(time) if finite_timestamp(time) => dictionary.code(time),
+        Some(_) => {
+            infinite += 1;
+            NULL
+        }
+        None => NULL,
+    }));
+    infinite
 }
 
 fn text_codes(
@@ -151,11 +176,19 @@ impl KeyDictionary {
 }
 
 impl Building {
-    /// Appends the rows and returns how many numbers were not finite and became NULL.
+    /// Appends the rows and returns how many numbers and times were not finite and became NULL.
     pub fn append(&mut self, column: &ArrayRef, rows: impl Iterator<Item = usize>) -> u64 {
         match self {
             Building::Integer(dictionary, codes) => integer_codes(column, rows, dictionary, codes),
             Building::Text(dictionary, codes) => text_codes(column, rows, dictionary, codes),
+            Building::Time(dictionary, codes) => return time_codes(column, rows, dictionary, codes),
+            Building::Vector(dictionary, codes) => {
+                let array = column.as_fixed_size_binary();
+                codes.extend(rows.map(|row| match array.is_null(row) {
+                    true => NULL,
+                    false => dictionary.code(array.value(row)),
+                }));
+            }
             Building::Number(numbers) => {
                 return with_numbers!(column, array => append_numbers(array, |value| value as f32, rows, numbers));
             }
@@ -165,7 +198,8 @@ impl Building {
 
     pub fn dictionary_bytes(&self) -> usize {
         match self {
-            Building::Integer(dictionary, _) => dictionary.bytes(),
+            Building::Integer(dictionary, _) | Building::Time(dictionary, _) => dictionary.bytes(),
+            Building::Vector(dictionary, _) => dictionary.bytes(),
             Building::Text(dictionary, _) => dictionary.bytes(),
             Building::Number(_) => 0,
         }
@@ -173,7 +207,8 @@ impl Building {
 
     pub fn into_column(self) -> Column {
         match self {
-            Building::Integer(dictionary, codes) => {
+            Building::Vector(dictionary, codes) => Column::Vector { codes, rows: dictionary.rows },
+            Building::Integer(dictionary, codes) | Building::Time(dictionary, codes) => {
                 Column::Category { codes, values: Values::Integer(dictionary.values) }
             }
             Building::Text(dictionary, codes) => Column::Category { codes, values: Values::Text(dictionary.values) },
@@ -193,6 +228,17 @@ pub(super) fn keeps_time(at: &ArrayRef) -> bool {
         Some(at) => at.values().iter().fold(true, |all, &at| all & finite_timestamp(at)),
         None => with_numbers!(at, at => at.values().iter().fold(true, |all, &at| all & (at as f64).is_finite())),
     }
+}
+
+/// Whether all times are within the bounds.
+pub(super) fn keeps_times(at: &ArrayRef, cleaning: &Cleaning) -> bool {
+    let within = |at: f64| !cleaning.is_early(at) && !cleaning.is_late(at);
+    with_numbers!(at, at => at.values().iter().all(|&at| within(at as f64)))
+}
+
+/// A row's time, which is not NULL.
+pub(super) fn time(at: &ArrayRef, row: usize) -> f64 {
+    with_numbers!(at, at => at.value(row) as f64)
 }
 
 pub(super) fn is_finite(at: &ArrayRef, row: usize) -> bool {

@@ -129,6 +129,7 @@ fn moved(column: Column, places: &[u32]) -> Column {
     match column {
         Column::Number(numbers) => Column::Number(scatter(numbers, places)),
         Column::Category { codes, values } => Column::Category { codes: scatter(codes, places), values },
+        Column::Vector { codes, rows } => Column::Vector { codes: scatter(codes, places), rows },
     }
 }
 

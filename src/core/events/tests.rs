@@ -1,4 +1,5 @@
 use super::*;
+use crate::cleaning::{Cleaning, Duplicates};
 use crate::error::ErrorKind;
 use crate::source::{Clock, Field, FieldKind, KeyType, SourceSchema, ValueType};
 use arrow_array::{
@@ -9,12 +10,12 @@ use proptest::prelude::*;
 use std::sync::Arc;
 
 fn field(kind: FieldKind, value: ValueType) -> Field {
-    Field { name: "f".into(), kind, value, min_count: 1 }
+    Field::new("f", kind, value)
 }
 
 fn schema(key: KeyType, clock: Clock) -> SourceSchema {
     let fields = vec![field(FieldKind::Category, ValueType::Text), field(FieldKind::Number, ValueType::Number)];
-    SourceSchema { key, clock, fields, attributes: Vec::new(), labels: Vec::new() }
+    SourceSchema::new(key, clock, fields)
 }
 
 type Row = (Option<i64>, Option<i64>, Option<&'static str>, Option<f64>);
@@ -68,11 +69,33 @@ fn events_are_grouped_by_key_and_ordered_by_time() {
     // "a" and "b" are at the same time: their order is a hash's.
     assert_eq!(texts(&events), [Some("x"), Some("a"), Some("b"), Some("a"), None, Some("c")]);
     assert_eq!(numbers(&events), [None, None, Some(2.0), Some(1.0), None, Some(3.0)]);
-    let report =
-        Report { rows: 10, null_entity: 1, null_time: 1, infinite_time: 2, late: 3, infinite_numbers: vec![0, 2] };
+    let report = Report {
+        rows: 10,
+        null_entity: 1,
+        null_time: 1,
+        infinite_time: 2,
+        late: 3,
+        infinite_numbers: vec![0, 2],
+        ..Report::default()
+    };
     assert_eq!(events.report, report);
     assert_eq!(report.skipped().iter().map(|(_, rows)| rows).sum::<u64>(), 4);
     assert_eq!((events.oldest(), events.newest()), (Some(10.0), Some(30.0)));
+}
+
+#[test]
+fn cleaning_sets_aside_what_a_source_calls_a_mistake() {
+    let mut schema = schema(KeyType::Integer, Clock::Timestamp);
+    let twice: Vec<Row> = ROWS.iter().chain(&ROWS).copied().collect();
+    schema.cleaning = Cleaning { duplicates: Duplicates::Drop, earliest: Some(11.0), ..Cleaning::default() };
+    let events = collect(&schema, &[batch(&schema, &twice)]);
+    assert_eq!((events.offsets.as_slice(), events.time.as_slice()), (&[0, 1, 3][..], &[11.0, 20.0, 30.0][..]));
+    assert_eq!(texts(&events), [Some("a"), None, Some("c")]);
+    assert_eq!((events.report.early, events.report.future, events.report.duplicates), (6, 0, 3));
+    assert_eq!(events.report.skipped().iter().map(|(_, rows)| rows).sum::<u64>(), 8 + 6 + 3);
+    schema.cleaning = Cleaning { latest: Some(20.0), ..Cleaning::default() };
+    let events = collect(&schema, &[batch(&schema, &twice)]);
+    assert_eq!((events.len(), events.report.future, events.report.duplicates), (10, 2, 0));
 }
 
 #[test]

@@ -5,12 +5,12 @@
 //! ordered by a hash of their content, the entity and the time: no pattern to learn, and the same
 //! whatever the order of storage.
 
-use super::fingerprint::{key_hash, value_hashes};
+use super::fingerprint::{key_hash, row_hashes, value_hashes};
 use super::{Column, Events, NULL};
 
 pub(super) fn settle(events: &mut Events) {
     let Events { keys, offsets, time, columns, .. } = events;
-    let hashes: Vec<Vec<u64>> = columns.iter().map(category_hashes).collect();
+    let hashes: Vec<Vec<u64>> = columns.iter().map(hashes_by_code).collect();
     let mut order = Vec::new();
     let mut scratch = Vec::new();
     for (entity, pair) in offsets.windows(2).enumerate() {
@@ -29,9 +29,10 @@ pub(super) fn settle(events: &mut Events) {
     }
 }
 
-fn category_hashes(column: &Column) -> Vec<u64> {
+fn hashes_by_code(column: &Column) -> Vec<u64> {
     match column {
         Column::Category { values, .. } => value_hashes(values),
+        Column::Vector { rows, .. } => row_hashes(rows),
         Column::Number(_) => Vec::new(),
     }
 }
@@ -46,8 +47,8 @@ fn row_hash(columns: &[Column], hashes: &[Vec<u64>], row: usize, place: u64) -> 
     columns.iter().zip(hashes).fold(place, |hash, (column, hashes)| {
         let value = match column {
             Column::Number(numbers) => u64::from(numbers[row].to_bits()),
-            Column::Category { codes, .. } if codes[row] == NULL => 0,
-            Column::Category { codes, .. } => hashes[codes[row] as usize],
+            Column::Category { codes, .. } | Column::Vector { codes, .. } if codes[row] == NULL => 0,
+            Column::Category { codes, .. } | Column::Vector { codes, .. } => hashes[codes[row] as usize],
         };
         mix(hash.rotate_left(23), value)
     })
@@ -56,7 +57,7 @@ fn row_hash(columns: &[Column], hashes: &[Vec<u64>], row: usize, place: u64) -> 
 /// Rows `start..` take the values of the rows that `order` names.
 fn permute(column: &mut Column, start: usize, order: &[(u64, usize)], scratch: &mut Vec<u32>) {
     match column {
-        Column::Category { codes, .. } => {
+        Column::Category { codes, .. } | Column::Vector { codes, .. } => {
             scratch.clear();
             scratch.extend(order.iter().map(|&(_, row)| codes[row]));
             codes[start..start + order.len()].copy_from_slice(scratch);

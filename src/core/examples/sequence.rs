@@ -41,18 +41,15 @@ fn main() -> Result<()> {
 
 /// (bigint, timestamptz, integer, two doubles)
 fn schema() -> SourceSchema {
-    let field = |name: &str, kind, value| Field { name: name.into(), kind, value, min_count: 1 };
-    SourceSchema {
-        key: KeyType::Integer,
-        clock: Clock::Timestamp,
-        fields: vec![
-            field("item", FieldKind::Category, ValueType::Integer),
-            field("price", FieldKind::Number, ValueType::Number),
-            field("quantity", FieldKind::Number, ValueType::Number),
+    SourceSchema::new(
+        KeyType::Integer,
+        Clock::Timestamp,
+        vec![
+            Field::new("item", FieldKind::Category, ValueType::Integer),
+            Field::new("price", FieldKind::Number, ValueType::Number),
+            Field::new("quantity", FieldKind::Number, ValueType::Number),
         ],
-        attributes: Vec::new(),
-        labels: Vec::new(),
-    }
+    )
 }
 
 fn batches(schema: &SourceSchema, rows: usize, entities: i64) -> Result<Vec<RecordBatch>> {

@@ -1,8 +1,9 @@
 //! Replay: events to inputs.
 
-use super::{Encoded, FieldState, Fitted, Input};
+use super::{Encoded, FieldState, Fitted, Input, text};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{Column, Events};
+use std::sync::Arc;
 
 impl Fitted {
     /// Turns events into inputs, one column after the other, in place where it can. The columns
@@ -32,8 +33,8 @@ impl Fitted {
                     });
                 }
                 (FieldState::Ratings, Column::Number(values)) => ratings = values,
-                (FieldState::Number(scale), Column::Number(mut values)) => {
-                    values.iter_mut().for_each(|value| *value = scale.apply(*value));
+                (FieldState::Number(numbers), Column::Number(mut values)) => {
+                    values.iter_mut().for_each(|value| *value = numbers.apply(*value));
                     inputs.push(Input::Number { name, values });
                 }
                 (FieldState::Text(texts), Column::Category { codes, values }) => {
@@ -43,6 +44,14 @@ impl Fitted {
                 (FieldState::Tags(tags), Column::Category { codes, values }) => {
                     let (codes, lists) = tags.encode(&name, codes, &values)?;
                     inputs.push(Input::List { name, codes, lists, size: tags.size() });
+                }
+                (FieldState::Time(moments), Column::Category { codes, values }) => {
+                    inputs.push(Input::Number { name, values: moments.encode(&codes, &values, &events.time) });
+                }
+                (FieldState::Vector(scale), Column::Vector { mut codes, mut rows }) => {
+                    scale.apply(&mut rows);
+                    text::shift(&mut codes);
+                    inputs.push(Input::Vector { name, codes, rows: Arc::new(rows) });
                 }
                 _ => return Err(changed().detail(format!("Field \"{name}\" is of another kind."))),
             }

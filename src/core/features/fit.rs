@@ -1,10 +1,11 @@
 //! Fitting.
 
 use super::{
-    FieldState, Fitted, FittedField, Scale, Tags, TextOptions, Texts, TimeFeatures, Tokenizer, Vocabulary, vocabulary,
+    FieldState, Fitted, FittedField, Moments, Numbers, Tags, TextOptions, Texts, TimeFeatures, Tokenizer, VectorScale,
+    Vocabulary, moment, vocabulary,
 };
 use crate::error::{Error, ErrorKind, Result};
-use crate::events::{Column, Events, NULL};
+use crate::events::{Column, Events, NULL, Values, Vectors};
 use crate::source::{Field, FieldKind, SourceSchema};
 use crate::spec::ModelSpec;
 
@@ -47,39 +48,57 @@ impl Fitted {
     /// `offsets[i]..train_end[i]`.
     pub fn fit(events: &Events, schema: &SourceSchema, spec: &ModelSpec, train_end: &[usize]) -> Result<Self> {
         let (target, ratings) = (spec.target(schema)?, spec.ratings(schema)?);
-        let fields = schema
-            .fields
-            .iter()
-            .zip(&events.columns)
-            .enumerate()
-            .map(|(i, (field, column))| {
-                check_name(field)?;
-                let state = match (column, Some(i) == target) {
-                    (Column::Category { codes, values }, false) if field.kind == FieldKind::Text => {
-                        let tokenizer = Tokenizer::new(TextOptions::default())?;
-                        fit_text(codes, Texts::fit(tokenizer, codes, values, field.min_count))
-                    }
-                    (Column::Category { codes, values }, false) if field.kind == FieldKind::Tags => {
-                        fit_tags(codes, Tags::fit(&field.name, codes, values, field.min_count)?)
-                    }
-                    (Column::Category { codes, values }, true) => {
-                        FieldState::Category(Vocabulary::fit(codes, values, field.min_count))
-                    }
-                    (Column::Category { codes, values }, false) => {
-                        fit_category(codes, Vocabulary::fit(codes, values, field.min_count))
-                    }
-                    (Column::Number(_), _) if Some(i) == ratings => FieldState::Ratings,
-                    (Column::Number(numbers), _) => fit_number(numbers, &events.offsets, train_end),
-                };
-                Ok(FittedField { name: field.name.clone(), state })
-            })
-            .collect::<Result<Vec<_>>>()?;
+        let training = Training { events, train_end, winsorize: schema.cleaning.winsorize };
+        let fields = schema.fields.iter().zip(&events.columns).enumerate().map(|(i, (field, column))| {
+            check_name(field)?;
+            let state = match Some(i) == ratings {
+                true => FieldState::Ratings,
+                false => fit_field(field, column, Some(i) == target, &training)?,
+            };
+            Ok(FittedField { name: field.name.clone(), state })
+        });
+        let fields = fields.collect::<Result<Vec<_>>>()?;
         let time = match spec.encoder.time_gaps() {
             Some(gaps) => TimeFeatures::fit(&events.time, &events.offsets, train_end, schema.clock, gaps),
             None => TimeFeatures::default(),
         };
         Ok(Fitted { fields, time, target, cutoffs: None })
     }
+}
+
+/// What statistics other than vocabularies are fitted to.
+struct Training<'a> {
+    events: &'a Events,
+    train_end: &'a [usize],
+    winsorize: f64,
+}
+
+impl Training<'_> {
+    /// The training events.
+    fn rows(&self) -> impl Iterator<Item = usize> + Clone {
+        self.events.offsets.iter().zip(self.train_end).flat_map(|(&start, &end)| start..end)
+    }
+}
+
+fn fit_field(field: &Field, column: &Column, target: bool, training: &Training) -> Result<FieldState> {
+    Ok(match column {
+        Column::Number(numbers) => fit_number(field, numbers, training),
+        Column::Vector { codes, rows } => fit_vector(codes, rows, training),
+        Column::Category { codes, values } if target => {
+            FieldState::Category(Vocabulary::fit(codes, values, field.min_count))
+        }
+        Column::Category { codes, values } => match field.kind {
+            FieldKind::Text => {
+                let tokenizer = Tokenizer::new(TextOptions::default())?;
+                fit_text(codes, Texts::fit(tokenizer, codes, values, field.min_count))
+            }
+            FieldKind::Tags => fit_tags(codes, Tags::fit(&field.name, codes, values, field.min_count)?),
+            FieldKind::Time => fit_time(codes, values, training),
+            FieldKind::Category | FieldKind::Number | FieldKind::Vector => {
+                fit_category(codes, Vocabulary::fit(codes, values, field.min_count))
+            }
+        },
+    })
 }
 
 /// A category that is no target is left out when it says nothing.
@@ -117,16 +136,38 @@ fn all_null(codes: &[u32]) -> bool {
     codes.iter().all(|&code| code == NULL)
 }
 
-fn fit_number(numbers: &[f32], offsets: &[usize], train_end: &[usize]) -> FieldState {
-    let training = || offsets.iter().zip(train_end).flat_map(|(&start, &end)| &numbers[start..end]).copied();
-    let known = || training().filter(|number| !number.is_nan());
-    let first = training().next();
-    if training().all(|number| Some(number) == first) {
+fn fit_number(field: &Field, numbers: &[f32], training: &Training) -> FieldState {
+    let training_numbers = || training.rows().map(|row| numbers[row]);
+    let known = training_numbers().filter(|number| !number.is_nan());
+    let first = training_numbers().next();
+    if training_numbers().all(|number| Some(number) == first) {
         return FieldState::Dropped("has only one value".to_string());
     }
-    match Scale::fit(known()) {
-        Some(scale) => FieldState::Number(scale),
+    match Numbers::fit(known, training.winsorize, field.scale) {
+        Some(numbers) => FieldState::Number(numbers),
         None => FieldState::Dropped("is all NULL".to_string()),
+    }
+}
+
+fn fit_time(codes: &[u32], values: &Values, training: &Training) -> FieldState {
+    let distance = |row| moment::distance(codes, values, &training.events.time, row);
+    let mut known = training.rows().map(distance);
+    let first = known.next();
+    match Moments::fit(training.rows().map(distance)) {
+        None => FieldState::Dropped("is all NULL".to_string()),
+        Some(_) if known.all(|days| Some(days) == first) => FieldState::Dropped("has only one value".to_string()),
+        Some(moments) => FieldState::Time(moments),
+    }
+}
+
+fn fit_vector(codes: &[u32], rows: &Vectors, training: &Training) -> FieldState {
+    let first = training.rows().next().map(|row| codes[row]);
+    match VectorScale::fit(training.rows().map(|row| codes[row]), rows) {
+        None => FieldState::Dropped("is all NULL".to_string()),
+        Some(_) if training.rows().all(|row| Some(codes[row]) == first) => {
+            FieldState::Dropped("has only one value".to_string())
+        }
+        Some(scale) => FieldState::Vector(scale),
     }
 }
 

@@ -1,7 +1,11 @@
 //! Fitted statistics in an artifact: vocabularies as the tensors `field.<i>.values` and
-//! `field.<i>.counts`, the buckets of texts as `field.<i>.buckets`, everything else as the JSON `fitted`.
+//! `field.<i>.counts`, the buckets of texts as `field.<i>.buckets`, the moments of vectors as
+//! `field.<i>.mean` and `field.<i>.std`, everything else as the JSON `fitted`.
 
-use super::{FieldState, Fitted, FittedField, Scale, Tags, Texts, TimeFeatures, Tokenizer, Vocabulary};
+use super::{
+    FieldState, Fitted, FittedField, Moments, Numbers, Scale, Tags, Texts, TimeFeatures, Tokenizer, VectorScale,
+    Vocabulary,
+};
 use crate::artifact::{Artifact, damaged};
 use crate::error::Result;
 use crate::events::Values;
@@ -27,10 +31,12 @@ struct StoredField {
 #[serde(rename_all = "snake_case")]
 enum StoredState {
     Category,
-    Number(Scale),
+    Number(Numbers),
     Text(Tokenizer),
     Tags,
     Ratings,
+    Time(Scale),
+    Vector,
     Dropped(String),
 }
 
@@ -43,7 +49,7 @@ impl Fitted {
                     vocabulary.write(artifact, &tensor_name(i));
                     StoredState::Category
                 }
-                FieldState::Number(scale) => StoredState::Number(*scale),
+                FieldState::Number(numbers) => StoredState::Number(numbers.clone()),
                 FieldState::Text(texts) => {
                     artifact.put_u32(&format!("{}.buckets", tensor_name(i)), &texts.buckets);
                     StoredState::Text(texts.tokenizer.clone())
@@ -53,6 +59,11 @@ impl Fitted {
                     StoredState::Tags
                 }
                 FieldState::Ratings => StoredState::Ratings,
+                FieldState::Time(moments) => StoredState::Time(moments.scale.clone()),
+                FieldState::Vector(scale) => {
+                    scale.write(artifact, &tensor_name(i));
+                    StoredState::Vector
+                }
                 FieldState::Dropped(reason) => StoredState::Dropped(reason.clone()),
             };
             fields.push(StoredField { name: field.name.clone(), state });
@@ -66,10 +77,12 @@ impl Fitted {
         let field = |(i, field): (usize, StoredField)| {
             let state = match field.state {
                 StoredState::Category => FieldState::Category(Vocabulary::read(artifact, &tensor_name(i))?),
-                StoredState::Number(scale) => FieldState::Number(scale),
+                StoredState::Number(numbers) => FieldState::Number(numbers),
                 StoredState::Text(tokenizer) => FieldState::Text(Texts::read(artifact, &tensor_name(i), tokenizer)?),
                 StoredState::Tags => FieldState::Tags(Tags::read(artifact, &tensor_name(i))?),
                 StoredState::Ratings => FieldState::Ratings,
+                StoredState::Time(scale) => FieldState::Time(Moments { scale }),
+                StoredState::Vector => FieldState::Vector(VectorScale::read(artifact, &tensor_name(i))?),
                 StoredState::Dropped(reason) => FieldState::Dropped(reason),
             };
             Ok(FittedField { name: field.name, state })

@@ -1,24 +1,22 @@
 use super::*;
 use crate::artifact::Artifact;
 use crate::error::ErrorKind;
-use crate::events::{Column, Events, NULL, Report, Values};
+use crate::events::{Column, Events, NULL, Report, Values, Vectors};
 use crate::source::{Clock, Field, FieldKind, KeyType, SourceSchema, ValueType};
 use crate::spec::ModelSpec;
 use serde_json::json;
 
 fn schema() -> SourceSchema {
-    let field = |name: &str, kind, value, min_count| Field { name: name.into(), kind, value, min_count };
-    SourceSchema {
-        key: KeyType::Integer,
-        clock: Clock::Number,
-        fields: vec![
+    let field = |name: &str, kind, value, min_count| Field { min_count, ..Field::new(name, kind, value) };
+    SourceSchema::new(
+        KeyType::Integer,
+        Clock::Number,
+        vec![
             field("shop", FieldKind::Category, ValueType::Integer, 1),
             field("item", FieldKind::Category, ValueType::Text, 2),
             field("price", FieldKind::Number, ValueType::Number, 1),
         ],
-        attributes: Vec::new(),
-        labels: Vec::new(),
-    }
+    )
 }
 
 /// Two entities of three events and one. `b` occurs three times, `a` twice, `rare` once.
@@ -102,6 +100,19 @@ fn later_events_get_the_codes_of_training() {
     later.columns[0] = Column::Category { codes: vec![0, 1, 2, 2, 2, 2, 2], values: Values::Integer(vec![5, 10, 20]) };
     let encoded = fitted().encode(later).unwrap();
     assert_eq!(category(&encoded.inputs[0]).1, [UNKNOWN, 3, 2, 2, 2, 2, 2]);
+}
+
+#[test]
+fn outliers_are_drawn_in_to_what_training_saw_and_counted() {
+    let mut schema = schema();
+    schema.cleaning.winsorize = 0.25;
+    // Training saw 1, 3, 1 and 3 of the prices; the others are 99.
+    let fitted = Fitted::fit(&events(), &schema, &spec("gru"), &TRAIN_END).unwrap();
+    assert_eq!(fitted.changes(&events()), ["2 numbers of field \"price\" were drawn in to 1 to 3."]);
+    let encoded = fitted.encode(events()).unwrap();
+    let Input::Number { values, .. } = &encoded.inputs[2] else { panic!("price is a number") };
+    assert_eq!(values[..6], [-1.0, 1.0, 1.0, -1.0, 1.0, 1.0]);
+    assert!(values[6].is_nan());
 }
 
 #[test]
@@ -194,7 +205,7 @@ fn reserved_names_and_changed_sources_are_refused() {
 
 /// Reviews and tags beside the category that is predicted.
 fn lists() -> (Events, SourceSchema) {
-    let field = |name: &str, kind| Field { name: name.into(), kind, value: ValueType::Text, min_count: 2 };
+    let field = |name: &str, kind| Field { min_count: 2, ..Field::new(name, kind, ValueType::Text) };
     let text = |codes: [u32; 7], values: &[&str]| Column::Category {
         codes: codes.to_vec(),
         values: Values::Text(values.iter().collect()),
@@ -214,6 +225,40 @@ fn lists() -> (Events, SourceSchema) {
         ..schema()
     };
     (events, schema)
+}
+
+#[test]
+fn times_and_vectors_are_seen_as_training_saw_them() {
+    let (mut events, day) = (events(), 86_400_000_000);
+    let mut looks = Vectors::new(2);
+    [[1.0, 0.0], [3.0, 0.0], [9.0, 1.0]].iter().for_each(|row| looks.push(row));
+    events.columns[0] =
+        Column::Category { codes: vec![0, 1, 0, 1, NULL, 0, 0], values: Values::Integer(vec![day, -day]) };
+    events.columns[2] = Column::Vector { codes: vec![0, 1, 2, 0, 1, 2, NULL], rows: looks };
+    let schema = SourceSchema {
+        fields: vec![
+            Field::new("due", FieldKind::Time, ValueType::Integer),
+            schema().fields.swap_remove(1),
+            Field::new("look", FieldKind::Vector, ValueType::Vector(2)),
+        ],
+        ..schema()
+    };
+    let fitted = Fitted::fit(&events, &schema, &spec("gru"), &TRAIN_END).unwrap();
+    assert!(matches!(&fitted.fields[0].state, FieldState::Time(moments) if matches!(moments.scale, Scale::Log { .. })));
+    let scale = VectorScale { mean: vec![2.0, 0.0], std: vec![1.0, 1.0] };
+    assert_eq!(fitted.fields[2].state, FieldState::Vector(scale));
+    let mut artifact = Artifact::new();
+    fitted.write(&mut artifact).unwrap();
+    let fitted = Fitted::read(&Artifact::from_bytes(&artifact.to_bytes().unwrap()).unwrap()).unwrap();
+    let encoded = fitted.encode(events.clone()).unwrap();
+    let Input::Number { values, .. } = &encoded.inputs[0] else { panic!("a time is a number") };
+    assert!(values[4].is_nan() && values[0] == -values[1] && values[0] > 0.0);
+    let Input::Vector { codes, rows, .. } = &encoded.inputs[2] else { panic!("no vector") };
+    assert_eq!(codes, &[1, 2, 3, 1, 2, 3, MISSING]);
+    assert_eq!(rows.rows().collect::<Vec<_>>(), [[-1.0, 0.0], [1.0, 0.0], [7.0, 1.0]]);
+    events.columns[2] = Column::Vector { codes: vec![NULL; 7], rows: Vectors::new(2) };
+    let fitted = Fitted::fit(&events, &schema, &spec("gru"), &TRAIN_END).unwrap();
+    assert_eq!(fitted.notes(), ["Field \"look\" is left out: it is all NULL."]);
 }
 
 #[test]

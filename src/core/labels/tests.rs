@@ -17,14 +17,8 @@ fn events() -> Events {
 }
 
 fn schema() -> SourceSchema {
-    let action = Field { name: "action".into(), kind: FieldKind::Category, value: ValueType::Text, min_count: 1 };
-    SourceSchema {
-        key: KeyType::Integer,
-        clock: Clock::Number,
-        fields: vec![action],
-        attributes: Vec::new(),
-        labels: Vec::new(),
-    }
+    let action = Field::new("action", FieldKind::Category, ValueType::Text);
+    SourceSchema::new(KeyType::Integer, Clock::Number, vec![action])
 }
 
 fn table(keys: Vec<i64>, offsets: Vec<usize>, time: Vec<f64>, column: Column) -> Events {

@@ -8,6 +8,7 @@
 use super::protocol;
 use super::ring::ALIGNMENT;
 use crate::error::Result;
+use crate::source::ValueType;
 use arrow_array::{RecordBatch, RecordBatchOptions, make_array};
 use arrow_buffer::Buffer;
 use arrow_data::ArrayData;
@@ -30,6 +31,8 @@ pub enum Form {
     Float64,
     Text,
     Uuid,
+    /// So many numbers in single precision.
+    Vector(u16),
 }
 
 /// One column of a batch: its validity bits where it has NULLs, its values (for text their ends,
@@ -67,6 +70,7 @@ impl Form {
             Form::Float64 => DataType::Float64,
             Form::Text => DataType::Utf8,
             Form::Uuid => DataType::FixedSizeBinary(16),
+            Form::Vector(dim) => ValueType::Vector(dim).arrow(),
         }
     }
 
@@ -78,6 +82,7 @@ impl Form {
             Form::Int32 | Form::Float32 | Form::Text => 4,
             Form::Int64 | Form::Float64 => 8,
             Form::Uuid => 16,
+            Form::Vector(dim) => 4 * usize::from(dim),
         }
     }
 }

@@ -4,7 +4,7 @@ use arrow_array::{ArrayRef, Float64Array, Int64Array, StringArray};
 use proptest::prelude::*;
 use std::sync::Arc;
 
-const KINDS: [Kind; 16] = [
+const KINDS: [Kind; 17] = [
     Kind::Job,
     Kind::Artifact,
     Kind::Events,
@@ -21,20 +21,18 @@ const KINDS: [Kind; 16] = [
     Kind::Table,
     Kind::Judgement,
     Kind::Part,
+    Kind::Mistyped,
 ];
 
 fn schema() -> SourceSchema {
-    let field = |name: &str, kind, value| Field { name: name.into(), kind, value, min_count: 1 };
-    SourceSchema {
-        key: KeyType::Text,
-        clock: Clock::Timestamp,
-        fields: vec![
-            field("item", FieldKind::Category, ValueType::Integer),
-            field("price", FieldKind::Number, ValueType::Number),
+    SourceSchema::new(
+        KeyType::Text,
+        Clock::Timestamp,
+        vec![
+            Field::new("item", FieldKind::Category, ValueType::Integer),
+            Field::new("price", FieldKind::Number, ValueType::Number),
         ],
-        attributes: Vec::new(),
-        labels: Vec::new(),
-    }
+    )
 }
 
 type Row = (Option<String>, Option<i64>, Option<i64>, Option<f64>);
@@ -161,7 +159,7 @@ fn kinds_are_their_bytes() {
     for (byte, kind) in (1..).zip(KINDS) {
         assert_eq!(Frame::read_header([byte, 7, 0, 0, 0]).unwrap(), (kind, 7));
     }
-    for byte in [0, 17, 255] {
+    for byte in [0, 18, 255] {
         assert_eq!(Frame::read_header([byte, 0, 0, 0, 0]).unwrap_err().kind, ErrorKind::Protocol);
     }
 }

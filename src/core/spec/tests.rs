@@ -5,21 +5,21 @@ use crate::source::{Clock, Field, FieldKind, KeyType, Label, LabelKind, LabelOri
 use serde_json::{Value, json};
 
 fn source() -> SourceSchema {
-    let field = |name: &str, kind, value| Field { name: name.into(), kind, value, min_count: 1 };
     let label =
         |name: &str, kind, value| Label { name: name.into(), kind, origin: LabelOrigin::Table { value, timed: false } };
     SourceSchema {
-        key: KeyType::Integer,
-        clock: Clock::Timestamp,
-        fields: vec![
-            field("price", FieldKind::Number, ValueType::Number),
-            field("item", FieldKind::Category, ValueType::Integer),
-        ],
-        attributes: Vec::new(),
         labels: vec![
             label("tier", LabelKind::Class, ValueType::Text),
             label("spend", LabelKind::Number, ValueType::Number),
         ],
+        ..SourceSchema::new(
+            KeyType::Integer,
+            Clock::Timestamp,
+            vec![
+                Field::new("price", FieldKind::Number, ValueType::Number),
+                Field::new("item", FieldKind::Category, ValueType::Integer),
+            ],
+        )
     }
 }
 

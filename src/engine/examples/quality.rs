@@ -49,16 +49,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn source(rated: bool) -> SourceSchema {
-    let field = |name: &str, kind, value| Field { name: name.into(), kind, value, min_count: 1 };
-    let item = field("item_id", FieldKind::Category, ValueType::Integer);
-    let rating = rated.then(|| field("rating", FieldKind::Number, ValueType::Number));
-    SourceSchema {
-        key: KeyType::Integer,
-        clock: Clock::Number,
-        fields: std::iter::once(item).chain(rating).collect(),
-        attributes: Vec::new(),
-        labels: Vec::new(),
-    }
+    let item = Field::new("item_id", FieldKind::Category, ValueType::Integer);
+    let rating = rated.then(|| Field::new("rating", FieldKind::Number, ValueType::Number));
+    SourceSchema::new(KeyType::Integer, Clock::Number, std::iter::once(item).chain(rating).collect())
 }
 
 fn read(file: &str) -> Result<(SourceSchema, RecordBatch), Box<dyn Error>> {

@@ -22,6 +22,8 @@ pub struct Bag {
     values: Vec<Values>,
     /// The means of numbers, then the shares of those that are missing. [windows, 2 * numbers]
     numbers: Option<Tensor>,
+    /// The means of each vector input, then the share of those that are missing. Each [windows, width + 1]
+    vectors: Vec<Tensor>,
     /// Logarithm of each window's number of events, about zero for twenty of them. [windows, 1]
     pub log_counts: Tensor,
 }
@@ -99,7 +101,14 @@ impl Bag {
             Some(numbers) => Some(means(numbers, lengths, &counts, kept, device)?),
             None => None,
         };
-        Ok(Bag { values, numbers, log_counts: Tensor::f_from_slice(&logs)?.f_unsqueeze(1)?.f_to_device(device)? })
+        let vectors = batch.vectors.iter().map(|vectors| means(&vectors.of_tokens()?, lengths, &counts, kept, device));
+        let vectors = vectors.collect::<Result<_>>()?;
+        Ok(Bag {
+            values,
+            numbers,
+            vectors,
+            log_counts: Tensor::f_from_slice(&logs)?.f_unsqueeze(1)?.f_to_device(device)?,
+        })
     }
 }
 
@@ -194,6 +203,9 @@ impl Reader {
         };
         for ((table, values), mean) in tables.zip(&bag.values).zip(&self.means) {
             sum = sum.f_add(&values.sum(table)?)?.f_sub(&mean.f_mm(table)?)?;
+        }
+        for (weight, vectors) in embedding.vectors().zip(&bag.vectors) {
+            sum = sum.f_add(&compute.linear(vectors, weight, None)?)?;
         }
         Ok(sum)
     }

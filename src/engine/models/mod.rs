@@ -106,7 +106,7 @@ impl Model {
         let Common { dim, embedding: width, deviation, members, length, dropout } = common(encoder, shape.rates)?;
         let mut parameters = Parameters::new(&compute);
         // A deep belief network reads values alone.
-        let values = matches!(encoder, spec::Encoder::Dbn(_)).then(|| Shape { numbers: 0, ..shape.clone() });
+        let values = matches!(encoder, spec::Encoder::Dbn(_)).then(|| shape.values());
         let read = values.as_ref().unwrap_or(shape);
         let embedding = Embedding::new(&mut parameters, read, width, "", Start::Normal(deviation))?;
         let pooling = encoder.pooling();

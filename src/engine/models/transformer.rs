@@ -12,7 +12,7 @@ use crate::cpu::transformer::{self as by_hand, Weights};
 use crate::cpu::{self, simd};
 use crate::device::{self, Compute};
 use crate::error::Result;
-use crate::inputs::{Layout, add_rows, rows};
+use crate::inputs::{Layout, add_gradient, rows};
 use crate::parameters::{DEVIATION, Parameters, Start};
 use persona_core::spec::{self, Positions};
 use persona_core::{Error, ErrorKind};
@@ -106,7 +106,7 @@ impl Transformer {
         }
         let input = Tensor::f_from_slice(&gradients.input)?.f_view_as(gradient)?;
         if let Some(positions) = &self.positions {
-            add_rows(positions, &layout.from_end, &input)?;
+            add_gradient(positions, &layout.from_end, &input)?;
         }
         Ok(input)
     }

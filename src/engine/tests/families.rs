@@ -16,16 +16,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 fn source() -> SourceSchema {
-    let item = Field { name: "item".into(), kind: FieldKind::Category, value: ValueType::Integer, min_count: 1 };
+    let item = Field::new("item", FieldKind::Category, ValueType::Integer);
     let upcoming = Upcoming { event: [("item".to_string(), "0".to_string())].into(), absent: false, within: 2.0 };
     let again = Label { name: "again".into(), kind: LabelKind::Class, origin: LabelOrigin::Events(upcoming) };
-    SourceSchema {
-        key: KeyType::Integer,
-        clock: Clock::Number,
-        fields: vec![item],
-        attributes: Vec::new(),
-        labels: vec![again],
-    }
+    SourceSchema { labels: vec![again], ..SourceSchema::new(KeyType::Integer, Clock::Number, vec![item]) }
 }
 
 fn table(entities: i64, events: i64, item: impl Fn(i64, i64) -> i64) -> RecordBatch {

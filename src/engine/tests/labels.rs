@@ -21,20 +21,17 @@ const EVENTS: i64 = 10;
 const TIERS: [&str; 3] = ["bronze", "gold", "silver"];
 
 fn source() -> SourceSchema {
-    let item = Field { name: "item".into(), kind: FieldKind::Category, value: ValueType::Integer, min_count: 1 };
+    let item = Field::new("item", FieldKind::Category, ValueType::Integer);
     let table =
         |name: &str, kind, value| Label { name: name.into(), kind, origin: LabelOrigin::Table { value, timed: false } };
     let upcoming = Upcoming { event: [("item".to_string(), "0".to_string())].into(), absent: false, within: 2.0 };
     SourceSchema {
-        key: KeyType::Integer,
-        clock: Clock::Number,
-        fields: vec![item],
-        attributes: Vec::new(),
         labels: vec![
             table("tier", LabelKind::Class, ValueType::Text),
             table("spend", LabelKind::Number, ValueType::Number),
             Label { name: "again".into(), kind: LabelKind::Class, origin: LabelOrigin::Events(upcoming) },
         ],
+        ..SourceSchema::new(KeyType::Integer, Clock::Number, vec![item])
     }
 }
 

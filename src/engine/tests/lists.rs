@@ -16,14 +16,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 fn source() -> SourceSchema {
-    let item = Field { name: "item".into(), kind: FieldKind::Category, value: ValueType::Integer, min_count: 1 };
-    SourceSchema {
-        key: KeyType::Integer,
-        clock: Clock::Number,
-        fields: vec![item],
-        attributes: Vec::new(),
-        labels: Vec::new(),
-    }
+    let item = Field::new("item", FieldKind::Category, ValueType::Integer);
+    SourceSchema::new(KeyType::Integer, Clock::Number, vec![item])
 }
 
 const ENTITIES: i64 = 90;

@@ -26,22 +26,16 @@ fn engine() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_persona-engine"))
 }
 
-fn field(name: &str, kind: FieldKind, value: ValueType) -> Field {
-    Field { name: name.into(), kind, value, min_count: 1 }
-}
-
 fn source() -> SourceSchema {
-    SourceSchema {
-        key: KeyType::Text,
-        clock: Clock::Timestamp,
-        fields: vec![
-            field("item", FieldKind::Category, ValueType::Integer),
-            field("color", FieldKind::Category, ValueType::Text),
-            field("price", FieldKind::Number, ValueType::Number),
+    SourceSchema::new(
+        KeyType::Text,
+        Clock::Timestamp,
+        vec![
+            Field::new("item", FieldKind::Category, ValueType::Integer),
+            Field::new("color", FieldKind::Category, ValueType::Text),
+            Field::new("price", FieldKind::Number, ValueType::Number),
         ],
-        attributes: Vec::new(),
-        labels: Vec::new(),
-    }
+    )
 }
 
 /// Everybody walks round the items, each from another one; the next item is always known.
@@ -248,14 +242,8 @@ fn a_check_gives_findings() {
 
 #[test]
 fn a_number_as_clock_comes_back_as_a_number() {
-    let item = field("item", FieldKind::Category, ValueType::Integer);
-    let source = SourceSchema {
-        key: KeyType::Integer,
-        clock: Clock::Number,
-        fields: vec![item],
-        attributes: Vec::new(),
-        labels: Vec::new(),
-    };
+    let item = Field::new("item", FieldKind::Category, ValueType::Integer);
+    let source = SourceSchema::new(KeyType::Integer, Clock::Number, vec![item]);
     let rows = || (0..300).map(|i| (i / 10, i % 10));
     let columns: Vec<ArrayRef> = vec![
         Arc::new(Int64Array::from_iter_values(rows().map(|(entity, _)| entity))),

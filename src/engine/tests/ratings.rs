@@ -15,17 +15,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 fn source() -> SourceSchema {
-    let field = |name: &str, kind, value| Field { name: name.into(), kind, value, min_count: 1 };
-    SourceSchema {
-        key: KeyType::Integer,
-        clock: Clock::Number,
-        fields: vec![
-            field("item", FieldKind::Category, ValueType::Integer),
-            field("stars", FieldKind::Number, ValueType::Number),
-        ],
-        attributes: Vec::new(),
-        labels: Vec::new(),
-    }
+    let item = Field::new("item", FieldKind::Category, ValueType::Integer);
+    let stars = Field::new("stars", FieldKind::Number, ValueType::Number);
+    SourceSchema::new(KeyType::Integer, Clock::Number, vec![item, stars])
 }
 
 /// Items are drawn. Entities like those that are even or odd as they are, and give them 5 stars where others get 1:

@@ -23,13 +23,12 @@ use std::sync::Arc;
 const FORMS: [Form; 5] = [Form::Int64, Form::Int64, Form::Int32, Form::Text, Form::Float32];
 
 fn source() -> SourceSchema {
-    let field = |name: &str, kind, value| Field { name: name.into(), kind, value, min_count: 1 };
     let fields = vec![
-        field("item", FieldKind::Category, ValueType::Integer),
-        field("color", FieldKind::Category, ValueType::Text),
-        field("price", FieldKind::Number, ValueType::Number),
+        Field::new("item", FieldKind::Category, ValueType::Integer),
+        Field::new("color", FieldKind::Category, ValueType::Text),
+        Field::new("price", FieldKind::Number, ValueType::Number),
     ];
-    SourceSchema { key: KeyType::Integer, clock: Clock::Timestamp, fields, attributes: Vec::new(), labels: Vec::new() }
+    SourceSchema::new(KeyType::Integer, Clock::Timestamp, fields)
 }
 
 /// Rows with NULLs in every column, some of them late and some at the same time.

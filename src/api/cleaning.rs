@@ -1,0 +1,89 @@
+//! How events are cleaned, as a user declares it in jsonb.
+
+use super::sentence;
+use crate::catalog::sources::DeclaredCleaning;
+use crate::error::{Code, Error, Result};
+use crate::events::clock;
+use crate::relation::Column;
+use persona_core::cleaning::{Cleaning, Duplicates};
+use persona_core::source::Clock;
+use pgrx::pg_sys;
+use pgrx::spi::Spi;
+use serde::Deserialize;
+use serde_json::Value;
+
+const HINT: &str = "Cleaning is an object such as {\"duplicates\": \"drop\", \"earliest\": \"2000-01-01\", \"latest\": \"now\", \
+                    \"winsorize\": 0.01}; what is left out is not cleaned.";
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CleaningJson {
+    #[serde(default)]
+    duplicates: Duplicates,
+    /// A time as the clock's type is written, or a number where the clock is one.
+    earliest: Option<Value>,
+    /// The same, or "now".
+    latest: Option<Value>,
+    #[serde(default)]
+    winsorize: f64,
+}
+
+/// `at`: the column of the events' times.
+pub fn declare(json: Value, at: &Column) -> Result<DeclaredCleaning> {
+    if !json.is_object() {
+        return Err(invalid("It is no object."));
+    }
+    let json: CleaningJson = serde_json::from_value(json).map_err(|e| invalid(sentence(&e)))?;
+    if !(0.0..0.5).contains(&json.winsorize) {
+        return Err(invalid(format!("\"winsorize\" must be at least 0 and less than 0.5, not {}.", json.winsorize)));
+    }
+    let until_now = json.latest == Some(Value::from("now")) && clock(at)?.0.has_calendar();
+    let earliest = json.earliest.map(|json| time("earliest", &json, at)).transpose()?;
+    let latest = json.latest.filter(|_| !until_now).map(|json| time("latest", &json, at)).transpose()?;
+    if earliest.zip(latest).is_some_and(|(earliest, latest)| earliest > latest) {
+        return Err(invalid("\"earliest\" must not be after \"latest\"."));
+    }
+    let cleaning = Cleaning { duplicates: json.duplicates, earliest, latest, winsorize: json.winsorize };
+    Ok(DeclaredCleaning { cleaning, until_now })
+}
+
+fn invalid(detail: impl Into<String>) -> Error {
+    Error::new(Code::InvalidParameter, "invalid cleaning").detail(detail).hint(HINT)
+}
+
+/// In the clock's unit. Postgres reads what is written, and raises its own error where it cannot.
+fn time(key: &str, json: &Value, at: &Column) -> Result<f64> {
+    let time = match (clock(at)?.0, json) {
+        (Clock::Number, Value::Number(number)) => number.as_f64(),
+        (Clock::Timestamp | Clock::Date, Value::String(text)) => microseconds("$1", at, &[text.as_str().into()])?,
+        (Clock::Number, _) => {
+            return Err(invalid(format!("\"{key}\" must be a number, as the times of the events are.")));
+        }
+        (Clock::Timestamp | Clock::Date, _) => {
+            return Err(invalid(format!("\"{key}\" must be a time, written as text.")));
+        }
+    };
+    time.filter(|time| time.is_finite()).ok_or_else(|| invalid(format!("\"{key}\" must be finite.")))
+}
+
+/// What an SQL expression says as a time of the column's type.
+fn microseconds(expression: &str, at: &Column, arguments: &[pgrx::datum::DatumWithOid]) -> Result<Option<f64>> {
+    let type_name = match at.type_oid {
+        pg_sys::TIMESTAMPTZOID => "timestamptz",
+        pg_sys::DATEOID => "date",
+        _ => "timestamp",
+    };
+    let sql = format!("SELECT (extract(epoch FROM {expression}::pg_catalog.{type_name}) * 1e6)::pg_catalog.float8");
+    Ok(Spi::get_one_with_args::<f64>(&sql, arguments)?)
+}
+
+impl DeclaredCleaning {
+    /// As it is when the events are read now.
+    pub fn at(&self, at: &Column) -> Result<Cleaning> {
+        let latest = match self.until_now {
+            true => microseconds("pg_catalog.now()", at, &[])?,
+            false => self.cleaning.latest,
+        };
+        Ok(Cleaning { latest, ..self.cleaning.clone() })
+    }
+}
