@@ -84,6 +84,10 @@ impl Source {
         must_own(owner, "source", name).map(|()| source)
     }
 
+    pub fn exists(name: &str) -> Result<bool> {
+        Ok(one("SELECT 1 FROM persona.sources WHERE source = $1", &[name.into()], |_| Ok(()))?.is_some())
+    }
+
     /// The source of a model that the caller has found already.
     pub fn of_model(model: &Model) -> Result<Source> {
         Source::look_up(&model.source).map(|(source, _)| source)
@@ -119,8 +123,7 @@ impl Source {
         labels: &[DeclaredLabel],
     ) -> Result<()> {
         valid_name("source", name)?;
-        let exists = one("SELECT 1 FROM persona.sources WHERE source = $1", &[name.into()], |_| Ok(()))?.is_some();
-        not_duplicate("source", name, exists)?;
+        not_duplicate("source", name, Source::exists(name)?)?;
         let fields = serde_json::to_value(fields).map_err(|e| Error::new(Code::InvalidParameter, e.to_string()))?;
         run(
             "INSERT INTO persona.sources (source, owner, events, entity, at, fields) VALUES ($1, $2, $3, $4, $5, $6)",

@@ -9,6 +9,7 @@
 mod encode;
 mod fit;
 mod lists;
+mod narrow;
 mod scale;
 mod stored;
 mod tags;
@@ -24,6 +25,7 @@ pub use text::{TextOptions, Texts, Tokenizer};
 pub use time::{GAP_CODES, TimeFeatures};
 pub use vocabulary::Vocabulary;
 
+use crate::batch::Window;
 use crate::events::Keys;
 
 /// The code of NULL.
@@ -119,6 +121,26 @@ impl Input {
             | Input::List { name, .. } => name,
         }
     }
+
+    /// The values of some events, in that order.
+    pub fn select(&self, events: &[usize]) -> Input {
+        let codes = |codes: &[u32]| events.iter().map(|&event| codes[event]).collect();
+        match self {
+            Input::Category { name, codes: of, size } => {
+                Input::Category { name: name.clone(), codes: codes(of), size: *size }
+            }
+            Input::Clock { name, codes: of, size } => {
+                let codes = events.iter().map(|&event| of[event]).collect();
+                Input::Clock { name: name.clone(), codes, size: *size }
+            }
+            Input::Number { name, values } => {
+                Input::Number { name: name.clone(), values: events.iter().map(|&event| values[event]).collect() }
+            }
+            Input::List { name, codes: of, lists, size } => {
+                Input::List { name: name.clone(), codes: codes(of), lists: lists.clone(), size: *size }
+            }
+        }
+    }
 }
 
 impl Encoded {
@@ -143,6 +165,22 @@ impl Encoded {
     /// Number of items that are ranked.
     pub fn items(&self) -> usize {
         self.target_input().map_or(0, |(_, size)| size - FIRST as usize)
+    }
+
+    /// Windows as entities of their own, in order; they keep no key.
+    pub fn cut(&self, windows: &[Window]) -> Encoded {
+        let events: Vec<usize> = windows.iter().flat_map(|window| window.start..window.end).collect();
+        let ends = windows.iter().scan(0, |end, window| {
+            *end += window.len();
+            Some(*end)
+        });
+        Encoded {
+            keys: Keys::Integer(Vec::new()),
+            offsets: std::iter::once(0).chain(ends).collect(),
+            time: events.iter().map(|&event| self.time[event]).collect(),
+            inputs: self.inputs.iter().map(|input| input.select(&events)).collect(),
+            target: self.target,
+        }
     }
 
     /// Time of the entity's first event.
