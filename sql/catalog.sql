@@ -171,6 +171,17 @@ SELECT pg_catalog.pg_extension_config_dump('profiles', '');
 COMMENT ON COLUMN profiles.options IS 'of the index where there are vectors (m, ef_construction), and how many recommendations each list has';
 COMMENT ON TABLE profiles IS 'profile tables, their item tables (where the model has items and vectors), and the version that filled them';
 
+CREATE TABLE reductions (
+    profile     regclass NOT NULL,
+    version     integer NOT NULL,
+    owner       regrole NOT NULL,
+    bytes       bytea NOT NULL,
+    PRIMARY KEY (profile, version)
+);
+ALTER TABLE reductions ALTER COLUMN bytes SET STORAGE EXTERNAL;
+SELECT pg_catalog.pg_extension_config_dump('reductions', '');
+COMMENT ON TABLE reductions IS 'how the vectors of a version were given fewer dimensions in a profile, so that its next refresh does the same';
+
 -- Not dumped: a job belongs to the server that it was submitted to.
 CREATE TABLE jobs (
     job          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

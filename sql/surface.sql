@@ -2,7 +2,7 @@
 --
 -- Reading: the rows of objects whose owner one could act as. Writing: only the extension's code.
 GRANT USAGE ON SCHEMA persona TO PUBLIC;
-GRANT SELECT ON sources, attributes, labels, models, versions, weights, metrics, judgements, trials, aliases, profiles, jobs, progress, families TO PUBLIC;
+GRANT SELECT ON sources, attributes, labels, models, versions, weights, metrics, judgements, trials, aliases, profiles, reductions, jobs, progress, families TO PUBLIC;
 
 ALTER TABLE sources ENABLE ROW LEVEL SECURITY;
 ALTER TABLE attributes ENABLE ROW LEVEL SECURITY;
@@ -15,6 +15,7 @@ ALTER TABLE judgements ENABLE ROW LEVEL SECURITY;
 ALTER TABLE trials ENABLE ROW LEVEL SECURITY;
 ALTER TABLE aliases ENABLE ROW LEVEL SECURITY;
 ALTER TABLE profiles ENABLE ROW LEVEL SECURITY;
+ALTER TABLE reductions ENABLE ROW LEVEL SECURITY;
 ALTER TABLE jobs ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY owned ON sources FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
@@ -28,6 +29,7 @@ CREATE POLICY owned ON judgements FOR SELECT USING (pg_catalog.pg_has_role(owner
 CREATE POLICY owned ON trials FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
 CREATE POLICY owned ON aliases FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
 CREATE POLICY owned ON profiles FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
+CREATE POLICY owned ON reductions FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
 CREATE POLICY owned ON jobs FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
 
 COMMENT ON FUNCTION create_source(text, regclass, text, text, jsonb, jsonb, jsonb, jsonb) IS
@@ -40,6 +42,10 @@ COMMENT ON FUNCTION create_model(text, text, jsonb) IS 'names a specification ov
 COMMENT ON PROCEDURE train(text) IS 'trains a new version of a model and makes it live; holds no snapshot while epochs run';
 COMMENT ON PROCEDURE tune(text, jsonb, integer, text) IS 'tries settings of a model, records each trial, and trains a version by the best';
 COMMENT ON FUNCTION evaluate(text) IS 'figures of the live version on the events as they are now, with 95 % intervals';
+COMMENT ON FUNCTION evaluate(text, text) IS
+    'the same figures of all cases and of those with one value each of a field, an attribute or a label from a table';
+COMMENT ON FUNCTION rank_features(text, text, text) IS
+    'how much each feature tells of a label: by correlation and mutual information over a source, by permutation to a model';
 COMMENT ON FUNCTION compare(text[], text) IS
     'figures of the live versions of several models on the same cases, and how much better each is than the first';
 COMMENT ON FUNCTION set_alias(text, text, integer) IS 'lets a version answer to an alias; profiles use the alias live';

@@ -7,9 +7,11 @@
 //! - [`training`]  jobs that end in figures: check, train, evaluate
 //! - [`tuning`]    trials of settings
 //! - [`comparison`] models beside each other on the same cases
+//! - [`importance`] features beside each other: how much each tells of a label
 //! - [`refresh`]   the job that fills a profile: score, write beside, swap
 //! - [`recommend`] answers from stored lists and vectors
 //! - [`profile`]   the profile table and its companion of item vectors
+//! - [`reduction`] fewer dimensions for a profile's vectors
 //! - [`events`]    a source's table as columns, and the scan into the engine
 //! - [`relation`]  tables and views as SQL sees them
 //! - [`worker`]    the engine, the launcher, and the workers that run jobs
@@ -26,9 +28,11 @@ mod catalog;
 mod comparison;
 mod error;
 mod events;
+mod importance;
 mod pg;
 mod profile;
 mod recommend;
+mod reduction;
 mod refresh;
 mod relation;
 mod settings;

@@ -9,8 +9,10 @@ use crate::error::{Code, Error, Result};
 use crate::events::EventQuery;
 use crate::pg::identity::acts_as;
 use crate::pg::local_settings::LocalSettings;
+use crate::reduction;
 use crate::relation::{Column, Relation};
 use options::Options;
+use persona_core::reduction::Reduce;
 use persona_core::source::{Clock, LabelKind};
 use persona_core::spec::ModelSpec;
 use pgrx::pg_sys::Oid;
@@ -41,11 +43,14 @@ pub fn create(name: &str, model: &str, options: &serde_json::Value) -> Result<()
     let source = Source::of_model(&model)?;
     let query = EventQuery::of(&source)?;
     let spec = ModelSpec::parse(&model.spec, &query.schema)?;
-    let dim = spec.dim();
-    let options = options.settle(dim.is_some())?;
+    let made = spec.dim();
+    let mut options = options.settle(made.is_some())?;
+    options.reduce = options.reduce.map(|reduce| reduction::settle(reduce, &source, &model, made)).transpose()?;
+    let dim = options.reduce.as_ref().and_then(Reduce::dim).or(made);
     let events = Relation::open(source.events, "event table")?;
     let entity = events.column(&source.entity)?;
-    let items = match spec.target(&query.schema)?.map(|target| &source.fields[target]) {
+    let has_items = options.reduce.as_ref().is_none_or(Reduce::keeps_products);
+    let items = match spec.target(&query.schema)?.filter(|_| has_items).map(|target| &source.fields[target]) {
         Some(declared) => {
             let column = item_column(declared, &events)?;
             options.check_room(&column, dim, spec.objective.labels().count())?;

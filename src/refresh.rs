@@ -21,7 +21,8 @@ use crate::relation::Relation;
 use crate::training;
 use crate::worker::engine::Engine;
 use crate::worker::progress::Reporter;
-use persona_core::protocol::{ColumnReader, Kind, Outcome, Phase, Progress};
+use persona_core::protocol::{Ask, ColumnReader, Kind, Outcome, Phase, Progress, Task};
+use persona_core::reduction::Reduce;
 use persona_core::source::{Clock, LabelKind};
 use pgrx::pg_sys::{self, Oid};
 use pgrx::spi::{Spi, quote_qualified_identifier};
@@ -40,14 +41,17 @@ pub fn refresh_profile(table: Oid, phases: &Phases, reporter: &mut Reporter) -> 
     let version = Version::find(&model, model.live()?)?;
     let source = Source::of_model(&model)?;
     let query = EventQuery::of(&source)?;
-    let beside = EventQuery::beside(&source, std::iter::empty())?;
+    let mapping = profile.reduction(version.number)?;
+    let label = profile.reduce.as_ref().filter(|_| mapping.is_none()).and_then(Reduce::label);
+    let beside = EventQuery::beside(&source, label.into_iter())?;
     training::same_fields(&model, &version, &query.schema)?;
     same_vectors(&profile, &relation, &version)?;
     let about = [(model, version)];
     let version = &about[0].1;
     let recommendations = profile.recommendations.unwrap_or(0) as usize;
-    let mut engine = Engine::start_scoring(&query.schema, &beside, &version.spec, recommendations)?;
-    training::scan(&query, &beside, &mut engine, &about, reporter)?;
+    let ask = Ask { reduce: profile.reduce.clone(), recommendations, ..Ask::default() };
+    let mut engine = Engine::ask(Task::Score, ask, &query.schema, &beside, Some(&version.spec))?;
+    training::scan_with(&query, &beside, &mut engine, &about, mapping.as_slice(), reporter)?;
     training::release_snapshot(phases, reporter);
     as_table_owner(relation.owner, || rebuild(&profile, query.schema.clock, version, &mut engine, reporter))?;
     phases.commit();
@@ -60,7 +64,11 @@ const OWN_OF_ITEMS: usize = 3;
 
 /// A version by other settings than those that the profile was made for may have other vectors.
 fn same_vectors(profile: &Profile, relation: &Relation, version: &Version) -> Result<()> {
-    let of_version = version.spec.dim().map(|dim| format!("halfvec({dim})"));
+    if let (Some(reduce), Some(from)) = (&profile.reduce, version.spec.dim()) {
+        reduce.check(from)?;
+    }
+    let reduced = profile.reduce.as_ref().and_then(Reduce::dim);
+    let of_version = version.spec.dim().map(|dim| format!("halfvec({})", reduced.unwrap_or(dim)));
     let column = relation.columns.iter().find(|column| profile.vectors && column.name == "embedding");
     let same = match (&of_version, column) {
         (Some(of_version), Some(column)) => column.type_name.ends_with(of_version.as_str()),
@@ -105,7 +113,7 @@ fn rebuild(
     let lists = if profile.recommendations.is_some() { 2 } else { 0 };
     let rows = Table::build(profile.profile, OWN + usize::from(profile.vectors) + said_columns(version) + lists)?;
     let items = profile.items.map(|items| Table::build(items, OWN_OF_ITEMS)).transpose()?;
-    let outcome = write(profile, &rows, items.as_ref(), clock, version, engine, reporter)?;
+    let (outcome, mapping) = write(profile, &rows, items.as_ref(), clock, version, engine, reporter)?;
     training::tell_notes(&outcome, reporter);
     let begun = Instant::now();
     reporter.progress(&Progress::of(Phase::Write, outcome.entities, outcome.entities));
@@ -113,6 +121,9 @@ fn rebuild(
     tables().try_for_each(Table::index)?;
     let indexed = begun.elapsed().as_secs_f64();
     tables().try_for_each(Table::swap)?;
+    if !mapping.is_empty() {
+        profile.keep_reduction(version.number, &mapping)?;
+    }
     profile.refreshed(version.number)?;
     let with_items = match (&items, profile.recommendations) {
         (Some(_), _) => format!(" and {} items", outcome.items),
@@ -126,7 +137,7 @@ fn rebuild(
     Ok(())
 }
 
-/// Receives what was scored and writes it, until the engine is done.
+/// Receives what was scored and writes it, until the engine is done. What it says, and the mapping that it fitted, if it did.
 fn write(
     profile: &Profile,
     rows: &Table,
@@ -135,7 +146,7 @@ fn write(
     version: &Version,
     engine: &mut Engine,
     reporter: &mut Reporter,
-) -> Result<Outcome> {
+) -> Result<(Outcome, Vec<u8>)> {
     let date = rows.live.column("first_event")?.type_oid == pg_sys::DATEOID;
     let list = |most: i32| Ok::<_, Error>((rows.live.column("items")?.type_oid, most as usize));
     let lists = profile.recommendations.map(list).transpose()?;
@@ -143,9 +154,11 @@ fn write(
     let (mut profiles, mut vectors) = (ColumnReader::new(), ColumnReader::new());
     let (mut into_rows, mut into_items) =
         (BulkInsert::open(rows.built), items.map(|items| BulkInsert::open(items.built)));
+    let mut mapping = Vec::new();
     loop {
         let frame = engine.receive(|event| training::tell(reporter, event, &mut Vec::new()))?;
         match frame.kind {
+            Kind::Artifact => mapping.extend(frame.payload),
             Kind::Profiles => {
                 profiles.read(frame)?.iter().try_for_each(|batch| writer.profiles(batch, &mut into_rows))?;
             }
@@ -156,7 +169,7 @@ fn write(
             Kind::Done => {
                 into_rows.finish();
                 into_items.into_iter().for_each(BulkInsert::finish);
-                return Ok(frame.parse()?);
+                return Ok((frame.parse()?, mapping));
             }
             _ => return Err(training::unexpected(&frame)),
         }

@@ -9,9 +9,10 @@ use crate::pg::procedure::Phases;
 use crate::worker::engine::{Engine, Event};
 use crate::worker::progress::Reporter;
 use persona_core::calendar;
-use persona_core::protocol::{Finding, Frame, Kind, Metric, Outcome, Phase, Task};
+use persona_core::metrics::Judgement;
+use persona_core::protocol::{ARTIFACT_CHUNK, Ask, Finding, Frame, Kind, Metric, Outcome, Phase, Segment, Task};
 use persona_core::source::{Clock, SourceSchema};
-use persona_core::spec::{Encoder, ModelSpec};
+use persona_core::spec::{Encoder, ModelSpec, Split};
 
 /// What `check_source` reports.
 pub fn check(name: &str, reporter: &mut Reporter) -> Result<Vec<Finding>> {
@@ -152,23 +153,46 @@ fn parts(source: &Source, spec: &ModelSpec) -> Result<Vec<(Model, Version)>> {
 
 /// The live version's figures on the source's events as they are now.
 pub fn evaluate(name: &str, reporter: &mut Reporter) -> Result<Vec<Metric>> {
+    let (metrics, _) = evaluate_segments(name, None, reporter)?;
+    Ok(metrics)
+}
+
+/// The same of all cases, and of those that have one value each of a field, an attribute or a label.
+pub fn evaluate_by(name: &str, by: &str, reporter: &mut Reporter) -> Result<Vec<Segment>> {
+    let (_, segments) = evaluate_segments(name, Some(by), reporter)?;
+    Ok(segments)
+}
+
+fn evaluate_segments(name: &str, by: Option<&str>, reporter: &mut Reporter) -> Result<(Vec<Metric>, Vec<Segment>)> {
     let model = Model::find(name)?;
     let version = Version::find(&model, model.live()?)?;
     let source = Source::of_model(&model)?;
     let query = EventQuery::of(&source)?;
     same_fields(&model, &version, &query.schema)?;
-    let beside = EventQuery::beside(&source, version.spec.objective.labels())?;
-    let mut engine = Engine::start(Task::Evaluate, &query.schema, &beside, Some(&version.spec))?;
+    let learned = || version.spec.objective.labels();
+    let grouping = by.filter(|by| query.schema.label(by).is_some() && !learned().any(|label| label == *by));
+    let beside = EventQuery::beside(&source, learned().chain(grouping))?;
+    let ask = Ask { by: by.map(str::to_string), ..Ask::default() };
+    let mut engine = Engine::ask(Task::Evaluate, ask, &query.schema, &beside, Some(&version.spec))?;
+    // Who has trained on every entity is judged by what its folds said.
+    let folds = match by.is_some() && version.spec.training.split == Split::KFold {
+        true => Version::judgements(&model, version.number, "test")?,
+        false => Vec::new(),
+    };
+    let folds = folds.iter().map(Judgement::to_bytes).collect::<persona_core::Result<Vec<_>>>()?;
     let about = [(model, version)];
-    scan(&query, &beside, &mut engine, &about, reporter)?;
-    let mut metrics = Vec::new();
-    let frame = engine.receive(|event| tell(reporter, event, &mut metrics))?;
-    match frame.kind {
-        Kind::Done => {
-            tell_notes(&frame.parse()?, reporter);
-            Ok(metrics)
+    scan_with(&query, &beside, &mut engine, &about, &folds, reporter)?;
+    let (mut metrics, mut segments) = (Vec::new(), Vec::new());
+    loop {
+        let frame = engine.receive(|event| tell(reporter, event, &mut metrics))?;
+        match frame.kind {
+            Kind::Segments => segments.extend(frame.parse::<Vec<Segment>>()?),
+            Kind::Done => {
+                tell_notes(&frame.parse()?, reporter);
+                return Ok((metrics, segments));
+            }
+            _ => return Err(unexpected(&frame)),
         }
-        _ => Err(unexpected(&frame)),
     }
 }
 
@@ -181,6 +205,18 @@ pub fn scan(
     about: &[(Model, Version)],
     reporter: &mut Reporter,
 ) -> Result<()> {
+    scan_with(query, beside, engine, about, &[], reporter)
+}
+
+/// The same, and after the version what belongs to it: the mapping of a profile, or judgements.
+pub fn scan_with(
+    query: &EventQuery,
+    beside: &[SideQuery],
+    engine: &mut Engine,
+    about: &[(Model, Version)],
+    more: &[Vec<u8>],
+    reporter: &mut Reporter,
+) -> Result<()> {
     reporter.watch(engine.pid());
     let rows = query.send(engine, |rows| reporter.scanned(rows))?;
     for table in beside {
@@ -189,6 +225,10 @@ pub fn scan(
     }
     reporter.scan_ended(rows);
     about.iter().try_for_each(|(model, version)| send_artifact(model, version, engine))?;
+    for bytes in more {
+        engine.send(&Frame::new(Kind::Part, Vec::new()))?;
+        bytes.chunks(ARTIFACT_CHUNK).try_for_each(|chunk| engine.send(&Frame::new(Kind::Artifact, chunk.to_vec())))?;
+    }
     engine.send(&Frame::new(Kind::End, Vec::new()))
 }
 

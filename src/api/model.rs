@@ -6,8 +6,9 @@ use crate::events::EventQuery;
 use crate::pg::procedure::Phases;
 use crate::worker::job::JobKind;
 use crate::worker::progress::Reporter;
-use crate::{comparison, training, tuning};
+use crate::{comparison, importance, training, tuning};
 use persona_core::metrics::Interval;
+use persona_core::protocol::Segment;
 use persona_core::spec::{FAMILIES, Family, ModelSpec};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -97,6 +98,61 @@ fn evaluate(
     let model = given(model, "model")?;
     let metrics = training::evaluate(model, &mut Reporter::foreground("evaluate", model))?;
     Ok(TableIterator::new(metrics.into_iter().map(|m| (m.split, m.metric, m.value, m.low, m.high))))
+}
+
+/// The same of the cases that have one value each of a field, an attribute or a label from a table, and of all of them.
+#[pg_extern(name = "evaluate", volatile, parallel_unsafe)]
+#[allow(clippy::type_complexity)]
+fn evaluate_by(
+    model: Option<&str>,
+    by: Option<&str>,
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(segment, String),
+            name!(cases, i64),
+            name!(split, String),
+            name!(metric, String),
+            name!(value, f64),
+            name!(low, Option<f64>),
+            name!(high, Option<f64>),
+        ),
+    >,
+    ErrorReport,
+> {
+    let (model, by) = (given(model, "model")?, given(by, "by")?);
+    let segments = training::evaluate_by(model, by, &mut Reporter::foreground("evaluate", model))?;
+    let rows = segments.into_iter().flat_map(|Segment { segment, cases, metrics }| {
+        metrics.into_iter().map(move |m| (segment.clone(), cases as i64, m.split, m.metric, m.value, m.low, m.high))
+    });
+    Ok(TableIterator::new(rows))
+}
+
+/// How much each feature tells of a label: by the events of a source, or to a trained model.
+#[pg_extern(volatile, parallel_unsafe)]
+#[allow(clippy::type_complexity)]
+fn rank_features(
+    name: Option<&str>,
+    label: Option<&str>,
+    of: default!(Option<&str>, "NULL"),
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(feature, String),
+            name!(method, String),
+            name!(value, f64),
+            name!(low, Option<f64>),
+            name!(high, Option<f64>),
+            name!(rank, i32),
+        ),
+    >,
+    ErrorReport,
+> {
+    let (name, label) = (given(name, "name")?, given(label, "label")?);
+    let rows = importance::rank_features(name, label, of, &mut Reporter::foreground("rank", name))?;
+    Ok(TableIterator::new(rows.into_iter().map(|r| (r.feature, r.method, r.value, r.low, r.high, r.rank as i32))))
 }
 
 /// The figures of several models' live versions on the cases that all of them judged, best first, and how much larger each

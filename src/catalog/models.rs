@@ -34,6 +34,10 @@ impl Model {
         must_own(model.owner, "model", name).map(|()| model)
     }
 
+    pub fn exists(name: &str) -> Result<bool> {
+        Ok(one("SELECT 1 FROM persona.models WHERE model = $1", &[name.into()], |_| Ok(()))?.is_some())
+    }
+
     /// The model of a profile that the caller has found already, whoever owns it.
     pub fn look_up(name: &str) -> Result<Model> {
         let sql = format!("SELECT {COLUMNS} FROM persona.models WHERE model = $1");
@@ -43,8 +47,7 @@ impl Model {
 
     pub fn create(name: &str, source: &str, spec: serde_json::Value) -> Result<()> {
         valid_name("model", name)?;
-        let exists = one("SELECT 1 FROM persona.models WHERE model = $1", &[name.into()], |_| Ok(()))?.is_some();
-        not_duplicate("model", name, exists)?;
+        not_duplicate("model", name, Model::exists(name)?)?;
         if run("SELECT 1 FROM persona.sources WHERE source = $1 FOR KEY SHARE", &[source.into()])? == 0 {
             return Err(unknown("source", source, Vec::new()));
         }

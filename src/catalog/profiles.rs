@@ -3,6 +3,7 @@
 use super::models::Model;
 use super::*;
 use crate::pg::identity::current_user;
+use persona_core::reduction::Reduce;
 use pgrx::JsonB;
 
 #[derive(Clone, Debug)]
@@ -16,6 +17,8 @@ pub struct Profile {
     pub vectors: bool,
     /// Items of each entity's list, if they have lists.
     pub recommendations: Option<i32>,
+    /// How its vectors are reduced.
+    pub reduce: Option<Reduce>,
 }
 
 impl Profile {
@@ -23,8 +26,8 @@ impl Profile {
     pub fn find(profile: Oid, name: &str) -> Result<Profile> {
         one(
             // Only a profile with vectors has the options of their index.
-            "SELECT profile::oid, items::oid, model, version, options ? 'm', (options ->> 'recommendations')::integer \
-             FROM persona.profiles WHERE profile = $1",
+            "SELECT profile::oid, items::oid, model, version, options ? 'm', (options ->> 'recommendations')::integer, \
+                 options -> 'reduce' FROM persona.profiles WHERE profile = $1",
             &[profile.into()],
             |row| {
                 Ok(Profile {
@@ -34,6 +37,7 @@ impl Profile {
                     version: row.get(4)?,
                     vectors: present(row.get(5)?, "options")?,
                     recommendations: row.get(6)?,
+                    reduce: row.get::<JsonB>(7)?.map(read_reduce).transpose()?,
                 })
             },
         )?
@@ -60,17 +64,45 @@ impl Profile {
         Ok(())
     }
 
+    /// The mapping that a version's vectors were reduced by in this profile.
+    pub fn reduction(&self, version: i32) -> Result<Option<Vec<u8>>> {
+        one(
+            "SELECT bytes FROM persona.reductions WHERE profile = $1 AND version = $2",
+            &[self.profile.into(), version.into()],
+            |row| present(row.get(1)?, "bytes"),
+        )
+    }
+
+    pub fn keep_reduction(&self, version: i32, bytes: &[u8]) -> Result<()> {
+        run(
+            "INSERT INTO persona.reductions (profile, version, owner, bytes) \
+             SELECT profile, $2, owner, $3 FROM persona.profiles WHERE profile = $1",
+            &[self.profile.into(), version.into(), bytes.into()],
+        )?;
+        Ok(())
+    }
+
     pub fn forget(&self) -> Result<()> {
+        run("DELETE FROM persona.reductions WHERE profile = $1", &[self.profile.into()])?;
         run("DELETE FROM persona.profiles WHERE profile = $1", &[self.profile.into()])?;
         Ok(())
     }
 }
 
+fn read_reduce(json: JsonB) -> Result<Reduce> {
+    serde_json::from_value(json.0)
+        .map_err(|e| Error::new(Code::InvalidData, format!("could not read a profile's options: {e}")))
+}
+
 /// Removes the rows of profiles whose tables were dropped by DROP TABLE.
 pub fn forget_dropped() -> Result<()> {
-    run(
-        "DELETE FROM persona.profiles p WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = p.profile)",
-        &[],
-    )?;
+    for table in ["profiles", "reductions"] {
+        run(
+            &format!(
+                "DELETE FROM persona.{table} p WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = p.profile)"
+            ),
+            &[],
+        )?;
+    }
     Ok(())
 }

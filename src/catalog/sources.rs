@@ -118,6 +118,10 @@ impl Source {
         must_own(owner, "source", name).map(|()| source)
     }
 
+    pub fn exists(name: &str) -> Result<bool> {
+        Ok(one("SELECT 1 FROM persona.sources WHERE source = $1", &[name.into()], |_| Ok(()))?.is_some())
+    }
+
     /// The source of a model that the caller has found already.
     pub fn of_model(model: &Model) -> Result<Source> {
         Source::look_up(&model.source).map(|(source, _)| source)
@@ -146,8 +150,7 @@ impl Source {
     pub fn create(&self) -> Result<()> {
         let name = self.name.as_str();
         valid_name("source", name)?;
-        let exists = one("SELECT 1 FROM persona.sources WHERE source = $1", &[name.into()], |_| Ok(()))?.is_some();
-        not_duplicate("source", name, exists)?;
+        not_duplicate("source", name, Source::exists(name)?)?;
         run(
             "INSERT INTO persona.sources (source, owner, events, entity, at, fields, cleaning) \
              VALUES ($1, $2, $3, $4, $5, $6, $7)",

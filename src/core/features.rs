@@ -9,7 +9,8 @@
 mod encode;
 mod fit;
 mod lists;
-mod moment;
+pub(crate) mod moment;
+mod narrow;
 pub mod number;
 mod scale;
 mod stored;
@@ -30,6 +31,7 @@ pub use time::{GAP_CODES, TimeFeatures};
 pub use vector::VectorScale;
 pub use vocabulary::Vocabulary;
 
+use crate::batch::Window;
 use crate::events::{Column, Events, Keys, Vectors};
 use std::sync::Arc;
 
@@ -154,6 +156,29 @@ impl Input {
             | Input::Vector { name, .. } => name,
         }
     }
+
+    /// The values of some events, in that order.
+    pub fn select(&self, events: &[usize]) -> Input {
+        let codes = |codes: &[u32]| events.iter().map(|&event| codes[event]).collect();
+        match self {
+            Input::Category { name, codes: of, size } => {
+                Input::Category { name: name.clone(), codes: codes(of), size: *size }
+            }
+            Input::Clock { name, codes: of, size } => {
+                let codes = events.iter().map(|&event| of[event]).collect();
+                Input::Clock { name: name.clone(), codes, size: *size }
+            }
+            Input::Number { name, values } => {
+                Input::Number { name: name.clone(), values: events.iter().map(|&event| values[event]).collect() }
+            }
+            Input::List { name, codes: of, lists, size } => {
+                Input::List { name: name.clone(), codes: codes(of), lists: lists.clone(), size: *size }
+            }
+            Input::Vector { name, codes: of, rows } => {
+                Input::Vector { name: name.clone(), codes: codes(of), rows: rows.clone() }
+            }
+        }
+    }
 }
 
 impl Encoded {
@@ -183,6 +208,25 @@ impl Encoded {
     /// Number of events that should have a rating and have none.
     pub fn unrated(&self) -> usize {
         self.ratings.iter().filter(|rating| rating.is_nan()).count()
+    }
+
+    /// Windows as entities of their own, in order; they keep no key.
+    pub fn cut(&self, windows: &[Window]) -> Encoded {
+        let events: Vec<usize> = windows.iter().flat_map(|window| window.start..window.end).collect();
+        let ends = windows.iter().scan(0, |end, window| {
+            *end += window.len();
+            Some(*end)
+        });
+        let ratings =
+            if self.ratings.is_empty() { Vec::new() } else { events.iter().map(|&i| self.ratings[i]).collect() };
+        Encoded {
+            keys: Keys::Integer(Vec::new()),
+            offsets: std::iter::once(0).chain(ends).collect(),
+            time: events.iter().map(|&event| self.time[event]).collect(),
+            inputs: self.inputs.iter().map(|input| input.select(&events)).collect(),
+            ratings,
+            target: self.target,
+        }
     }
 
     /// Time of the entity's first event.

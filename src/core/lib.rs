@@ -10,12 +10,14 @@
 //! - [`json`]      what a path into JSON finds
 //! - [`features`]  statistics fitted to events (vocabularies, scales), and their replay
 //! - [`labels`]    what is to be predicted of entities: examples, and which part judges
+//! - [`importance`] which features tell how much of a label, and the selection of the best
 //! - [`search`]    which settings to try next
 //! - [`split`]     which events train, which validate, which test
 //! - [`batch`]     windows of equal length, a batch as a number of events
 //! - [`rankers`]   what ranks items without a neural network: counts, neighbours, factors
-//! - [`metrics`]   ranks to HR, NDCG, MRR and coverage, with bootstrap intervals
+//! - [`metrics`]   ranks to HR, NDCG, MRR and coverage and novelty, with bootstrap intervals
 //! - [`artifact`]  one trained version as safetensors
+//! - [`reduction`] fewer dimensions for profile vectors
 //! - [`calendar`]  hours, weekdays and months of a time
 //! - [`check`]     what `check_source` reports
 //! - [`threads`]   independent pieces of work on several threads
@@ -30,11 +32,13 @@ pub mod cleaning;
 pub mod error;
 pub mod events;
 pub mod features;
+pub mod importance;
 pub mod json;
 pub mod labels;
 pub mod metrics;
 pub mod protocol;
 pub mod rankers;
+pub mod reduction;
 pub mod search;
 pub mod source;
 pub mod spec;

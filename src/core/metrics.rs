@@ -6,11 +6,13 @@
 
 pub mod classes;
 pub mod judgement;
+mod novelty;
 pub mod numbers;
 pub mod ranking;
 pub mod sets;
 
 pub use judgement::{Judgement, case_id};
+pub use novelty::{Novelty, self_information};
 pub(crate) use ranking::gain;
 pub use ranking::{Ranking, rank, top_k};
 

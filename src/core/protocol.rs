@@ -10,10 +10,14 @@
 //! |------------|--------------------------------------------------------------------------------|
 //! | to engine  | `Job`, then `Placed` or `Events`* and at most one `Mistyped`, then for each of the |
 //! |            | job's tables `Table` and the same of it, then for each version that the job is about (Score,  |
-//! |            | Evaluate; Train, if a blend) `Part` and its `Artifact`*, then `End`             |
+//! |            | Evaluate, Permute; Train, if a blend) `Part` and its `Artifact`*, after it in   |
+//! |            | the same way what belongs to it (Score: the profile's mapping, if it has one;   |
+//! |            | Evaluate, if cases are grouped: judgements of its folds), then `End`            |
 //! | to Postgres| `Progress`, `Metrics`, `Judgement`s (Train, Evaluate; one for each split and    |
 //! |            | label) and `Released` (one for each `Placed`) at any time;                      |
-//! |            | `Artifact`* (Train); `Profiles`* then `Items`* (Score); `Findings` (Check);     |
+//! |            | `Artifact`* (Train; Score, a mapping that it fitted); `Profiles`* then `Items`* |
+//! |            | (Score); `Findings` (Check); `Features` (Rank, Permute); `Segments`* (Evaluate, |
+//! |            | if cases are grouped);                                                          |
 //! |            | last, exactly one `Done` or `Failed`                                            |
 //!
 //! The engine ends when its input closes before `End`. After `End` it needs no more input, and a
@@ -23,6 +27,7 @@ pub mod region;
 pub mod ring;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::reduction::Reduce;
 use crate::source::SourceSchema;
 use crate::spec::ModelSpec;
 use arrow_array::RecordBatch;
@@ -65,6 +70,8 @@ pub enum Kind {
     Judgement = 15,
     Part = 16,
     Mistyped = 17,
+    Features = 18,
+    Segments = 19,
 }
 
 impl Kind {
@@ -72,7 +79,7 @@ impl Kind {
         use Kind::*;
         [
             Job, Artifact, Events, End, Progress, Metrics, Profiles, Items, Findings, Done, Failed, Placed, Released,
-            Table, Judgement, Part, Mistyped,
+            Table, Judgement, Part, Mistyped, Features, Segments,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == byte)
@@ -95,15 +102,27 @@ pub struct Job {
     /// What is read beside the events, in the order in which it comes.
     #[serde(default)]
     pub tables: Vec<SideTable>,
-    /// Absent when the task is `Check`.
+    /// Absent when the task is `Check` or `Rank`.
     pub spec: Option<ModelSpec>,
-    /// How many items an entity's list is to have when the task is `Score`; 0: there are no lists.
     #[serde(default)]
-    pub recommendations: usize,
+    pub ask: Ask,
     /// The descriptor of the region that `Placed` batches lie in.
     #[serde(default)]
     pub region: Option<i32>,
     pub limits: Limits,
+}
+
+/// What is asked of a task in particular.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Ask {
+    /// The label that features tell of (Rank, Permute).
+    pub label: Option<String>,
+    /// The field, attribute or label by which cases are grouped (Evaluate).
+    pub by: Option<String>,
+    /// How vectors are reduced (Score).
+    pub reduce: Option<Reduce>,
+    /// How many items an entity's list is to have (Score); 0: there are no lists.
+    pub recommendations: usize,
 }
 
 /// A table beside the events; it is read as events are. A `Table` frame announces its batches.
@@ -129,6 +148,10 @@ pub enum Task {
     Train,
     Evaluate,
     Score,
+    /// Which features of a source tell most of a label.
+    Rank,
+    /// How much worse a model gets when a field says nothing.
+    Permute,
 }
 
 /// What the engine may use; from settings.
@@ -204,6 +227,14 @@ impl Metric {
     pub fn plain(split: &str, metric: impl Into<String>, value: f64) -> Metric {
         Metric { epoch: None, split: split.to_string(), metric: metric.into(), value, low: None, high: None }
     }
+}
+
+/// The figures of the cases that have one value in common.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Segment {
+    pub segment: String,
+    pub cases: u64,
+    pub metrics: Vec<Metric>,
 }
 
 /// How good a model is by the figure that decides which is the best.

@@ -21,7 +21,7 @@ pub use selfmade::*;
 pub use sequence::*;
 pub use training::*;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::source::{FieldKind, SourceSchema};
 use serde::{Deserialize, Serialize};
 
@@ -83,6 +83,13 @@ impl ModelSpec {
         {
             return Err(Error::invalid("encoder \"dbn\" needs a field of kind category")
                 .detail("Its units are the values of such fields."));
+        }
+        if self.training.select.is_some() && self.objective.iter().any(|objective| objective.label().is_none()) {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "training.select needs objectives that predict labels alone",
+            )
+            .hint("Leave it out, or learn \"classify\" and \"regress\" in a model of their own."));
         }
         self.encoder.check()?;
         self.training.check()?;

@@ -1,5 +1,5 @@
-//! The program that checks a source. It does what `persona-engine` does with the same job, without
-//! loading libtorch for it.
+//! The program that checks a source and ranks its features. It does what `persona-engine` does with the same
+//! job, without loading libtorch for it.
 
 use persona_core::protocol::{Kind, Outcome, Task};
 use persona_core::{Error, ErrorKind, Result};
@@ -14,14 +14,17 @@ fn main() {
 
 fn run(input: &Input) -> Result<Outcome> {
     let job = intake::job(input)?;
-    if job.task != Task::Check {
-        return Err(Error::new(ErrorKind::Protocol, "a job that is no check came to persona-check"));
+    if !matches!(job.task, Task::Check | Task::Rank) {
+        return Err(Error::new(ErrorKind::Protocol, "a job that needs libtorch came to persona-check"));
     }
     limits::apply(&job.limits);
     let mut reporter = Reporter::new(pipe::send);
     let gathered = intake::collect(input, &job, &mut reporter)?;
     let mut outcome = intake::describe(&gathered.events);
-    reporter.json(Kind::Findings, &gathered.findings())?;
+    match job.task {
+        Task::Rank => reporter.json(Kind::Features, &gathered.importances(&job, &mut outcome)?)?,
+        _ => reporter.json(Kind::Findings, &gathered.findings())?,
+    }
     outcome.seconds = reporter.seconds();
     outcome.peak_memory_mb = limits::peak_memory_mb();
     Ok(outcome)

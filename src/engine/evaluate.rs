@@ -8,12 +8,13 @@ use crate::report::{INTERVAL, Reporter};
 use persona_core::batch::{buckets, history_window};
 use persona_core::features::{Encoded, FIRST};
 use persona_core::metrics::judgement::Cases;
-use persona_core::metrics::{Ranking, rank, top_k};
+use persona_core::metrics::{Novelty, Ranking, rank, top_k};
 use persona_core::protocol::{Metric, Phase, Progress, Standing};
 use persona_core::rankers::{History, Ranker};
 use persona_core::spec::{Evaluation, Seen};
 use persona_core::split::Case;
 use persona_core::threads::each;
+use std::sync::Arc;
 use tch::{Device, Tensor};
 
 /// Scores held at a time: 8 MB, about a cache.
@@ -40,8 +41,8 @@ pub struct Judged {
 pub struct Protocol<'a> {
     pub evaluation: &'a Evaluation,
     pub seed: u64,
-    /// Whether the best items of each case are collected too, for coverage.
-    pub coverage: bool,
+    /// What each item says by being shown, where the best items of each case are judged too: for coverage and novelty.
+    pub information: Option<Arc<[f32]>>,
     pub threads: usize,
 }
 
@@ -87,7 +88,8 @@ impl Protocol<'_> {
         if cases.is_empty() {
             return Ok(None);
         }
-        let mut ranking = Ranking::new(encoded.items());
+        let novelty = self.information.clone().map(|information| Novelty::new(information, &self.evaluation.k));
+        let mut ranking = Ranking::with_novelty(encoded.items(), novelty);
         let mut ranked = Vec::with_capacity(cases.len());
         for batch in scorer.batches(encoded, &cases) {
             let batch: Vec<Case> = batch.into_iter().map(|i| cases[i]).collect();
@@ -113,9 +115,10 @@ impl Protocol<'_> {
     fn rank_all(&self, ranking: &mut Ranking, encoded: &Encoded, cases: &[Case], scores: &[f32]) {
         let items = encoded.items();
         let share = cases.len().div_ceil(self.threads.max(1)).max(1);
+        let empty = ranking.emptied();
         let parts = cases.chunks(share).zip(scores.chunks(share * items)).collect();
         let rankings = each(parts, self.threads, |(cases, scores): (&[Case], &[f32])| {
-            let mut ranking = Ranking::new(items);
+            let mut ranking = empty.clone();
             for (case, scores) in cases.iter().zip(scores.chunks_exact(items)) {
                 self.rank(&mut ranking, encoded, case, scores);
             }
@@ -136,7 +139,7 @@ impl Protocol<'_> {
         let codes = encoded.target_codes();
         let seen = self.seen(encoded, case);
         let most = self.evaluation.k.iter().copied().max().unwrap_or(0);
-        let top = if self.coverage { top_k(scores, most, &seen) } else { Vec::new() };
+        let top = if self.information.is_some() { top_k(scores, most, &seen) } else { Vec::new() };
         ranking.add(rank(scores, (codes[case.target] - FIRST) as usize, &seen), &top);
     }
 }
@@ -177,6 +180,15 @@ impl Scorer<'_> {
         };
         groups.iter().flat_map(|group| group.chunks(most).map(<[usize]>::to_vec)).collect()
     }
+}
+
+/// Training events of each item.
+pub fn training_counts(encoded: &Encoded, train_end: &[usize]) -> Vec<u64> {
+    let codes = encoded.target_codes();
+    let mut counts = vec![0; encoded.items()];
+    let training = encoded.offsets.iter().zip(train_end).flat_map(|(&start, &end)| &codes[start..end]);
+    training.filter(|&&code| code >= FIRST).for_each(|&code| counts[(code - FIRST) as usize] += 1);
+    counts
 }
 
 /// [cases, items], row-major

@@ -5,6 +5,8 @@ use crate::pipe::{Input, Message};
 use crate::report::{Reporter, SCAN_INTERVAL};
 use persona_core::check;
 use persona_core::events::{Attached, Collector, Events};
+use persona_core::importance::{self, Importance, Knowledge};
+use persona_core::labels::Examples;
 use persona_core::protocol::{Finding, Holds, Job, Outcome, Phase, Progress, VERSION};
 use persona_core::source::{Attributes, SourceSchema};
 use persona_core::{Error, ErrorKind, Result};
@@ -44,6 +46,16 @@ impl Gathered {
     /// What a check reports.
     pub fn findings(&self) -> Vec<Finding> {
         check::findings(&self.events, &self.source, &self.labels, &self.notes)
+    }
+
+    /// How much each feature tells of a label.
+    pub fn importances(&self, job: &Job, outcome: &mut Outcome) -> Result<Vec<Importance>> {
+        let name = job.ask.label.as_deref().ok_or_else(|| protocol("a job to rank features came without a label"))?;
+        let label = self.source.label(name).ok_or_else(|| protocol(format!("the job has no label \"{name}\"")))?;
+        let examples = Examples::new(label, &self.source, &self.events, self.label(name), 2)?;
+        outcome.notes = [self.notes.as_slice(), &examples.notes].concat();
+        let knowledge = Knowledge { events: &self.events, source: &job.source, examples: &examples };
+        importance::rank(&knowledge, limits::threads(&job.limits))
     }
 
     /// The version that the job is about.

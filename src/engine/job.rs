@@ -4,7 +4,7 @@ use crate::blend::Blend;
 use crate::counts::{Counts, Data};
 use crate::device::{self, Compute};
 use crate::error::Result;
-use crate::evaluate::{Judged, Protocol, Scorer};
+use crate::evaluate::{Judged, Protocol, Scorer, training_counts};
 use crate::inputs::Shape;
 use crate::intake::Gathered;
 use crate::lists::Lists;
@@ -14,12 +14,14 @@ use crate::objectives::Setting;
 use crate::pipe::{self, Input};
 use crate::report::Reporter;
 use crate::score::Scoring;
-use crate::{intake, network, ratings};
+use crate::segments::Segments;
+use crate::select::Choice;
+use crate::{intake, network, permute, ratings, reduce};
 use persona_core::artifact::Artifact;
 use persona_core::events::Events;
 use persona_core::features::{Encoded, Fitted, check_events, known_ratings, known_targets};
 use persona_core::labels::{Examples, FittedLabel};
-use persona_core::metrics::{Judgement, case_id};
+use persona_core::metrics::{Judgement, case_id, self_information};
 use persona_core::protocol::{ARTIFACT_CHUNK, Job, Kind, Outcome, Phase, Task, cut};
 use persona_core::source::SourceSchema;
 use persona_core::spec::{Encoder, ModelSpec, Objective, Seen, Split};
@@ -46,6 +48,8 @@ pub fn run(input: &Input) -> Result<Outcome> {
         Task::Train => train_job(&job, gathered, &mut outcome, &mut reporter)?,
         Task::Evaluate => evaluate_job(&job, gathered, &mut outcome, &mut reporter)?,
         Task::Score => score_job(&job, gathered, &mut outcome, &mut reporter)?,
+        Task::Rank => reporter.json(Kind::Features, &gathered.importances(&job, &mut outcome)?)?,
+        Task::Permute => permute::run(&job, gathered, &mut outcome, &mut reporter)?,
     }
     outcome.seconds = reporter.seconds();
     outcome.peak_memory_mb = limits::peak_memory_mb();
@@ -78,44 +82,46 @@ fn train_job(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: &mu
     };
     let encoded = fitted.encode(events)?;
     outcome.notes.extend(unrated(&encoded));
+    let choice = spec.training.select.map(|select| Choice { select, encoded: &encoded, fitted: &fitted });
+    let chosen =
+        choice.as_ref().map(|choice| choice.by_training_part(&examples, spec, partition.cutoffs)).transpose()?;
+    let (fitted, encoded) = chosen.as_ref().map_or((&fitted, &encoded), |chosen| (&chosen.fitted, &chosen.encoded));
+    outcome.notes.extend(chosen.as_ref().map(|chosen| chosen.note.clone()));
     outcome.items = encoded.items() as u64;
-    let spec = &settle_seen(spec, &encoded, &partition, outcome);
+    let spec = &settle_seen(spec, encoded, &partition, outcome);
     let mut artifact = Artifact::new();
     artifact.put_json(SPEC, spec)?;
     artifact.put_json(SOURCE, &job.source)?;
     fitted.write(&mut artifact)?;
     reporter.enter(Phase::Train)?;
     let threads = device::threads();
-    let data = Data {
-        encoded: &encoded,
-        train_end: &partition.train_end,
-        clock: source.clock,
-        seed: spec.training.seed,
-        threads,
-    };
+    let data =
+        Data { encoded, train_end: &partition.train_end, clock: source.clock, seed: spec.training.seed, threads };
     if let Some(mut blend) = blend {
         let (evaluation, seed) = (&spec.evaluation, spec.training.seed);
-        let protocol = Protocol { evaluation, seed, coverage: false, threads };
-        blend.fit(&protocol, &encoded, &partition.valid, reporter)?;
+        let protocol = Protocol { evaluation, seed, information: None, threads };
+        blend.fit(&protocol, encoded, &partition.valid, reporter)?;
         blend.write(&mut artifact)?;
         outcome
             .notes
             .push(format!("The weights of its models are {}.", listed_weights(&spec.encoder, blend.weights())));
         counted(outcome, blend.weights().len() as u64);
-        measure(spec, &Scorer::Blend(&blend), &encoded, &partition, outcome, reporter)?;
+        measure(spec, &Scorer::Blend(&blend), encoded, &partition, None, outcome, reporter)?;
     } else if let Some(counts) = Counts::fit(&spec.encoder, &data)? {
         counts.ranker().write(&mut artifact)?;
         counted(outcome, counts.entries());
-        measure(spec, &Scorer::Ranker(counts.ranker()), &encoded, &partition, outcome, reporter)?;
+        measure(spec, &Scorer::Ranker(counts.ranker()), encoded, &partition, None, outcome, reporter)?;
     } else {
         let compute = Compute::choose(&spec.training.device, spec.training.precision)?;
-        let mut network = Network::new(spec, &encoded, &partition, &fitted, examples, job.source.clock.day(), compute)?;
+        let day = job.source.clock.day();
+        let network = Network::new(spec, encoded, &partition, fitted, examples, day, compute)?;
+        let mut network = network.choosing(choice);
         let model = network.train(outcome, reporter)?;
         model.parameters.write(&mut artifact)?;
         FittedLabel::write_all(&network.labels(), &mut artifact)?;
         describe_model(&model, outcome);
         let scorer = Scorer::Model { model: &model, batch_events: spec.training.batch_events };
-        measure(spec, &scorer, &encoded, &partition, outcome, reporter)?;
+        measure(spec, &scorer, encoded, &partition, None, outcome, reporter)?;
         network.measure(&model, reporter)?;
     }
     reporter.enter(Phase::Write)?;
@@ -146,7 +152,7 @@ fn listed_weights(encoder: &Encoder, weights: &[f64]) -> String {
 }
 
 /// The examples of each objective that has a label, in order. `least`: how many each class needs.
-fn examples(spec: &ModelSpec, gathered: &Gathered, least: fn(&Objective) -> usize) -> Result<Vec<Examples>> {
+pub fn examples(spec: &ModelSpec, gathered: &Gathered, least: fn(&Objective) -> usize) -> Result<Vec<Examples>> {
     let Gathered { events, source, .. } = gathered;
     let labelled = spec.objective.iter().filter_map(|objective| Some((objective, objective.label()?)));
     let one = |(objective, name): (&Objective, &str)| {
@@ -187,44 +193,61 @@ fn settle_seen(spec: &ModelSpec, encoded: &Encoded, partition: &Partition, outco
 fn evaluate_job(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: &mut Reporter) -> Result<()> {
     let version = Version::read(gathered.artifact(), job)?;
     let spec = &version.spec;
+    let segments = job.ask.by.as_ref().map(|by| Segments::new(by, &gathered)).transpose()?;
+    let segments = segments.as_ref();
     let mut examples = examples(spec, &gathered, |_| 0)?;
-    let Gathered { events, source, .. } = gathered;
+    let Gathered { artifacts, events, source, .. } = gathered;
     let partition = split(&events, &source, spec, version.fitted.cutoffs)?;
     let (encoded, trained) = version.restore(events, outcome)?;
-    measure(spec, &trained.scorer(spec.training.batch_events), &encoded, &partition, outcome, reporter)?;
+    let scorer = trained.scorer(spec.training.batch_events);
+    measure(spec, &scorer, &encoded, &partition, segments, outcome, reporter)?;
     let Trained::Network(model) = trained else { return Ok(()) };
     let (cutoffs, day) = (version.fitted.cutoffs, job.source.clock.day());
     network::measure_parts(&model, &Setting { spec, encoded: &encoded, cutoffs, day }, reporter)?;
+    for (label, examples) in version.labels.iter().zip(&mut examples) {
+        label.align(examples);
+    }
     if spec.training.split == Split::KFold {
         outcome
             .notes
             .push("Every entity has trained this version; the figures of its folds are in persona.metrics.".into());
-        return Ok(());
+        let judged = artifacts.iter().skip(1).map(|bytes| Judgement::from_bytes(bytes));
+        let judged = judged.collect::<persona_core::Result<Vec<Judgement>>>()?;
+        return segments.map_or(Ok(()), |segments| segments.of_folds(&judged, &examples, &encoded, reporter));
     }
-    for (label, examples) in version.labels.iter().zip(&mut examples) {
-        label.align(examples);
+    for (label, examples) in version.labels.iter().zip(&examples) {
         let parts = examples.parts(&encoded.keys, &spec.training, version.fitted.cutoffs);
-        network::measure_label(&model, &encoded, (examples, label), &parts, spec, reporter)?;
+        network::measure_label(&model, &encoded, (examples, label), &parts, spec, segments, reporter)?;
     }
     Ok(())
 }
 
 fn score_job(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: &mut Reporter) -> Result<()> {
     let version = Version::read(gathered.artifact(), job)?;
+    let stored = gathered.artifacts.get(1).cloned();
+    let reduce = job.ask.reduce.as_ref();
+    let labelled = match reduce.filter(|_| stored.is_none()) {
+        Some(reduce) => reduce::labelled(reduce, &gathered, &version)?,
+        None => Vec::new(),
+    };
     let (encoded, trained) = version.restore(gathered.events, outcome)?;
     let (spec, target) = (&version.spec, version.fitted.target.zip(version.fitted.items()));
     reporter.enter(Phase::Score)?;
-    let lists = match (job.recommendations, target) {
+    let lists = match (job.ask.recommendations, target) {
         (0, _) => None,
         (_, None) => return Err(protocol("lists were asked of a version that predicts no field").into()),
         (most, Some((_, vocabulary))) => {
             let scorer = trained.scorer(spec.training.batch_events);
             let (evaluation, seed, threads) = (&spec.evaluation, spec.training.seed, device::threads());
-            let protocol = Protocol { evaluation, seed, coverage: false, threads };
+            let protocol = Protocol { evaluation, seed, information: None, threads };
             Some(Lists { scorer, protocol, most, values: vocabulary.values.arrow(0..vocabulary.len()) })
         }
     };
-    let scoring = Scoring::new(&version, &trained, &encoded, lists)?;
+    let mut scoring = Scoring::new(&version, &trained, &encoded, lists)?;
+    if let Some(reduce) = reduce {
+        let mapping = reduce::mapping(reduce, stored.as_deref(), &scoring, &labelled, outcome, reporter)?;
+        scoring.reduce(mapping)?;
+    }
     scoring.profiles(&job.source, reporter)?;
     match target {
         Some((field, vocabulary)) => scoring.items(vocabulary, field, &job.source, reporter),
@@ -251,12 +274,13 @@ fn split(events: &Events, source: &SourceSchema, spec: &ModelSpec, cutoffs: Opti
 /// and of a million users every one ranked would take longer than the training.
 const CASES: usize = 50_000;
 
-/// Metrics of the version as a whole, with intervals and coverage; on a sample where there are many cases.
+/// Metrics of the version as a whole, with intervals, coverage and novelty; on a sample where there are many cases.
 fn measure(
     spec: &ModelSpec,
     scorer: &Scorer,
     encoded: &Encoded,
     partition: &Partition,
+    segments: Option<&Segments>,
     outcome: &mut Outcome,
     reporter: &mut Reporter,
 ) -> Result<()> {
@@ -265,7 +289,8 @@ fn measure(
         return Ok(());
     }
     let (evaluation, seed, threads) = (&spec.evaluation, spec.training.seed, device::threads());
-    let protocol = Protocol { evaluation, seed, coverage: true, threads };
+    let information = Some(self_information(&training_counts(encoded, &partition.train_end)));
+    let protocol = Protocol { evaluation, seed, information, threads };
     for (split, cases) in [("valid", &partition.valid), ("test", &partition.test)] {
         let judged = sample(cases, CASES, &mut ChaCha8Rng::seed_from_u64(seed));
         if judged.len() < cases.len() {
@@ -281,12 +306,18 @@ fn measure(
         }
         reporter.metrics(&metrics)?;
         let id = |case: &Case| case_id(&encoded.keys, case.entity, encoded.time[case.target]);
-        reporter.judgement(&Judgement {
+        let judgement = Judgement {
             split: split.to_string(),
             subject: String::new(),
             ids: cases.iter().map(id).collect(),
             cases: known,
-        })?;
+        };
+        reporter.judgement(&judgement)?;
+        if let Some(segments) = segments {
+            let of = |case: &Case| segments.of(case.entity, case.end, encoded.time[case.target]);
+            let of: Vec<_> = cases.iter().map(of).collect();
+            reporter.json(Kind::Segments, &segments.figures(&judgement, &of, seed))?;
+        }
     }
     Ok(())
 }
@@ -334,7 +365,7 @@ impl Trained {
 }
 
 impl Version {
-    fn read(bytes: &[u8], job: &Job) -> Result<Self> {
+    pub fn read(bytes: &[u8], job: &Job) -> Result<Self> {
         if bytes.is_empty() {
             return Err(protocol("a job came without the model version that it is about").into());
         }
@@ -360,7 +391,7 @@ impl Version {
         Ok(Version { spec, fitted, labels: FittedLabel::read_all(&artifact)?, artifact })
     }
 
-    fn encode(&self, events: Events, outcome: &mut Outcome) -> Result<Encoded> {
+    pub fn encode(&self, events: Events, outcome: &mut Outcome) -> Result<Encoded> {
         outcome.fingerprint = events.fingerprint();
         outcome.notes.extend(self.fitted.changes(&events));
         let encoded = self.fitted.encode(events)?;

@@ -19,9 +19,13 @@
 //! - [`augment`]     changes to training sequences
 //! - [`train`]       epochs, early stopping
 //! - [`network`]     a model with its objectives, trained and judged; folds
+//! - [`select`]      training on the features that tell most
 //! - [`counts`]      families that rank without a network
 //! - [`blend`]       several versions as one
 //! - [`evaluate`]    ranking metrics
+//! - [`segments`]    figures of groups of entities
+//! - [`permute`]     how much each field matters to a model
+//! - [`reduce`]      fewer dimensions for profile vectors
 //! - [`score`]       profile and item vectors
 //! - [`lists`]       every entity's best items
 //! - [`error`]       core's error, and libtorch's in its words
@@ -43,9 +47,13 @@ mod network;
 mod objectives;
 mod optimizer;
 mod parameters;
+mod permute;
 mod ratings;
+mod reduce;
 mod schedule;
 mod score;
+mod segments;
+mod select;
 mod train;
 
 use persona_engine::{intake, pipe, report};

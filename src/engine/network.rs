@@ -6,11 +6,13 @@ use crate::inputs::Shape;
 use crate::models::Model;
 use crate::objectives::{self, Labelled, Setting, judged, label_metrics, label_standing, predictions};
 use crate::report::Reporter;
+use crate::segments::Segments;
+use crate::select::{Choice, Chosen};
 use crate::train::Trainer;
 use persona_core::features::{Encoded, Fitted};
 use persona_core::labels::{Example, Examples, FittedLabel, Parts};
 use persona_core::metrics::Judgement;
-use persona_core::protocol::{Metric, Outcome, Phase, Progress, Standing};
+use persona_core::protocol::{Kind, Metric, Outcome, Phase, Progress, Standing};
 use persona_core::spec::{self, ClassWeights, ModelSpec, Objective, Split};
 use persona_core::split::{Part, Partition};
 use persona_core::{Error, ErrorKind};
@@ -27,9 +29,12 @@ pub struct Network<'a> {
     /// A day on the source's clock.
     day: f64,
     compute: Compute,
+    /// From what a fold chooses its features; absent where all are kept.
+    choice: Option<Choice<'a>>,
 }
 
 /// One label to be learned.
+#[derive(Clone)]
 struct LabelTask<'a> {
     objective: &'a Objective,
     examples: Examples,
@@ -50,10 +55,7 @@ impl<'a> Network<'a> {
     ) -> Result<Self> {
         let objectives = spec.objective.iter().filter(|objective| objective.label().is_some());
         let task = |(objective, examples): (&'a Objective, Examples)| {
-            let parts = match spec.training.split {
-                Split::KFold => Parts { train: (0..examples.rows.len()).collect(), ..Parts::default() },
-                _ => examples.parts(&encoded.keys, &spec.training, partition.cutoffs),
-            };
+            let parts = parts(&examples, encoded, spec, partition.cutoffs);
             if parts.train.is_empty() {
                 return Err(nothing_to_train_on(&examples));
             }
@@ -62,7 +64,12 @@ impl<'a> Network<'a> {
             Ok(LabelTask { objective, examples, label, parts })
         };
         let tasks = objectives.zip(examples).map(task).collect::<persona_core::Result<_>>()?;
-        Ok(Network { spec, encoded, partition, fitted, tasks, day, compute })
+        Ok(Network { spec, encoded, partition, fitted, tasks, day, compute, choice: None })
+    }
+
+    /// The same, where each fold is to choose its features itself: from what it trains on.
+    pub fn choosing(self, choice: Option<Choice<'a>>) -> Self {
+        Network { choice, ..self }
     }
 
     /// What the version must remember of the labels.
@@ -94,12 +101,21 @@ impl<'a> Network<'a> {
         for fold in 0..training.folds {
             let parts = fold_of.iter().map(|fold_of| parts_of_fold(fold_of, fold, training)).collect::<Vec<Parts>>();
             let tests: Vec<Vec<usize>> = parts.iter().map(|parts| parts.test.clone()).collect();
-            let (model, epoch, _) = self.run(self.spec, parts, true, reporter)?;
+            let chosen = self.chosen(&parts)?;
+            let own = chosen.as_ref().map(|chosen| self.over(&chosen.encoded));
+            let network = own.as_ref().unwrap_or(self);
+            let (model, epoch, _) = network.run(self.spec, parts, true, reporter)?;
             epochs += epoch as usize;
             reporter.count_as(Phase::Evaluate);
             for ((task, test), judged) in self.tasks.iter().zip(tests).zip(&mut judged) {
-                let more =
-                    judge("test", &model, self.encoded, (&task.examples, &task.label), &test, training.batch_events)?;
+                let more = judge(
+                    "test",
+                    &model,
+                    network.encoded,
+                    (&task.examples, &task.label),
+                    &test,
+                    training.batch_events,
+                )?;
                 match judged {
                     Some(judged) => judged.extend(more),
                     none => *none = Some(more),
@@ -124,6 +140,18 @@ impl<'a> Network<'a> {
             training.folds
         ));
         Ok(epochs.div_ceil(training.folds))
+    }
+
+    /// What a fold keeps of the features, by what it trains on.
+    fn chosen(&self, parts: &[Parts]) -> Result<Option<Chosen>> {
+        let labels = || self.tasks.iter().zip(parts).map(|(task, parts)| (&task.examples, parts.train.as_slice()));
+        self.choice.as_ref().map(|choice| choice.choose(&labels().collect::<Vec<_>>())).transpose()
+    }
+
+    /// The same over other inputs of the same events.
+    fn over<'b>(&'b self, encoded: &'b Encoded) -> Network<'b> {
+        let Network { spec, partition, fitted, day, compute, .. } = *self;
+        Network { spec, encoded, partition, fitted, tasks: self.tasks.clone(), day, compute, choice: None }
     }
 
     fn run(
@@ -217,8 +245,17 @@ impl<'a> Network<'a> {
     pub fn measure(&self, model: &Model, reporter: &mut Reporter) -> Result<()> {
         measure_parts(model, &self.setting(), reporter)?;
         self.tasks.iter().try_for_each(|task| {
-            measure_label(model, self.encoded, (&task.examples, &task.label), &task.parts, self.spec, reporter)
+            let what = (&task.examples, &task.label);
+            measure_label(model, self.encoded, what, &task.parts, self.spec, None, reporter)
         })
+    }
+}
+
+/// Which examples train, validate and test. Folds are dealt later; then all of them train.
+pub fn parts(examples: &Examples, encoded: &Encoded, spec: &ModelSpec, cutoffs: Option<(f64, f64)>) -> Parts {
+    match spec.training.split {
+        Split::KFold => Parts { train: (0..examples.rows.len()).collect(), ..Parts::default() },
+        _ => examples.parts(&encoded.keys, &spec.training, cutoffs),
     }
 }
 
@@ -255,6 +292,7 @@ pub fn measure_label(
     what: (&Examples, &FittedLabel),
     parts: &Parts,
     spec: &ModelSpec,
+    segments: Option<&Segments>,
     reporter: &mut Reporter,
 ) -> Result<()> {
     for (split, part) in [("valid", &parts.valid), ("test", &parts.test)] {
@@ -262,6 +300,11 @@ pub fn measure_label(
             let judged = judge(split, model, encoded, what, part, spec.training.batch_events)?;
             reporter.metrics(&label_metrics(&judged, what.1, spec.training.seed))?;
             reporter.judgement(&judged)?;
+            if let Some(segments) = segments {
+                let rows = part.iter().map(|&i| &what.0.rows[i]);
+                let of: Vec<_> = rows.map(|row| segments.of(row.entity, row.end, row.at)).collect();
+                reporter.json(Kind::Segments, &segments.figures(&judged, &of, spec.training.seed))?;
+            }
         }
     }
     Ok(())

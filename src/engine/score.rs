@@ -16,6 +16,8 @@ use persona_core::batch::{Window, buckets, history_window};
 use persona_core::features::{Encoded, Vocabulary};
 use persona_core::labels::FittedLabel;
 use persona_core::protocol::{ColumnWriter, Kind, Phase, Progress};
+use persona_core::rankers::History;
+use persona_core::reduction::Reduction;
 use persona_core::source::{Clock, SourceSchema};
 use persona_core::{Error, ErrorKind};
 use std::ops::Range;
@@ -41,6 +43,8 @@ pub struct Scoring<'a> {
     batch_events: usize,
     /// The target, and how its lists are made.
     lists: Option<(usize, Lists<'a>)>,
+    /// Absent where vectors keep their width.
+    reduction: Option<Reduction>,
 }
 
 impl<'a> Scoring<'a> {
@@ -57,12 +61,78 @@ impl<'a> Scoring<'a> {
             return Err(without_vectors(&version.spec.encoder).into());
         }
         let (labels, batch_events) = (&version.labels, version.spec.training.batch_events);
-        Ok(Scoring { trained, dim, encoded, labels, batch_events, lists })
+        Ok(Scoring { trained, dim, encoded, labels, batch_events, lists, reduction: None })
+    }
+
+    /// Stores vectors with fewer dimensions from now on.
+    pub fn reduce(&mut self, reduction: Reduction) -> Result<()> {
+        if Some(reduction.from()) != self.dim {
+            let message =
+                format!("the mapping of the profile is of {} dimensions, not {}", reduction.from(), self.dim());
+            return Err(Error::new(ErrorKind::InvalidData, message)
+                .hint("Drop the profile and create it anew.")
+                .into());
+        }
+        self.reduction = Some(reduction);
+        Ok(())
+    }
+
+    pub fn encoded(&self) -> &'a Encoded {
+        self.encoded
+    }
+
+    /// Dimensions of the model's vectors; 0 where it makes none.
+    pub fn dim(&self) -> usize {
+        self.dim.unwrap_or(0)
+    }
+
+    /// Dimensions of what is stored.
+    fn width(&self) -> Option<usize> {
+        self.reduction.as_ref().map(Reduction::dim).or(self.dim)
+    }
+
+    fn reduced(&self, vectors: Vec<f32>) -> Vec<f32> {
+        match &self.reduction {
+            Some(reduction) => reduction.apply(&vectors),
+            None => vectors,
+        }
+    }
+
+    /// The model's vectors after some histories: [histories, dim], row-major
+    pub fn vectors(&self, histories: &[Range<usize>]) -> Result<Vec<f32>> {
+        let _guard = tch::no_grad_guard();
+        let dim = self.dim();
+        let mut all = vec![0.0; histories.len() * dim];
+        match self.trained {
+            Trained::Network(model) => {
+                let window = |history: &Range<usize>| history_window(history.start, history.end, model.length);
+                let windows: Vec<Window> = histories.iter().map(window).collect();
+                let lengths: Vec<usize> = windows.iter().map(Window::len).collect();
+                for batch in buckets(&lengths, self.batch_events.max(EVENTS), None) {
+                    let part: Vec<Window> = batch.iter().map(|&i| windows[i]).collect();
+                    let profiles = model.profiles(&model.batch(self.encoded, &part)?)?;
+                    let vectors = floats(&model.vectors(&profiles)?)?;
+                    for (&i, vector) in batch.iter().zip(vectors.chunks_exact(dim)) {
+                        all[i * dim..][..dim].copy_from_slice(vector);
+                    }
+                }
+            }
+            Trained::Counts(counts) => {
+                let codes = self.encoded.target_codes();
+                if let Some(mf) = counts.factors() {
+                    let rows = histories.iter().zip(all.chunks_exact_mut(dim));
+                    rows.for_each(|(history, row)| mf.profile(History::from(&codes[history.clone()]), row));
+                }
+            }
+            Trained::Blend(_) => {}
+        }
+        Ok(all)
     }
 
     /// Sends all profiles in key order.
     pub fn profiles(&self, schema: &SourceSchema, reporter: &mut Reporter) -> Result<()> {
-        let Scoring { dim, encoded, labels, .. } = *self;
+        let Scoring { encoded, labels, .. } = *self;
+        let dim = self.width();
         let arrow = schema.profile_arrow(dim, labels, self.lists.as_ref().map(|(target, _)| *target));
         let mut writer = ColumnWriter::new(Kind::Profiles, &arrow)?;
         let most = if self.lists.is_some() { LISTED_ROWS } else { ROWS };
@@ -98,12 +168,16 @@ impl<'a> Scoring<'a> {
         schema: &SourceSchema,
         reporter: &mut Reporter,
     ) -> Result<()> {
-        let Some(dim) = self.dim else { return Ok(()) };
+        let keeps_products = |reduction: &Reduction| reduction.reduce.keeps_products();
+        let Some(dim) = self.width().filter(|_| self.reduction.as_ref().is_none_or(keeps_products)) else {
+            return Ok(());
+        };
         let vectors = match self.trained {
             Trained::Network(model) => floats(&model.items()?)?,
             Trained::Counts(counts) => counts.factors().map_or(Vec::new(), |mf| mf.vectors().to_vec()),
             Trained::Blend(_) => Vec::new(),
         };
+        let vectors = self.reduced(vectors);
         let arrow = schema.item_arrow(field, dim);
         let mut writer = ColumnWriter::new(Kind::Items, &arrow)?;
         for range in slabs(vocabulary.len(), dim, ROWS) {
@@ -128,7 +202,7 @@ impl<'a> Scoring<'a> {
             Trained::Counts(counts) => {
                 let mut bytes = Vec::with_capacity(2 * dim * entities.len());
                 if let Some(mf) = counts.factors() {
-                    append(&mut bytes, &vectors(mf, self.encoded, entities, device::threads()))?;
+                    append(&mut bytes, &self.reduced(vectors(mf, self.encoded, entities, device::threads())))?;
                 }
                 Ok((bytes, Vec::new()))
             }
@@ -162,7 +236,7 @@ impl<'a> Scoring<'a> {
                     said[i * width..(i + 1) * width].copy_from_slice(row);
                 }
             }
-            let vectors = floats(&model.vectors(&profiles)?)?;
+            let vectors = self.reduced(floats(&model.vectors(&profiles)?)?);
             let mut packed = Vec::with_capacity(size * part.len());
             append(&mut packed, &vectors)?;
             for (&i, vector) in batch.iter().zip(packed.chunks_exact(size)) {

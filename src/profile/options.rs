@@ -2,6 +2,7 @@
 
 use crate::error::{Code, Error, Result};
 use crate::relation::Column;
+use persona_core::reduction::Reduce;
 use pgrx::pg_sys;
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +25,9 @@ pub struct Options {
     /// Items of each entity's list. Absent where there are no lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recommendations: Option<usize>,
+    /// How vectors are given fewer dimensions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reduce: Option<Reduce>,
 }
 
 impl Options {
@@ -32,8 +36,9 @@ impl Options {
             Error::new(Code::InvalidParameter, "invalid profile options")
                 .detail(format!("{error}.").replace('`', "\""))
                 .hint(
-                    "Valid options are \"m\" (2 to 100), \"ef_construction\" (4 to 1000) and \"recommendations\" \
-                     (how many items each entity's list has).",
+                    "Valid options are \"m\" (2 to 100), \"ef_construction\" (4 to 1000), \"recommendations\" (how many items each \
+                     entity's list has) and \"reduce\", such as {\"method\": \"pca\", \"dim\": 16} or {\"method\": \"lda\", \
+                     \"label\": \"age\"}.",
                 )
         })
     }
@@ -46,6 +51,13 @@ impl Options {
             }
             false => Options { recommendations: self.recommendations.or(Some(RECOMMENDATIONS)), ..self.clone() },
         };
+        if self.recommendations.is_some() && self.reduce.as_ref().is_some_and(|reduce| !reduce.keeps_products()) {
+            return Err(Error::new(
+                Code::Unsupported,
+                "a profile that is reduced by \"lda\" has no items to recommend",
+            )
+            .hint("Leave the option \"recommendations\" out, or reduce by \"pca\"."));
+        }
         match (vectors, settled.m.zip(settled.ef_construction)) {
             (false, _) if self.m.or(self.ef_construction).is_some() => {
                 Err(Error::new(Code::InvalidParameter, "the profile has no vectors to index")

@@ -146,6 +146,11 @@ impl<'a> Question<'a> {
 
     fn no_items(&self) -> Error {
         let message = format!("profile \"{}\" has no items to recommend", self.table.name);
+        if let Some(reduce) = self.profile.reduce.as_ref().filter(|reduce| !reduce.keeps_products()) {
+            return Error::new(Code::NotInPrerequisiteState, message)
+                .detail(format!("Its vectors were reduced by {}, which keeps no products with items.", reduce.method()))
+                .hint("Ask a profile of the model that is not reduced, or is by \"pca\".");
+        }
         Error::new(Code::NotInPrerequisiteState, message)
             .detail(format!("None of the objectives of model \"{}\" predicts a field.", self.profile.model))
             .hint("Add the objective next_event to the model's specification.")

@@ -12,7 +12,7 @@ use crate::pg::{child, interrupts, region, types};
 use crate::settings;
 use persona_core::protocol::region::REGION_BYTES;
 use persona_core::protocol::ring::Ring;
-use persona_core::protocol::{self, Frame, HEADER, Job, Kind, Limits, Metric, Progress, Task};
+use persona_core::protocol::{self, Ask, Frame, HEADER, Job, Kind, Limits, Metric, Progress, Task};
 use persona_core::source::SourceSchema;
 use persona_core::spec::ModelSpec;
 use std::collections::VecDeque;
@@ -41,25 +41,16 @@ pub struct Engine {
 impl Engine {
     /// Starts an engine and gives it a job, which will come with the tables `beside` the events.
     pub fn start(task: Task, source: &SourceSchema, beside: &[SideQuery], spec: Option<&ModelSpec>) -> Result<Engine> {
-        Engine::start_job(task, source, beside, spec, 0)
+        Engine::ask(task, Ask::default(), source, beside, spec)
     }
 
-    /// The same to score all entities, with lists of so many items; 0: without lists.
-    pub fn start_scoring(
-        source: &SourceSchema,
-        beside: &[SideQuery],
-        spec: &ModelSpec,
-        recommendations: usize,
-    ) -> Result<Engine> {
-        Engine::start_job(Task::Score, source, beside, Some(spec), recommendations)
-    }
-
-    fn start_job(
+    /// The same, where something is asked in particular.
+    pub fn ask(
         task: Task,
+        ask: Ask,
         source: &SourceSchema,
         beside: &[SideQuery],
         spec: Option<&ModelSpec>,
-        recommendations: usize,
     ) -> Result<Engine> {
         let program = program(task);
         let region = region::create().map_err(|e| no_region(&e))?;
@@ -80,7 +71,7 @@ impl Engine {
             source: source.clone(),
             tables: beside.iter().map(SideQuery::table).collect(),
             spec: spec.cloned(),
-            recommendations,
+            ask,
             region: Some(region_fd),
             limits: Limits {
                 threads: settings::ENGINE_THREADS.get() as usize,
@@ -252,14 +243,14 @@ pub enum Event {
     Judgement(Vec<u8>),
 }
 
-/// The program for a task. A check needs no libtorch, so it has one beside the engine that starts at once.
+/// The program for a task. What needs no libtorch has one beside the engine that starts at once.
 fn program(task: Task) -> OsString {
     let engine = match settings::ENGINE.get().filter(|path| !path.is_empty()) {
         Some(path) => PathBuf::from(OsString::from_vec(path.into_bytes())),
         None => types::library_folder().join("persona").join("persona-engine"),
     };
     let check = engine.with_file_name("persona-check");
-    if task == Task::Check && check.exists() { check.into() } else { engine.into() }
+    if matches!(task, Task::Check | Task::Rank) && check.exists() { check.into() } else { engine.into() }
 }
 
 fn no_region(error: &io::Error) -> Error {

@@ -13,7 +13,7 @@ fn answers(client: &mut Client, function: &str) -> Answers {
 
 /// Everything that persona knows, as text.
 fn catalog(client: &mut Client) -> Vec<String> {
-    ["sources", "models", "versions", "aliases", "metrics", "weights", "profiles"]
+    ["sources", "models", "versions", "aliases", "metrics", "weights", "profiles", "reductions"]
         .iter()
         .map(|table| {
             let sql = format!(

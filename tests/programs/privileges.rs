@@ -134,13 +134,18 @@ fn another_roles_objects_are_invisible_and_out_of_reach() {
     let (_cluster, mut alice, mut bob) = cluster_with_roles();
     fill_profile(&mut alice);
     let job: i64 = alice.query_one("SELECT persona.submit('train', 'walk')", &[]).expect("a job").get(0);
-    for table in ["sources", "models", "versions", "weights", "metrics", "aliases", "profiles", "jobs", "progress"] {
+    for table in
+        ["sources", "models", "versions", "weights", "metrics", "aliases", "profiles", "reductions", "jobs", "progress"]
+    {
         assert_eq!(count(&mut bob, &format!("persona.{table}")), 0, "bob sees rows of persona.{table}");
     }
     for statement in [
         "CALL persona.train('walk')",
         "CALL persona.refresh('walk_profile')",
         "SELECT * FROM persona.evaluate('walk')",
+        "SELECT * FROM persona.evaluate('walk', by => 'item')",
+        "SELECT * FROM persona.rank_features('walk', 'tier')",
+        "SELECT * FROM persona.rank_features('clicks', 'tier')",
         "SELECT persona.create_model('stolen', source => 'clicks', spec => '{}')",
         "SELECT persona.create_profile('stolen', model => 'walk')",
         "SELECT persona.set_alias('walk', 'live', 1)",

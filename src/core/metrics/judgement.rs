@@ -179,7 +179,8 @@ impl Judgement {
         }
     }
 
-    fn select(&self, places: &[usize]) -> Judgement {
+    /// The cases at these places.
+    pub fn select(&self, places: &[usize]) -> Judgement {
         let cases = match &self.cases {
             Cases::Ranks(ranks) => {
                 Cases::Ranks(Ranks::new(places.iter().map(|&i| ranks.ranks[i]).collect(), ranks.ks.clone()))

@@ -1,7 +1,7 @@
 //! Ranks, and what they amount to. All items are ranked but those left out as seen; ties count
 //! with their mean rank, so a model cannot win by giving everything the same score.
 
-use super::{Figures, metrics_of};
+use super::{Figures, Novelty, metrics_of};
 use crate::protocol::Metric;
 use std::sync::OnceLock;
 
@@ -73,17 +73,25 @@ pub struct Ranking {
     places: Vec<u32>,
     /// Length of the longest list.
     listed: Option<usize>,
+    /// Absent where nothing is recommended.
+    novelty: Option<Novelty>,
 }
 
 impl Ranking {
     pub fn new(items: usize) -> Self {
-        Ranking { ranks: Vec::new(), places: vec![u32::MAX; items], listed: None }
+        Ranking { ranks: Vec::new(), places: vec![u32::MAX; items], listed: None, novelty: None }
+    }
+
+    /// The same, where lists are also judged by how little known their items are.
+    pub fn with_novelty(items: usize, novelty: Option<Novelty>) -> Self {
+        Ranking { novelty, ..Ranking::new(items) }
     }
 
     /// Adds a case: the target's rank, and the recommended items, best first, for coverage (may be
     /// empty; coverage is then not reported).
     pub fn add(&mut self, rank: f64, top: &[u32]) {
         self.ranks.push(rank);
+        self.novelty.iter_mut().for_each(|novelty| novelty.add(top));
         self.listed = Some(self.listed.map_or(top.len(), |listed| listed.max(top.len())));
         for (place, &item) in top.iter().enumerate() {
             let best = &mut self.places[item as usize];
@@ -94,10 +102,18 @@ impl Ranking {
     /// Adds the cases of another ranking of the same items.
     pub fn merge(&mut self, other: Ranking) {
         self.ranks.extend(other.ranks);
+        if let (Some(own), Some(more)) = (&mut self.novelty, other.novelty) {
+            own.merge(more);
+        }
         self.listed = self.listed.max(other.listed);
         for (place, other) in self.places.iter_mut().zip(other.places) {
             *place = (*place).min(other);
         }
+    }
+
+    /// The same without cases.
+    pub fn emptied(&self) -> Self {
+        Ranking::with_novelty(self.places.len(), self.novelty.as_ref().map(Novelty::emptied))
     }
 
     /// Number of cases.
@@ -115,7 +131,7 @@ impl Ranking {
         sum / self.len().max(1) as f64
     }
 
-    /// `hr@k`, `ndcg@k` and `coverage@k` for each k, `mrr`, and `cases`. The means have 95 %
+    /// `hr@k`, `ndcg@k`, `coverage@k` and `novelty@k` for each k, `mrr`, and `cases`. The means have 95 %
     /// percentile bootstrap intervals over cases, the same for the same seed. Without cases only
     /// `cases` is reported.
     pub fn metrics(&self, split: &str, ks: &[usize], seed: u64) -> Vec<Metric> {
@@ -124,6 +140,7 @@ impl Ranking {
             metrics.extend(
                 ks.iter().filter_map(|&k| Some(Metric::plain(split, format!("coverage@{k}"), self.coverage(k)?))),
             );
+            metrics.extend(self.novelty.iter().flat_map(|novelty| metrics_of(novelty, split, "", seed)));
         }
         metrics.push(Metric::plain(split, "cases", self.len() as f64));
         metrics
@@ -305,6 +322,20 @@ mod tests {
         assert!(!metrics.iter().any(|metric| metric.metric == "coverage@3"));
         assert_eq!(ranking.ndcg(3), 0.375);
         assert!(metrics.iter().all(|metric| metric.split == "test" && metric.epoch.is_none()));
+    }
+
+    #[test]
+    fn novelty_stands_beside_coverage() {
+        let novelty = Novelty::new(crate::metrics::self_information(&[4, 2, 1, 1]), &[1, 2]);
+        let mut ranking = Ranking::with_novelty(4, Some(novelty));
+        let mut other = ranking.emptied();
+        ranking.add(1.0, &[0, 1]);
+        other.add(2.0, &[3, 2]);
+        ranking.merge(other);
+        let metrics = ranking.metrics("test", &[1, 2], 7);
+        assert_eq!((value(&metrics, "novelty@1"), value(&metrics, "novelty@2")), (2.0, 2.25));
+        assert!(metrics.iter().any(|metric| metric.metric == "novelty@2" && metric.low.is_some()));
+        assert_eq!(value(&metrics, "coverage@2"), 1.0);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use arrow_array::{ArrayRef, Float64Array, Int64Array, StringArray};
 use proptest::prelude::*;
 use std::sync::Arc;
 
-const KINDS: [Kind; 17] = [
+const KINDS: [Kind; 19] = [
     Kind::Job,
     Kind::Artifact,
     Kind::Events,
@@ -22,6 +22,8 @@ const KINDS: [Kind; 17] = [
     Kind::Judgement,
     Kind::Part,
     Kind::Mistyped,
+    Kind::Features,
+    Kind::Segments,
 ];
 
 fn schema() -> SourceSchema {
@@ -159,7 +161,7 @@ fn kinds_are_their_bytes() {
     for (byte, kind) in (1..).zip(KINDS) {
         assert_eq!(Frame::read_header([byte, 7, 0, 0, 0]).unwrap(), (kind, 7));
     }
-    for byte in [0, 18, 255] {
+    for byte in [0, 20, 255] {
         assert_eq!(Frame::read_header([byte, 0, 0, 0, 0]).unwrap_err().kind, ErrorKind::Protocol);
     }
 }
@@ -180,7 +182,7 @@ fn json_frames_round_trip() {
         task: Task::Check,
         source: schema(),
         spec: None,
-        recommendations: 0,
+        ask: Ask { label: Some("tier".into()), ..Ask::default() },
         tables: Vec::new(),
         region: None,
         limits,

@@ -249,6 +249,20 @@ fn labels_are_those_of_the_source() {
 }
 
 #[test]
+fn features_are_selected_for_labels_alone() {
+    let text = refused(&with("training.select", json!({"keep": 5})));
+    assert!(text.starts_with("training.select needs objectives that predict labels alone"), "{text}");
+    let mut spec = json!({"objective": {"kind": "classify", "label": "tier"}, "training": {"select": {"keep": 5}}});
+    let parsed = parse(&spec).unwrap();
+    assert_eq!(parsed.training.select, Some(Select { keep: 5, by: crate::importance::Method::MutualInformation }));
+    assert_eq!(parse(&serde_json::to_value(&parsed).unwrap()).unwrap(), parsed);
+    spec["training"]["select"] = json!({"keep": 0});
+    assert!(refused(&spec).starts_with("training.select.keep must be between 1 and 1000000, not 0"));
+    spec["training"]["select"] = json!({"keep": 5, "by": "luck"});
+    assert!(refused(&spec).contains("mutual_information"));
+}
+
+#[test]
 fn every_family_of_the_table_is_an_encoder_with_defaults() {
     for family in FAMILIES {
         let encoder: Encoder = serde_json::from_value(match family.kind {

@@ -2,6 +2,7 @@
 
 use super::{fraction, positive, within};
 use crate::error::{Error, Result};
+use crate::importance::Method;
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,6 +32,9 @@ pub struct Training {
     /// Decay of a running mean of the weights, which is judged and kept instead of them; 0 keeps the last.
     pub average: f64,
     pub augment: Augment,
+    /// What of the fields is kept; absent for all of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub select: Option<Select>,
     pub seed: u64,
     /// `auto`, `cpu`, `cuda` or `cuda:N`.
     pub device: String,
@@ -57,6 +61,20 @@ pub struct Augment {
     pub mask: f64,
     /// Of a sequence: to have a random run of its events shuffled.
     pub reorder: f64,
+}
+
+/// Keeps the values of fields, and the numbers, that tell most of the labels, by the training part alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Select {
+    /// How many are kept.
+    pub keep: usize,
+    #[serde(default = "information")]
+    pub by: Method,
+}
+
+fn information() -> Method {
+    Method::MutualInformation
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,6 +148,7 @@ impl Default for Training {
             l1: 0.0,
             average: 0.0,
             augment: Augment::default(),
+            select: None,
             seed: 1,
             device: "auto".into(),
             precision: Precision::Auto,
@@ -164,6 +183,9 @@ impl Training {
             ("training.augment.reorder", reorder),
         ] {
             fraction(name, value)?;
+        }
+        if let Some(select) = t.select {
+            within("training.select.keep", select.keep, 1, 1_000_000)?;
         }
         within("training.folds", t.folds, 2, 100)?;
         fraction("training.valid", t.valid)?;

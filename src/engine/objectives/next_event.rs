@@ -103,7 +103,7 @@ pub fn ranking(
     reporter: &mut Reporter,
 ) -> Result<Vec<Metric>> {
     let (evaluation, seed, threads) = (&spec.evaluation, spec.training.seed, device::threads());
-    let protocol = Protocol { evaluation, seed, coverage: false, threads };
+    let protocol = Protocol { evaluation, seed, information: None, threads };
     let scorer = Scorer::Model { model, batch_events: spec.training.batch_events };
     protocol.measure("valid", &scorer, encoded, valid, reporter)
 }

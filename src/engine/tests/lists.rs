@@ -8,7 +8,7 @@ use arrow_array::types::{Float32Type, Int64Type, UInt32Type};
 use arrow_array::{ArrayRef, Float64Array, Int64Array, RecordBatch};
 use driver::{Answer, job};
 use persona_core::ErrorKind;
-use persona_core::protocol::{Job, Task};
+use persona_core::protocol::{Ask, Job, Task};
 use persona_core::source::{Clock, Field, FieldKind, KeyType, SourceSchema, ValueType};
 use persona_core::spec::ModelSpec;
 use serde_json::{Value, json};
@@ -59,7 +59,8 @@ fn train(spec: &ModelSpec, parts: &[&[u8]]) -> Vec<u8> {
 }
 
 fn score(spec: &ModelSpec, artifact: &[u8], recommendations: usize, threads: usize) -> Answer {
-    let job = Job { recommendations, ..job(Task::Score, &source(), Some(spec), threads) };
+    let ask = Ask { recommendations, ..Ask::default() };
+    let job = Job { ask, ..job(Task::Score, &source(), Some(spec), threads) };
     run(&job, &[artifact])
 }
 

@@ -2,10 +2,11 @@
 
 use arrow_array::RecordBatch;
 use persona_core::Error;
+use persona_core::importance::Importance;
 use persona_core::metrics::Judgement;
 use persona_core::protocol::{
-    ARTIFACT_CHUNK, ColumnReader, ColumnWriter, Finding, Frame, Job, Kind, Limits, Metric, Outcome, Progress, Task,
-    VERSION, cut,
+    ARTIFACT_CHUNK, Ask, ColumnReader, ColumnWriter, Finding, Frame, Job, Kind, Limits, Metric, Outcome, Progress,
+    Segment, Task, VERSION, cut,
 };
 use persona_core::source::SourceSchema;
 use persona_core::spec::ModelSpec;
@@ -22,6 +23,8 @@ pub struct Answer {
     pub profiles: Vec<RecordBatch>,
     pub items: Vec<RecordBatch>,
     pub findings: Vec<Finding>,
+    pub features: Vec<Importance>,
+    pub segments: Vec<Segment>,
     /// From the last frame.
     pub result: Option<Result<Outcome, Error>>,
     pub code: Option<i32>,
@@ -38,7 +41,7 @@ pub fn job(task: Task, source: &SourceSchema, spec: Option<&ModelSpec>, threads:
         task,
         source: source.clone(),
         spec: spec.cloned(),
-        recommendations: 0,
+        ask: Ask::default(),
         tables: Vec::new(),
         region: None,
         limits,
@@ -105,6 +108,8 @@ pub fn run_about(
             Kind::Profiles => answer.profiles.extend(profiles.read(frame).expect("profiles")),
             Kind::Items => answer.items.extend(items.read(frame).expect("items")),
             Kind::Findings => answer.findings = frame.parse().expect("findings"),
+            Kind::Features => answer.features = frame.parse().expect("features"),
+            Kind::Segments => answer.segments.extend(frame.parse::<Vec<Segment>>().expect("segments")),
             Kind::Done => answer.result = Some(Ok(frame.parse().expect("an outcome"))),
             Kind::Failed => answer.result = Some(Err(frame.parse().expect("an error"))),
             kind => panic!("a {kind:?} frame came from the engine"),
