@@ -115,6 +115,9 @@ SELECT persona.create_profile('wrong', model => 'next', options => '{"reduce": {
 SELECT persona.create_profile('wrong', model => 'next', options => '{"reduce": {"method": "lda", "label": "tier", "dim": 2}}');
 SELECT persona.create_profile('wrong', model => 'next', options => '{"reduce": {"method": "lda", "label": "spend"}}');
 SELECT persona.create_profile('wrong', model => 'next', options => '{"reduce": {"method": "lda", "label": "color"}}');
+SELECT persona.create_profile('wrong', model => 'next', options => '{"reduce": {"method": "lda", "label": "tier"}, "recommendations": 5}');
+SELECT persona.create_model('counts', source => 'sales', spec => '{"encoder": {"kind": "transitions"}, "objective": {"kind": "next_event", "field": "product"}}');
+SELECT persona.create_profile('wrong', model => 'counts', options => '{"reduce": {"method": "pca", "dim": 2}}');
 SELECT persona.drop_profile(profile) FROM persona.profiles;
 SELECT count(*) FROM persona.reductions;
 SELECT persona.drop_model(model) FROM persona.models;
