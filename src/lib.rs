@@ -8,6 +8,7 @@
 //! - [`tuning`]    trials of settings
 //! - [`comparison`] models beside each other on the same cases
 //! - [`refresh`]   the job that fills a profile: score, write beside, swap
+//! - [`synthesize`] events that a model draws, into a table
 //! - [`recommend`] answers from stored lists and vectors
 //! - [`profile`]   the profile table and its companion of item vectors
 //! - [`events`]    a source's table as columns, and the scan into the engine
@@ -32,6 +33,7 @@ mod recommend;
 mod refresh;
 mod relation;
 mod settings;
+mod synthesize;
 mod training;
 mod tuning;
 mod worker;

@@ -45,7 +45,7 @@ pub fn create(name: &str, model: &str, options: &serde_json::Value) -> Result<()
     let options = options.settle(dim.is_some())?;
     let events = Relation::open(source.events, "event table")?;
     let entity = events.column(&source.entity)?;
-    let items = match spec.target(&query.schema)?.map(|target| &source.fields[target]) {
+    let items = match spec.item_field(&query.schema)?.map(|target| &source.fields[target]) {
         Some(declared) => {
             let column = item_column(declared, &events)?;
             options.check_room(&column, dim, spec.objective.labels().count())?;

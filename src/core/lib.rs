@@ -14,6 +14,7 @@
 //! - [`split`]     which events train, which validate, which test
 //! - [`batch`]     windows of equal length, a batch as a number of events
 //! - [`rankers`]   what ranks items without a neural network: counts, neighbours, factors
+//! - [`synthesis`] drawn codes back to events
 //! - [`metrics`]   ranks to HR, NDCG, MRR and coverage, with bootstrap intervals
 //! - [`artifact`]  one trained version as safetensors
 //! - [`calendar`]  hours, weekdays and months of a time
@@ -39,6 +40,7 @@ pub mod search;
 pub mod source;
 pub mod spec;
 pub mod split;
+pub mod synthesis;
 pub mod threads;
 
 pub use error::{Error, ErrorKind, Result};

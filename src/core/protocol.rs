@@ -10,10 +10,12 @@
 //! |------------|--------------------------------------------------------------------------------|
 //! | to engine  | `Job`, then `Placed` or `Events`* and at most one `Mistyped`, then for each of the |
 //! |            | job's tables `Table` and the same of it, then for each version that the job is about (Score,  |
-//! |            | Evaluate; Train, if a blend) `Part` and its `Artifact`*, then `End`             |
+//! |            | Evaluate, Synthesize; Train, if a blend) `Part` and its `Artifact`*, then `End`; |
+//! |            | no events to synthesize                                                         |
 //! | to Postgres| `Progress`, `Metrics`, `Judgement`s (Train, Evaluate; one for each split and    |
 //! |            | label) and `Released` (one for each `Placed`) at any time;                      |
 //! |            | `Artifact`* (Train); `Profiles`* then `Items`* (Score); `Findings` (Check);     |
+//! |            | `Synthetic`* (Synthesize), in the form of events;                               |
 //! |            | last, exactly one `Done` or `Failed`                                            |
 //!
 //! The engine ends when its input closes before `End`. After `End` it needs no more input, and a
@@ -65,6 +67,7 @@ pub enum Kind {
     Judgement = 15,
     Part = 16,
     Mistyped = 17,
+    Synthetic = 18,
 }
 
 impl Kind {
@@ -72,7 +75,7 @@ impl Kind {
         use Kind::*;
         [
             Job, Artifact, Events, End, Progress, Metrics, Profiles, Items, Findings, Done, Failed, Placed, Released,
-            Table, Judgement, Part, Mistyped,
+            Table, Judgement, Part, Mistyped, Synthetic,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == byte)
@@ -100,6 +103,9 @@ pub struct Job {
     /// How many items an entity's list is to have when the task is `Score`; 0: there are no lists.
     #[serde(default)]
     pub recommendations: usize,
+    /// What is to be drawn, when the task is `Synthesize`.
+    #[serde(default)]
+    pub synthesis: Option<Synthesis>,
     /// The descriptor of the region that `Placed` batches lie in.
     #[serde(default)]
     pub region: Option<i32>,
@@ -129,6 +135,14 @@ pub enum Task {
     Train,
     Evaluate,
     Score,
+    Synthesize,
+}
+
+/// Events to be drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Synthesis {
+    pub entities: u64,
+    pub seed: u64,
 }
 
 /// What the engine may use; from settings.
@@ -150,6 +164,7 @@ pub enum Phase {
     Train,
     Evaluate,
     Score,
+    Synthesize,
     Write,
 }
 

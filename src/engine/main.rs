@@ -24,6 +24,7 @@
 //! - [`evaluate`]    ranking metrics
 //! - [`score`]       profile and item vectors
 //! - [`lists`]       every entity's best items
+//! - [`synthesize`]  events that a generator draws
 //! - [`error`]       core's error, and libtorch's in its words
 
 mod augment;
@@ -46,6 +47,7 @@ mod parameters;
 mod ratings;
 mod schedule;
 mod score;
+mod synthesize;
 mod train;
 
 use persona_engine::{intake, pipe, report};

@@ -12,7 +12,7 @@ use crate::pg::{child, interrupts, region, types};
 use crate::settings;
 use persona_core::protocol::region::REGION_BYTES;
 use persona_core::protocol::ring::Ring;
-use persona_core::protocol::{self, Frame, HEADER, Job, Kind, Limits, Metric, Progress, Task};
+use persona_core::protocol::{self, Frame, HEADER, Job, Kind, Limits, Metric, Progress, Synthesis, Task};
 use persona_core::source::SourceSchema;
 use persona_core::spec::ModelSpec;
 use std::collections::VecDeque;
@@ -38,10 +38,17 @@ pub struct Engine {
     pub(super) ring: Ring,
 }
 
+/// What some tasks want besides.
+#[derive(Default)]
+struct Wanted {
+    recommendations: usize,
+    synthesis: Option<Synthesis>,
+}
+
 impl Engine {
     /// Starts an engine and gives it a job, which will come with the tables `beside` the events.
     pub fn start(task: Task, source: &SourceSchema, beside: &[SideQuery], spec: Option<&ModelSpec>) -> Result<Engine> {
-        Engine::start_job(task, source, beside, spec, 0)
+        Engine::launch(task, source, beside, spec, Wanted::default())
     }
 
     /// The same to score all entities, with lists of so many items; 0: without lists.
@@ -51,15 +58,21 @@ impl Engine {
         spec: &ModelSpec,
         recommendations: usize,
     ) -> Result<Engine> {
-        Engine::start_job(Task::Score, source, beside, Some(spec), recommendations)
+        Engine::launch(Task::Score, source, beside, Some(spec), Wanted { recommendations, ..Wanted::default() })
     }
 
-    fn start_job(
+    /// An engine that reads a version and no events, and draws some.
+    pub fn synthesize(source: &SourceSchema, spec: &ModelSpec, synthesis: Synthesis) -> Result<Engine> {
+        let wanted = Wanted { synthesis: Some(synthesis), ..Wanted::default() };
+        Engine::launch(Task::Synthesize, source, &[], Some(spec), wanted)
+    }
+
+    fn launch(
         task: Task,
         source: &SourceSchema,
         beside: &[SideQuery],
         spec: Option<&ModelSpec>,
-        recommendations: usize,
+        wanted: Wanted,
     ) -> Result<Engine> {
         let program = program(task);
         let region = region::create().map_err(|e| no_region(&e))?;
@@ -80,7 +93,8 @@ impl Engine {
             source: source.clone(),
             tables: beside.iter().map(SideQuery::table).collect(),
             spec: spec.cloned(),
-            recommendations,
+            recommendations: wanted.recommendations,
+            synthesis: wanted.synthesis,
             region: Some(region_fd),
             limits: Limits {
                 threads: settings::ENGINE_THREADS.get() as usize,

@@ -4,7 +4,7 @@ use arrow_array::{ArrayRef, Float64Array, Int64Array, StringArray};
 use proptest::prelude::*;
 use std::sync::Arc;
 
-const KINDS: [Kind; 17] = [
+const KINDS: [Kind; 18] = [
     Kind::Job,
     Kind::Artifact,
     Kind::Events,
@@ -22,6 +22,7 @@ const KINDS: [Kind; 17] = [
     Kind::Judgement,
     Kind::Part,
     Kind::Mistyped,
+    Kind::Synthetic,
 ];
 
 fn schema() -> SourceSchema {
@@ -159,7 +160,7 @@ fn kinds_are_their_bytes() {
     for (byte, kind) in (1..).zip(KINDS) {
         assert_eq!(Frame::read_header([byte, 7, 0, 0, 0]).unwrap(), (kind, 7));
     }
-    for byte in [0, 18, 255] {
+    for byte in [0, 19, 255] {
         assert_eq!(Frame::read_header([byte, 0, 0, 0, 0]).unwrap_err().kind, ErrorKind::Protocol);
     }
 }
@@ -182,6 +183,7 @@ fn json_frames_round_trip() {
         spec: None,
         recommendations: 0,
         tables: Vec::new(),
+        synthesis: Some(Synthesis { entities: 5, seed: 1 }),
         region: None,
         limits,
     };

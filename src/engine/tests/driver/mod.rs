@@ -21,6 +21,7 @@ pub struct Answer {
     pub artifact: Vec<u8>,
     pub profiles: Vec<RecordBatch>,
     pub items: Vec<RecordBatch>,
+    pub synthetic: Vec<RecordBatch>,
     pub findings: Vec<Finding>,
     /// From the last frame.
     pub result: Option<Result<Outcome, Error>>,
@@ -40,6 +41,7 @@ pub fn job(task: Task, source: &SourceSchema, spec: Option<&ModelSpec>, threads:
         spec: spec.cloned(),
         recommendations: 0,
         tables: Vec::new(),
+        synthesis: None,
         region: None,
         limits,
     }
@@ -91,7 +93,7 @@ pub fn run_about(
         input
     });
     let mut answer = Answer::default();
-    let (mut profiles, mut items) = (ColumnReader::new(), ColumnReader::new());
+    let (mut profiles, mut items, mut synthetic) = (ColumnReader::new(), ColumnReader::new(), ColumnReader::new());
     while let Some(frame) = Frame::read_from(&mut output).expect("a frame") {
         match frame.kind {
             Kind::Progress => {
@@ -104,6 +106,7 @@ pub fn run_about(
             Kind::Artifact => answer.artifact.extend(frame.payload),
             Kind::Profiles => answer.profiles.extend(profiles.read(frame).expect("profiles")),
             Kind::Items => answer.items.extend(items.read(frame).expect("items")),
+            Kind::Synthetic => answer.synthetic.extend(synthetic.read(frame).expect("events")),
             Kind::Findings => answer.findings = frame.parse().expect("findings"),
             Kind::Done => answer.result = Some(Ok(frame.parse().expect("an outcome"))),
             Kind::Failed => answer.result = Some(Err(frame.parse().expect("an error"))),
