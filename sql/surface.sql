@@ -48,6 +48,8 @@ COMMENT ON FUNCTION rank_features(text, text, text) IS
     'how much each feature tells of a label: by correlation and mutual information over a source, by permutation to a model';
 COMMENT ON FUNCTION compare(text[], text) IS
     'figures of the live versions of several models on the same cases, and how much better each is than the first';
+COMMENT ON FUNCTION synthesize(text, bigint, text, bigint) IS
+    'draws events of n entities that there are not by a model''s live version, into a new table; returns their number';
 COMMENT ON FUNCTION set_alias(text, text, integer) IS 'lets a version answer to an alias; profiles use the alias live';
 COMMENT ON FUNCTION drop_model(text) IS 'drops a model with its versions, weights and metrics';
 COMMENT ON FUNCTION create_profile(text, text, jsonb) IS 'makes an empty profile table for a model: with vectors, and the items'' in a table beside it, with lists of items, or both';

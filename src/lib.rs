@@ -9,6 +9,7 @@
 //! - [`comparison`] models beside each other on the same cases
 //! - [`importance`] features beside each other: how much each tells of a label
 //! - [`refresh`]   the job that fills a profile: score, write beside, swap
+//! - [`synthesize`] events that a model draws, into a table
 //! - [`recommend`] answers from stored lists and vectors
 //! - [`profile`]   the profile table and its companion of item vectors
 //! - [`reduction`] fewer dimensions for a profile's vectors
@@ -36,6 +37,7 @@ mod reduction;
 mod refresh;
 mod relation;
 mod settings;
+mod synthesize;
 mod training;
 mod tuning;
 mod worker;

@@ -50,7 +50,7 @@ pub fn create(name: &str, model: &str, options: &serde_json::Value) -> Result<()
     let events = Relation::open(source.events, "event table")?;
     let entity = events.column(&source.entity)?;
     let has_items = options.reduce.as_ref().is_none_or(Reduce::keeps_products);
-    let items = match spec.target(&query.schema)?.filter(|_| has_items).map(|target| &source.fields[target]) {
+    let items = match spec.item_field(&query.schema)?.filter(|_| has_items).map(|target| &source.fields[target]) {
         Some(declared) => {
             let column = item_column(declared, &events)?;
             options.check_room(&column, dim, spec.objective.labels().count())?;

@@ -224,6 +224,11 @@ pub fn scan_with(
         table.query.send(engine, |_| ())?;
     }
     reporter.scan_ended(rows);
+    send_versions(about, more, engine)
+}
+
+/// The versions that a job is about and what belongs to them, which are the last that the engine reads.
+pub fn send_versions(about: &[(Model, Version)], more: &[Vec<u8>], engine: &mut Engine) -> Result<()> {
     about.iter().try_for_each(|(model, version)| send_artifact(model, version, engine))?;
     for bytes in more {
         engine.send(&Frame::new(Kind::Part, Vec::new()))?;
@@ -299,7 +304,9 @@ fn summary(model: &Model, version: i32, outcome: &Outcome, metrics: &[Metric]) -
         let ends = |names: &[&str]| names.iter().any(|name| m.metric.ends_with(name));
         m.epoch.is_none()
             && m.split == "test"
-            && (m.metric.starts_with("ndcg@") || m.metric == "rmse" || ends(&[".auc", ".rmse"]))
+            && (m.metric.starts_with("ndcg@")
+                || ["rmse", "js"].contains(&m.metric.as_str())
+                || ends(&[".auc", ".rmse"]))
     };
     let figure = metrics.iter().find(telling);
     let figure = figure.map(|m| format!(", test {} {:.4}", m.metric, m.value)).unwrap_or_default();

@@ -6,7 +6,7 @@ use crate::events::EventQuery;
 use crate::pg::procedure::Phases;
 use crate::worker::job::JobKind;
 use crate::worker::progress::Reporter;
-use crate::{comparison, importance, training, tuning};
+use crate::{comparison, importance, synthesize as synthesis, training, tuning};
 use persona_core::metrics::Interval;
 use persona_core::protocol::Segment;
 use persona_core::spec::{FAMILIES, Family, ModelSpec};
@@ -197,6 +197,19 @@ fn compare(
             row.cases as i64,
         )
     })))
+}
+
+/// Draws the events of so many entities by the live version, into a new table; returns their number.
+#[pg_extern(volatile, parallel_unsafe)]
+fn synthesize(
+    model: Option<&str>,
+    n: Option<i64>,
+    events: Option<&str>,
+    seed: default!(Option<i64>, "1"),
+) -> Result<i64, ErrorReport> {
+    let (model, events) = (given(model, "model")?, given(events, "events")?);
+    let mut reporter = Reporter::foreground("synthesize", model);
+    Ok(synthesis::synthesize(model, given(n, "n")?, events, given(seed, "seed")?, &mut reporter)?)
 }
 
 /// Lets another version answer to an alias; profiles use the alias "live".

@@ -2,10 +2,12 @@
 //!
 //! A category becomes codes by a [`Vocabulary`], a number is drawn in and scaled by [`Numbers`], a text becomes
 //! lists of codes by [`Texts`], an array of tags by [`Tags`], a time is seen as its distance from the event by [`Moments`],
-//! a vector standardised by [`VectorScale`], and the clock gives [`TimeFeatures`]. [`Fitted`] holds all of it and is stored with the version, so scoring
+//! a vector standardised by [`VectorScale`], and the clock gives [`TimeFeatures`]. What draws events
+//! reads numbers and gaps as categories, by [`Bins`]. [`Fitted`] holds all of it and is stored with the version, so scoring
 //! sees exactly what training saw. Vocabularies come from all events, so that every item can be
 //! ranked; all other statistics come from training events only.
 
+mod bins;
 mod encode;
 mod fit;
 mod lists;
@@ -20,6 +22,7 @@ mod time;
 mod vector;
 mod vocabulary;
 
+pub use bins::{Bins, Pace};
 pub use fit::{check_events, known_ratings, known_targets};
 pub use lists::Lists;
 pub use moment::Moments;
@@ -47,6 +50,8 @@ pub const FIRST: u32 = 2;
 pub enum FieldState {
     Category(Vocabulary),
     Number(Numbers),
+    /// A number that is read as a category.
+    Binned(Bins),
     Text(Texts),
     Tags(Tags),
     /// A number that is predicted as it is, and no input.
@@ -69,6 +74,8 @@ pub struct Fitted {
     /// In the order of the source's fields.
     pub fields: Vec<FittedField>,
     pub time: TimeFeatures,
+    /// When events come, where they are to be drawn.
+    pub pace: Option<Pace>,
     /// Index in `fields` of the field whose values are items; `None` where no objective predicts a field.
     pub target: Option<usize>,
     /// Cut-offs of the temporal split, to be set by whoever split the events.

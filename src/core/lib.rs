@@ -15,7 +15,8 @@
 //! - [`split`]     which events train, which validate, which test
 //! - [`batch`]     windows of equal length, a batch as a number of events
 //! - [`rankers`]   what ranks items without a neural network: counts, neighbours, factors
-//! - [`metrics`]   ranks to HR, NDCG, MRR and coverage and novelty, with bootstrap intervals
+//! - [`synthesis`] drawn codes back to events
+//! - [`metrics`]   ranks to HR, NDCG, MRR, coverage and novelty, with bootstrap intervals
 //! - [`artifact`]  one trained version as safetensors
 //! - [`reduction`] fewer dimensions for profile vectors
 //! - [`calendar`]  hours, weekdays and months of a time
@@ -43,6 +44,7 @@ pub mod search;
 pub mod source;
 pub mod spec;
 pub mod split;
+pub mod synthesis;
 pub mod threads;
 
 pub use error::{Error, ErrorKind, Result};

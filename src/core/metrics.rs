@@ -5,6 +5,7 @@
 //! two models on the same cases.
 
 pub mod classes;
+pub mod divergence;
 pub mod judgement;
 mod novelty;
 pub mod numbers;

@@ -10,14 +10,15 @@
 //! |------------|--------------------------------------------------------------------------------|
 //! | to engine  | `Job`, then `Placed` or `Events`* and at most one `Mistyped`, then for each of the |
 //! |            | job's tables `Table` and the same of it, then for each version that the job is about (Score,  |
-//! |            | Evaluate, Permute; Train, if a blend) `Part` and its `Artifact`*, after it in   |
+//! |            | Evaluate, Permute, Synthesize; Train, if a blend) `Part` and its `Artifact`*, after it in |
 //! |            | the same way what belongs to it (Score: the profile's mapping, if it has one;   |
-//! |            | Evaluate, if cases are grouped: judgements of its folds), then `End`            |
+//! |            | Evaluate, if cases are grouped: judgements of its folds), then `End`;           |
+//! |            | no events to synthesize                                                         |
 //! | to Postgres| `Progress`, `Metrics`, `Judgement`s (Train, Evaluate; one for each split and    |
 //! |            | label) and `Released` (one for each `Placed`) at any time;                      |
 //! |            | `Artifact`* (Train; Score, a mapping that it fitted); `Profiles`* then `Items`* |
 //! |            | (Score); `Findings` (Check); `Features` (Rank, Permute); `Segments`* (Evaluate, |
-//! |            | if cases are grouped);                                                          |
+//! |            | if cases are grouped); `Synthetic`* (Synthesize), in the form of events;        |
 //! |            | last, exactly one `Done` or `Failed`                                            |
 //!
 //! The engine ends when its input closes before `End`. After `End` it needs no more input, and a
@@ -72,6 +73,7 @@ pub enum Kind {
     Mistyped = 17,
     Features = 18,
     Segments = 19,
+    Synthetic = 20,
 }
 
 impl Kind {
@@ -79,7 +81,7 @@ impl Kind {
         use Kind::*;
         [
             Job, Artifact, Events, End, Progress, Metrics, Profiles, Items, Findings, Done, Failed, Placed, Released,
-            Table, Judgement, Part, Mistyped, Features, Segments,
+            Table, Judgement, Part, Mistyped, Features, Segments, Synthetic,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == byte)
@@ -123,6 +125,8 @@ pub struct Ask {
     pub reduce: Option<Reduce>,
     /// How many items an entity's list is to have (Score); 0: there are no lists.
     pub recommendations: usize,
+    /// What is to be drawn (Synthesize).
+    pub synthesis: Option<Synthesis>,
 }
 
 /// A table beside the events; it is read as events are. A `Table` frame announces its batches.
@@ -152,6 +156,15 @@ pub enum Task {
     Rank,
     /// How much worse a model gets when a field says nothing.
     Permute,
+    /// Events of a version's generator.
+    Synthesize,
+}
+
+/// Events to be drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Synthesis {
+    pub entities: u64,
+    pub seed: u64,
 }
 
 /// What the engine may use; from settings.
@@ -173,6 +186,7 @@ pub enum Phase {
     Train,
     Evaluate,
     Score,
+    Synthesize,
     Write,
 }
 

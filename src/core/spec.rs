@@ -4,6 +4,7 @@
 mod counting;
 mod encoder;
 mod families;
+mod gan;
 mod ncf;
 mod objective;
 mod ratings;
@@ -14,6 +15,7 @@ mod training;
 pub use counting::{Blend, Mf, Transitions};
 pub use encoder::*;
 pub use families::{FAMILIES, Family, listed};
+pub use gan::Gan;
 pub use ncf::Ncf;
 pub use objective::*;
 pub use ratings::Ratings;
@@ -70,6 +72,11 @@ impl ModelSpec {
         self.objective.ratings().map(|ratings| ratings.index(source)).transpose()
     }
 
+    /// The field whose values have vectors beside the profiles, as an index into the source's fields.
+    pub fn item_field(&self, source: &SourceSchema) -> Result<Option<usize>> {
+        if self.objective.adversarial().is_some() { Ok(None) } else { self.target(source) }
+    }
+
     /// Dimensions of the profile vector; `None` for families that have no vectors.
     pub fn dim(&self) -> Option<usize> {
         self.encoder.dim()
@@ -90,6 +97,9 @@ impl ModelSpec {
                 "training.select needs objectives that predict labels alone",
             )
             .hint("Leave it out, or learn \"classify\" and \"regress\" in a model of their own."));
+        }
+        if matches!(self.encoder, Encoder::Gan(_)) {
+            Gan::check_source(source)?;
         }
         self.encoder.check()?;
         self.training.check()?;

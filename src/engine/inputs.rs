@@ -26,6 +26,7 @@ use crate::device::upload;
 use crate::error::Result;
 use persona_core::batch::Window;
 use persona_core::features::{Encoded, FIRST, Input};
+use persona_core::synthesis::Drawn;
 use tch::{Device, Tensor};
 
 /// The rows of `table` named by `index`. Through `embedding`, whose gradient sums repeated rows in a
@@ -111,6 +112,15 @@ impl Batch {
             ratings => Some(numbers_of(ratings, windows, device)?),
         };
         Ok(Batch { layout, categories, numbers, lists: bags, vectors, ratings, hidden: None })
+    }
+
+    /// Drawn events of a model whose inputs are all categories.
+    pub fn of(drawn: &Drawn, device: Device) -> Result<Self> {
+        let one = |codes: &Vec<u32>| integers(&codes.iter().map(|&code| i64::from(code)).collect::<Vec<_>>(), device);
+        let categories = drawn.codes.iter().map(one).collect::<Result<_>>()?;
+        let layout = Layout::new(drawn.lengths.clone(), device)?;
+        let (lists, vectors) = (Vec::new(), Vec::new());
+        Ok(Batch { layout, categories, numbers: None, lists, vectors, ratings: None, hidden: None })
     }
 
     /// The same with a hidden event after each window's last.

@@ -16,7 +16,7 @@ use crate::report::Reporter;
 use crate::score::Scoring;
 use crate::segments::Segments;
 use crate::select::Choice;
-use crate::{intake, network, permute, ratings, reduce};
+use crate::{intake, network, permute, ratings, reduce, synthesize};
 use persona_core::artifact::Artifact;
 use persona_core::events::Events;
 use persona_core::features::{Encoded, Fitted, check_events, known_ratings, known_targets};
@@ -50,6 +50,7 @@ pub fn run(input: &Input) -> Result<Outcome> {
         Task::Score => score_job(&job, gathered, &mut outcome, &mut reporter)?,
         Task::Rank => reporter.json(Kind::Features, &gathered.importances(&job, &mut outcome)?)?,
         Task::Permute => permute::run(&job, gathered, &mut outcome, &mut reporter)?,
+        Task::Synthesize => synthesize_job(&job, gathered, &mut outcome, &mut reporter)?,
     }
     outcome.seconds = reporter.seconds();
     outcome.peak_memory_mb = limits::peak_memory_mb();
@@ -176,7 +177,8 @@ const FEW_REPEATS: f64 = 0.1;
 /// Decides what `evaluation.seen` is where the specification leaves it to the data.
 fn settle_seen(spec: &ModelSpec, encoded: &Encoded, partition: &Partition, outcome: &mut Outcome) -> ModelSpec {
     let mut spec = spec.clone();
-    let ranks = encoded.target.is_some() && spec.objective.ratings().is_none();
+    let ranks =
+        encoded.target.is_some() && spec.objective.ratings().is_none() && spec.objective.adversarial().is_none();
     if spec.evaluation.seen == Seen::Auto && ranks {
         let share = repeat_share(&partition.valid, &encoded.offsets, encoded.target_codes());
         spec.evaluation.seen = if share > FEW_REPEATS { Seen::Keep } else { Seen::Remove };
@@ -231,7 +233,10 @@ fn score_job(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: &mu
         None => Vec::new(),
     };
     let (encoded, trained) = version.restore(gathered.events, outcome)?;
-    let (spec, target) = (&version.spec, version.fitted.target.zip(version.fitted.items()));
+    let spec = &version.spec;
+    // What is drawn has no vectors of its values.
+    let ranks = spec.objective.adversarial().is_none();
+    let target = version.fitted.target.zip(version.fitted.items()).filter(|_| ranks);
     reporter.enter(Phase::Score)?;
     let lists = match (job.ask.recommendations, target) {
         (0, _) => None,
@@ -253,6 +258,23 @@ fn score_job(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: &mu
         Some((field, vocabulary)) => scoring.items(vocabulary, field, &job.source, reporter),
         None => Ok(()),
     }
+}
+
+/// Draws events of entities that there are not, by the version's generator.
+fn synthesize_job(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: &mut Reporter) -> Result<()> {
+    let synthesis =
+        job.ask.synthesis.ok_or_else(|| protocol("a job to synthesize came without what is to be drawn"))?;
+    let version = Version::read(gathered.artifact(), job)?;
+    let encoded = version.encode(gathered.events, outcome)?;
+    let Trained::Network(model) = version.open(&encoded)? else {
+        return Err(protocol("a model that counts draws no events").into());
+    };
+    describe_model(&model, outcome);
+    outcome.notes.extend(version.fitted.notes());
+    reporter.enter(Phase::Synthesize)?;
+    outcome.entities = synthesis.entities;
+    outcome.events = synthesize::send(&model, &version.fitted, &job.source, synthesis, reporter)?;
+    Ok(())
 }
 
 /// Which events train, validate and test. `cutoffs`: those of a stored version, or of the labels.
@@ -285,7 +307,7 @@ fn measure(
     reporter: &mut Reporter,
 ) -> Result<()> {
     reporter.enter(Phase::Evaluate)?;
-    if encoded.target.is_none() {
+    if encoded.target.is_none() || spec.objective.adversarial().is_some() {
         return Ok(());
     }
     let (evaluation, seed, threads) = (&spec.evaluation, spec.training.seed, device::threads());

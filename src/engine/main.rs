@@ -28,6 +28,7 @@
 //! - [`reduce`]      fewer dimensions for profile vectors
 //! - [`score`]       profile and item vectors
 //! - [`lists`]       every entity's best items
+//! - [`synthesize`]  events that a generator draws
 //! - [`error`]       core's error, and libtorch's in its words
 
 mod augment;
@@ -54,6 +55,7 @@ mod schedule;
 mod score;
 mod segments;
 mod select;
+mod synthesize;
 mod train;
 
 use persona_engine::{intake, pipe, report};

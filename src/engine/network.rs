@@ -86,6 +86,10 @@ impl<'a> Network<'a> {
         }
         let parts: Vec<Parts> = self.tasks.iter().map(|task| task.parts.clone()).collect();
         let (model, epoch, standing) = self.run(&spec, parts, false, reporter)?;
+        if let spec::Encoder::Gan(gan) = &spec.encoder {
+            let first = objectives::First::new(&self.encoded.offsets, self.partition, gan.length);
+            outcome.notes.extend(first.note(gan.length));
+        }
         outcome.best_epoch = Some(epoch);
         outcome.standing = outcome.standing.take().or(standing);
         Ok(model)
@@ -195,6 +199,10 @@ impl<'a> Network<'a> {
                 Objective::Ratings(_) => {
                     Box::new(objectives::Ratings::new(self.spec, self.encoded, self.partition, &model, &mut rng)?)
                 }
+                Objective::Adversarial(o) => {
+                    let spec::Encoder::Gan(gan) = &self.spec.encoder else { continue };
+                    Box::new(objectives::Adversarial::new(o, gan, self.setting(), self.partition, &model))
+                }
                 Objective::Classify(_) | Objective::Regress(_) => {
                     let Some((parts, task)) = parts.next() else { continue };
                     let what = (&task.examples, &task.label);
@@ -207,7 +215,8 @@ impl<'a> Network<'a> {
         if !quiet {
             reporter.metrics(&pretraining(&errors))?;
         }
-        let mut trainer = Trainer { training, objectives, rng, quiet };
+        let before = self.learn_by_likelihood(&mut model, &mut rng, quiet, reporter)?;
+        let mut trainer = Trainer { training, objectives, rng, quiet, before };
         let (epoch, standing) = trainer.run(&mut model, reporter)?;
         Ok((model, epoch, standing))
     }
@@ -221,6 +230,24 @@ impl<'a> Network<'a> {
             }
         }
         Ok(())
+    }
+
+    /// What a generator does before it competes. Returns the most epochs that it may take.
+    fn learn_by_likelihood(
+        &self,
+        model: &mut Model,
+        rng: &mut ChaCha8Rng,
+        quiet: bool,
+        reporter: &mut Reporter,
+    ) -> Result<usize> {
+        let spec::Encoder::Gan(gan) = &self.spec.encoder else { return Ok(0) };
+        let training = spec::Training { epochs: gan.pretrain, ..self.spec.training.clone() };
+        let likelihood = objectives::Likelihood::new(self.setting(), self.partition, model);
+        let own = ChaCha8Rng::from_rng(rng);
+        let mut trainer =
+            Trainer { training: &training, objectives: vec![Box::new(likelihood)], rng: own, quiet, before: 0 };
+        trainer.run(model, reporter)?;
+        Ok(gan.pretrain)
     }
 
     fn next_event(

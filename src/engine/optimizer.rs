@@ -18,6 +18,8 @@ struct Moments {
     weight: Tensor,
     first: Tensor,
     second: Tensor,
+    /// Of the learning rate.
+    share: f64,
 }
 
 pub struct AdamW {
@@ -34,7 +36,7 @@ impl AdamW {
     pub fn new(parameters: &Parameters, training: &Training, steps: usize) -> Result<Self> {
         let zeros = |weight: &Tensor| weight.f_detach()?.f_zeros_like();
         let moments = |weight: &Tensor| {
-            Ok(Moments { weight: weight.shallow_clone(), first: zeros(weight)?, second: zeros(weight)? })
+            Ok(Moments { weight: weight.shallow_clone(), first: zeros(weight)?, second: zeros(weight)?, share: 1.0 })
         };
         Ok(AdamW {
             moments: parameters.tensors().map(moments).collect::<Result<_>>()?,
@@ -46,6 +48,12 @@ impl AdamW {
         })
     }
 
+    /// Lets each weight learn at a share of the rate. `shares`: one a weight, in order.
+    pub fn with_shares(mut self, shares: impl Iterator<Item = f64>) -> Self {
+        self.moments.iter_mut().zip(shares).for_each(|(moments, share)| moments.share = share);
+        self
+    }
+
     /// Moves every weight that has a gradient, and clears the gradients.
     pub fn step(&mut self) -> Result<()> {
         let _guard = tch::no_grad_guard();
@@ -53,6 +61,7 @@ impl AdamW {
         let rate = self.learning_rate * self.schedule.next();
         let (correct1, correct2) = (1.0 - BETA1.powf(self.steps as f64), 1.0 - BETA2.powf(self.steps as f64));
         for moments in &mut self.moments {
+            let rate = rate * moments.share;
             let gradient = moments.weight.f_grad()?;
             if !gradient.defined() {
                 continue;
@@ -180,7 +189,7 @@ mod tests {
         tch::manual_seed(9);
         let make = || {
             let weight = Tensor::f_randn([70_000, 3], (Kind::Float, Device::Cpu)).unwrap();
-            Moments { first: weight.zeros_like(), second: weight.zeros_like(), weight }
+            Moments { first: weight.zeros_like(), second: weight.zeros_like(), weight, share: 1.0 }
         };
         let mut plain = make();
         let mut fused = Moments { weight: plain.weight.copy(), ..make() };

@@ -61,6 +61,19 @@ impl Parameters {
         Ok(())
     }
 
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.named.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// Sets the gradients of some weights to zero.
+    pub fn clear(&self, which: impl Fn(&str) -> bool) -> Result<()> {
+        let _guard = tch::no_grad_guard();
+        for (_, weight) in self.named.iter().filter(|(name, _)| which(name)) {
+            let _ = weight.f_grad()?.f_zero_()?;
+        }
+        Ok(())
+    }
+
     /// Numbers in all weights together.
     pub fn count(&self) -> u64 {
         self.tensors().map(|tensor| tensor.numel() as u64).sum()

@@ -22,6 +22,8 @@ pub struct Trainer<'a> {
     pub rng: ChaCha8Rng,
     /// Part of a larger whole, whose figures and epochs are not told.
     pub quiet: bool,
+    /// Epochs of another kind that came before.
+    pub before: usize,
 }
 
 /// The best epoch so far.
@@ -36,7 +38,9 @@ impl Trainer<'_> {
     /// standing. Without anything to validate on the last epoch counts as the best.
     pub fn run(&mut self, model: &mut Model, reporter: &mut Reporter) -> Result<(u32, Option<Standing>)> {
         model.parameters.make_gradients()?;
-        let mut optimizer = AdamW::new(&model.parameters, self.training, self.steps())?;
+        let slowest = |name: &str| self.objectives.iter().map(|objective| objective.rate(name)).fold(1.0, f64::min);
+        let mut optimizer = AdamW::new(&model.parameters, self.training, self.steps())?
+            .with_shares(model.parameters.names().map(slowest));
         let mut average = Average::new(&model.parameters, self.training.average)?;
         let started = Instant::now();
         let mut best: Option<Best> = None;
@@ -45,12 +49,13 @@ impl Trainer<'_> {
             let losses = self.epoch(model, (&mut optimizer, &mut average), epoch, started, reporter)?;
             average.swap(&model.parameters)?;
             reporter.count_as(Phase::Evaluate);
-            let (metrics, standing) = self.validate(model, &losses, epoch, reporter)?;
+            let (metrics, standing) = self.validate(model, &losses, self.before + epoch, reporter)?;
             reporter.count_as(Phase::Train);
             let left = started.elapsed().as_secs_f64() / epoch as f64 * (epochs - epoch) as f64;
             if !self.quiet {
                 reporter.metrics(&metrics)?;
-                reporter.tell(end_of_epoch(epoch, epochs, losses[0], standing.as_ref(), left))?;
+                let (done, all) = (self.before + epoch, self.before + epochs);
+                reporter.tell(end_of_epoch(done, all, losses[0], standing.as_ref(), left))?;
             }
             if let Some(standing) = standing {
                 let better = best.as_ref().is_none_or(|best| standing.better_than(&best.standing));
@@ -65,9 +70,9 @@ impl Trainer<'_> {
                 average.swap(&model.parameters)?;
             }
         }
-        let Some(best) = best else { return Ok((epochs as u32, None)) };
+        let Some(best) = best else { return Ok(((self.before + epochs) as u32, None)) };
         model.parameters.restore(&best.weights)?;
-        Ok((best.epoch as u32, Some(best.standing)))
+        Ok(((self.before + best.epoch) as u32, Some(best.standing)))
     }
 
     /// Steps of all epochs, if none is cut short.
@@ -109,8 +114,8 @@ impl Trainer<'_> {
                 let share = (epoch - 1) as f64 + (step + 1) as f64 / steps as f64;
                 let left = started.elapsed().as_secs_f64() / share * (self.training.epochs as f64 - share);
                 reporter.tell(Progress {
-                    epoch: epoch as u32,
-                    epochs: self.training.epochs as u32,
+                    epoch: (self.before + epoch) as u32,
+                    epochs: (self.before + self.training.epochs) as u32,
                     loss: Some(mean(&sums[0])?),
                     seconds_left: Some(left),
                     ..Progress::of(Phase::Train, step as u64 + 1, steps as u64)

@@ -102,7 +102,7 @@ impl<'a> Question<'a> {
         let source = Source::of_model(&model)?;
         let query = EventQuery::of(&source)?;
         let spec = ModelSpec::parse(&model.spec, &query.schema)?;
-        let target = spec.target(&query.schema)?.ok_or_else(|| self.no_items())?;
+        let target = spec.item_field(&query.schema)?.ok_or_else(|| self.no_items())?;
         let item = category_text(&source.fields[target], "s");
         let events = Relation::open(source.events, "event table")?;
         Ok(format!(
@@ -153,7 +153,7 @@ impl<'a> Question<'a> {
         }
         Error::new(Code::NotInPrerequisiteState, message)
             .detail(format!("None of the objectives of model \"{}\" predicts a field.", self.profile.model))
-            .hint("Add the objective next_event to the model's specification.")
+            .hint("Make a profile of a model with the objective next_event.")
     }
 
     fn no_vectors(&self) -> Error {

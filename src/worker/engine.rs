@@ -12,7 +12,7 @@ use crate::pg::{child, interrupts, region, types};
 use crate::settings;
 use persona_core::protocol::region::REGION_BYTES;
 use persona_core::protocol::ring::Ring;
-use persona_core::protocol::{self, Ask, Frame, HEADER, Job, Kind, Limits, Metric, Progress, Task};
+use persona_core::protocol::{self, Ask, Frame, HEADER, Job, Kind, Limits, Metric, Progress, Synthesis, Task};
 use persona_core::source::SourceSchema;
 use persona_core::spec::ModelSpec;
 use std::collections::VecDeque;
@@ -42,6 +42,12 @@ impl Engine {
     /// Starts an engine and gives it a job, which will come with the tables `beside` the events.
     pub fn start(task: Task, source: &SourceSchema, beside: &[SideQuery], spec: Option<&ModelSpec>) -> Result<Engine> {
         Engine::ask(task, Ask::default(), source, beside, spec)
+    }
+
+    /// An engine that reads a version and no events, and draws some.
+    pub fn synthesize(source: &SourceSchema, spec: &ModelSpec, synthesis: Synthesis) -> Result<Engine> {
+        let ask = Ask { synthesis: Some(synthesis), ..Ask::default() };
+        Engine::ask(Task::Synthesize, ask, source, &[], Some(spec))
     }
 
     /// The same, where something is asked in particular.

@@ -130,6 +130,7 @@ fn phase_name(phase: Phase) -> &'static str {
         Phase::Train => "train",
         Phase::Evaluate => "evaluate",
         Phase::Score => "score",
+        Phase::Synthesize => "synthesize",
         Phase::Write => "write",
     }
 }

@@ -37,6 +37,10 @@ impl Fitted {
                     values.iter_mut().for_each(|value| *value = numbers.apply(*value));
                     inputs.push(Input::Number { name, values });
                 }
+                (FieldState::Binned(bins), Column::Number(values)) => {
+                    let codes = values.iter().map(|&value| bins.code(f64::from(value))).collect();
+                    inputs.push(Input::Category { name, codes, size: bins.size() });
+                }
                 (FieldState::Text(texts), Column::Category { codes, values }) => {
                     let (codes, lists) = texts.encode(codes, &values);
                     inputs.push(Input::List { name, codes, lists, size: texts.size() });
@@ -57,6 +61,7 @@ impl Fitted {
             }
         }
         inputs.extend(self.time.encode(&events.time, &events.offsets));
+        inputs.extend(self.pace.as_ref().and_then(|pace| pace.encode(&events.time, &events.offsets)));
         let (keys, offsets, time) = (events.keys, events.offsets, events.time);
         Ok(Encoded { keys, offsets, time, inputs, ratings, target })
     }

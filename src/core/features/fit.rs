@@ -1,8 +1,8 @@
 //! Fitting.
 
 use super::{
-    FieldState, Fitted, FittedField, Moments, Numbers, Tags, TextOptions, Texts, TimeFeatures, Tokenizer, VectorScale,
-    Vocabulary, moment, vocabulary,
+    Bins, FieldState, Fitted, FittedField, Moments, Numbers, Pace, Tags, TextOptions, Texts, TimeFeatures, Tokenizer,
+    VectorScale, Vocabulary, moment, vocabulary,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{Column, Events, NULL, Values, Vectors};
@@ -48,7 +48,7 @@ impl Fitted {
     /// `offsets[i]..train_end[i]`.
     pub fn fit(events: &Events, schema: &SourceSchema, spec: &ModelSpec, train_end: &[usize]) -> Result<Self> {
         let (target, ratings) = (spec.target(schema)?, spec.ratings(schema)?);
-        let training = Training { events, train_end, winsorize: schema.cleaning.winsorize };
+        let training = Training { events, train_end, winsorize: schema.cleaning.winsorize, bins: spec.encoder.bins() };
         let fields = schema.fields.iter().zip(&events.columns).enumerate().map(|(i, (field, column))| {
             check_name(field)?;
             let state = match Some(i) == ratings {
@@ -62,7 +62,8 @@ impl Fitted {
             Some(gaps) => TimeFeatures::fit(&events.time, &events.offsets, train_end, schema.clock, gaps),
             None => TimeFeatures::default(),
         };
-        Ok(Fitted { fields, time, target, cutoffs: None })
+        let pace = |bins| Pace::fit(&events.time, &events.offsets, train_end, schema.clock, bins);
+        Ok(Fitted { fields, time, pace: spec.encoder.bins().and_then(pace), target, cutoffs: None })
     }
 }
 
@@ -71,6 +72,8 @@ struct Training<'a> {
     events: &'a Events,
     train_end: &'a [usize],
     winsorize: f64,
+    /// Ranges of numbers that are read as categories.
+    bins: Option<usize>,
 }
 
 impl Training<'_> {
@@ -143,10 +146,11 @@ fn fit_number(field: &Field, numbers: &[f32], training: &Training) -> FieldState
     if training_numbers().all(|number| Some(number) == first) {
         return FieldState::Dropped("has only one value".to_string());
     }
-    match Numbers::fit(known, training.winsorize, field.scale) {
-        Some(numbers) => FieldState::Number(numbers),
-        None => FieldState::Dropped("is all NULL".to_string()),
-    }
+    let state = match training.bins {
+        Some(bins) => Bins::fit(known.map(f64::from), bins).map(FieldState::Binned),
+        None => Numbers::fit(known, training.winsorize, field.scale).map(FieldState::Number),
+    };
+    state.unwrap_or_else(|| FieldState::Dropped("is all NULL".to_string()))
 }
 
 fn fit_time(codes: &[u32], values: &Values, training: &Training) -> FieldState {

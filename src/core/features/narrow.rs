@@ -75,6 +75,7 @@ impl FieldState {
                 texts.buckets = places.iter().map(|&place| texts.buckets[place as usize]).collect();
             }
             FieldState::Number(_)
+            | FieldState::Binned(_)
             | FieldState::Ratings
             | FieldState::Time(_)
             | FieldState::Vector(_)

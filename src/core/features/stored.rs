@@ -3,8 +3,8 @@
 //! `field.<i>.mean` and `field.<i>.std`, everything else as the JSON `fitted`.
 
 use super::{
-    FieldState, Fitted, FittedField, Moments, Numbers, Scale, Tags, Texts, TimeFeatures, Tokenizer, VectorScale,
-    Vocabulary,
+    Bins, FieldState, Fitted, FittedField, Moments, Numbers, Pace, Scale, Tags, Texts, TimeFeatures, Tokenizer,
+    VectorScale, Vocabulary,
 };
 use crate::artifact::{Artifact, damaged};
 use crate::error::Result;
@@ -17,6 +17,8 @@ const KEY: &str = "fitted";
 struct StoredFitted {
     fields: Vec<StoredField>,
     time: TimeFeatures,
+    #[serde(default)]
+    pace: Option<Pace>,
     target: Option<usize>,
     cutoffs: Option<(f64, f64)>,
 }
@@ -32,6 +34,7 @@ struct StoredField {
 enum StoredState {
     Category,
     Number(Numbers),
+    Binned(Bins),
     Text(Tokenizer),
     Tags,
     Ratings,
@@ -50,6 +53,7 @@ impl Fitted {
                     StoredState::Category
                 }
                 FieldState::Number(numbers) => StoredState::Number(numbers.clone()),
+                FieldState::Binned(bins) => StoredState::Binned(bins.clone()),
                 FieldState::Text(texts) => {
                     artifact.put_u32(&format!("{}.buckets", tensor_name(i)), &texts.buckets);
                     StoredState::Text(texts.tokenizer.clone())
@@ -68,16 +72,17 @@ impl Fitted {
             };
             fields.push(StoredField { name: field.name.clone(), state });
         }
-        let (time, target, cutoffs) = (self.time.clone(), self.target, self.cutoffs);
-        artifact.put_json(KEY, &StoredFitted { fields, time, target, cutoffs })
+        let (time, pace, target, cutoffs) = (self.time.clone(), self.pace.clone(), self.target, self.cutoffs);
+        artifact.put_json(KEY, &StoredFitted { fields, time, pace, target, cutoffs })
     }
 
     pub fn read(artifact: &Artifact) -> Result<Self> {
-        let stored: StoredFitted = artifact.get_json(KEY)?;
+        let mut stored: StoredFitted = artifact.get_json(KEY)?;
         let field = |(i, field): (usize, StoredField)| {
             let state = match field.state {
                 StoredState::Category => FieldState::Category(Vocabulary::read(artifact, &tensor_name(i))?),
                 StoredState::Number(numbers) => FieldState::Number(numbers),
+                StoredState::Binned(bins) => FieldState::Binned(bins),
                 StoredState::Text(tokenizer) => FieldState::Text(Texts::read(artifact, &tensor_name(i), tokenizer)?),
                 StoredState::Tags => FieldState::Tags(Tags::read(artifact, &tensor_name(i))?),
                 StoredState::Ratings => FieldState::Ratings,
@@ -87,13 +92,15 @@ impl Fitted {
             };
             Ok(FittedField { name: field.name, state })
         };
-        let fields = stored.fields.into_iter().enumerate().map(field).collect::<Result<Vec<_>>>()?;
+        let fields =
+            std::mem::take(&mut stored.fields).into_iter().enumerate().map(field).collect::<Result<Vec<_>>>()?;
         let is_category =
             |target: usize| matches!(fields.get(target), Some(FittedField { state: FieldState::Category(_), .. }));
         if stored.target.is_some_and(|target| !is_category(target)) {
             return Err(damaged("Its target is not a category."));
         }
-        Ok(Fitted { fields, time: stored.time, target: stored.target, cutoffs: stored.cutoffs })
+        let StoredFitted { time, pace, target, cutoffs, .. } = stored;
+        Ok(Fitted { fields, time, pace, target, cutoffs })
     }
 }
 

@@ -80,16 +80,31 @@ impl TimeFeatures {
                 size: GAP_CODES,
             });
         }
+        for (name, feature, values) in self.calendar() {
+            let codes = time.iter().map(|&at| byte(FIRST + feature(at))).collect();
+            inputs.push(Input::Clock { name: name.into(), codes, size: values + FIRST as usize });
+        }
+        inputs
+    }
+
+    /// The calendar's features in use: name, value of a time, and number of values.
+    fn calendar(&self) -> impl Iterator<Item = (&'static str, Calendar, usize)> {
         let features: [(bool, &str, Calendar, usize); 3] = [
             (self.hour, "time.hour", calendar::hour, 24),
             (self.weekday, "time.weekday", calendar::weekday, 7),
             (self.month, "time.month", calendar::month, 12),
         ];
-        for (_, name, feature, values) in features.into_iter().filter(|feature| feature.0) {
-            let codes = time.iter().map(|&at| byte(FIRST + feature(at))).collect();
-            inputs.push(Input::Clock { name: name.into(), codes, size: values + FIRST as usize });
-        }
-        inputs
+        features.into_iter().filter(|feature| feature.0).map(|(_, name, feature, values)| (name, feature, values))
+    }
+
+    /// How many of the calendar's features a time does not have as codes of theirs say.
+    pub fn misses(&self, at: f64, codes: &[u32]) -> usize {
+        self.calendar().zip(codes).filter(|((_, feature, _), code)| FIRST + feature(at) != **code).count()
+    }
+
+    /// Number of the calendar's features in use.
+    pub fn calendar_inputs(&self) -> usize {
+        self.calendar().count()
     }
 }
 

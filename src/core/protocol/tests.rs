@@ -4,7 +4,7 @@ use arrow_array::{ArrayRef, Float64Array, Int64Array, StringArray};
 use proptest::prelude::*;
 use std::sync::Arc;
 
-const KINDS: [Kind; 19] = [
+const KINDS: [Kind; 20] = [
     Kind::Job,
     Kind::Artifact,
     Kind::Events,
@@ -24,6 +24,7 @@ const KINDS: [Kind; 19] = [
     Kind::Mistyped,
     Kind::Features,
     Kind::Segments,
+    Kind::Synthetic,
 ];
 
 fn schema() -> SourceSchema {
@@ -161,7 +162,7 @@ fn kinds_are_their_bytes() {
     for (byte, kind) in (1..).zip(KINDS) {
         assert_eq!(Frame::read_header([byte, 7, 0, 0, 0]).unwrap(), (kind, 7));
     }
-    for byte in [0, 20, 255] {
+    for byte in [0, 21, 255] {
         assert_eq!(Frame::read_header([byte, 0, 0, 0, 0]).unwrap_err().kind, ErrorKind::Protocol);
     }
 }
@@ -182,7 +183,7 @@ fn json_frames_round_trip() {
         task: Task::Check,
         source: schema(),
         spec: None,
-        ask: Ask { label: Some("tier".into()), ..Ask::default() },
+        ask: Ask { label: Some("tier".into()), synthesis: Some(Synthesis { entities: 5, seed: 1 }), ..Ask::default() },
         tables: Vec::new(),
         region: None,
         limits,

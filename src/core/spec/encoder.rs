@@ -3,7 +3,7 @@
 use super::counting::{Blend, Mf, Transitions, check_knn, check_popularity};
 use super::ncf::Ncf;
 use super::sequence::{Cnn, Pooling, Recurrent, Transformer};
-use super::{MAX_DIM, fraction, network, positive, within};
+use super::{Gan, MAX_DIM, fraction, network, positive, within};
 use crate::error::{Error, ErrorKind, Result};
 use crate::rankers::{knn, popularity};
 use serde::{Deserialize, Serialize};
@@ -30,6 +30,7 @@ pub enum Encoder {
     Autoencoder(Autoencoder),
     Dbn(Dbn),
     EncoderDecoder(EncoderDecoder),
+    Gan(Gan),
 }
 
 impl Encoder {
@@ -60,6 +61,7 @@ impl Encoder {
             Encoder::Autoencoder(_) => "autoencoder",
             Encoder::Dbn(_) => "dbn",
             Encoder::EncoderDecoder(_) => "encoder_decoder",
+            Encoder::Gan(_) => "gan",
         }
     }
 
@@ -74,6 +76,7 @@ impl Encoder {
             Encoder::Autoencoder(a) => Some(a.dim),
             Encoder::Dbn(d) => Some(d.dim),
             Encoder::EncoderDecoder(e) => Some(e.dim),
+            Encoder::Gan(g) => Some(g.dim),
             Encoder::Transitions(_)
             | Encoder::Popularity(_)
             | Encoder::Knn(_)
@@ -92,6 +95,8 @@ impl Encoder {
             Encoder::Dnn(d) => d.time.then_some(false),
             Encoder::Autoencoder(a) => Some(a.time_gaps),
             Encoder::EncoderDecoder(e) => Some(e.time_gaps),
+            // Those between its events are among its bins.
+            Encoder::Gan(_) => Some(false),
             Encoder::Dbn(_)
             | Encoder::Transitions(_)
             | Encoder::Popularity(_)
@@ -99,6 +104,14 @@ impl Encoder {
             | Encoder::Mf(_)
             | Encoder::Ncf(_)
             | Encoder::Blend(_) => None,
+        }
+    }
+
+    /// Ranges that numbers and the times between events are cut into, where a family reads them as categories.
+    pub fn bins(&self) -> Option<usize> {
+        match self {
+            Encoder::Gan(g) => Some(g.bins),
+            _ => None,
         }
     }
 
@@ -144,6 +157,7 @@ impl Encoder {
             Encoder::Autoencoder(a) => a.check(),
             Encoder::Dbn(d) => d.check(),
             Encoder::EncoderDecoder(e) => e.check(),
+            Encoder::Gan(g) => g.check(),
         }
     }
 }

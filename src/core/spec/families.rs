@@ -128,6 +128,13 @@ pub const FAMILIES: &[Family] = &[
         summary: "attention over the history from both sides, and a decoder of what comes",
         reference: "Vaswani et al. 2017, Attention Is All You Need",
     },
+    Family {
+        kind: "gan",
+        objectives: &["adversarial"],
+        vectors: true,
+        summary: "a generator of events, and a discriminator whose state is the profile",
+        reference: "Goodfellow et al. 2014; Kusner & Hernández-Lobato 2016, GANs for Sequences of Discrete Elements",
+    },
 ];
 
 /// Splits that an objective can be judged by.
@@ -140,6 +147,7 @@ pub(super) const SPLITS: &[(&str, &[Split])] = &[
     ("reconstruct", &[Split::Temporal, Split::Random]),
     ("next_k", &[Split::Temporal, Split::Random]),
     ("ratings", &[Split::Temporal, Split::LeaveOneOut, Split::Random]),
+    ("adversarial", &[Split::Temporal, Split::Random]),
 ];
 
 /// Refuses a family that cannot learn an objective, and an objective that a split cannot judge.

@@ -1,7 +1,7 @@
 //! What a model learns: one objective or several, each with a weight.
 
 use super::ratings::Ratings;
-use super::selfmade::{Contrastive, Decoder, MaskedEvent, NextK, Reconstruct};
+use super::selfmade::{Adversarial, Contrastive, Decoder, MaskedEvent, NextK, Reconstruct};
 use super::{fraction, negatives, positive};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::{FieldKind, Label, LabelKind, SourceSchema};
@@ -28,6 +28,7 @@ pub enum Objective {
     Reconstruct(Reconstruct),
     NextK(NextK),
     Ratings(Ratings),
+    Adversarial(Adversarial),
 }
 
 /// Predict the category of the next event.
@@ -138,6 +139,7 @@ impl Objective {
             Objective::Reconstruct(_) => "reconstruct",
             Objective::NextK(_) => "next_k",
             Objective::Ratings(_) => "ratings",
+            Objective::Adversarial(_) => "adversarial",
         }
     }
 
@@ -151,6 +153,7 @@ impl Objective {
             Objective::Reconstruct(o) => o.weight,
             Objective::NextK(o) => o.weight,
             Objective::Ratings(o) => o.weight,
+            Objective::Adversarial(o) => o.weight,
         }
     }
 
@@ -162,6 +165,7 @@ impl Objective {
             Objective::Reconstruct(o) => Some(&o.field),
             Objective::NextK(o) => Some(&o.field),
             Objective::Ratings(o) => Some(&o.field),
+            Objective::Adversarial(o) => Some(&o.field),
             Objective::Classify(_) | Objective::Regress(_) | Objective::Contrastive(_) => None,
         }
     }
@@ -190,6 +194,7 @@ impl Objective {
             Objective::Reconstruct(o) => o.check(),
             Objective::NextK(o) => o.check(),
             Objective::Ratings(o) => o.check(source),
+            Objective::Adversarial(o) => o.check(),
             Objective::Classify(o) => {
                 label(source, &o.label)?;
                 fraction("objective.label_smoothing", o.label_smoothing)
@@ -228,6 +233,14 @@ impl Objectives {
     pub fn ratings(&self) -> Option<&Ratings> {
         self.iter().find_map(|objective| match objective {
             Objective::Ratings(ratings) => Some(ratings),
+            _ => None,
+        })
+    }
+
+    /// What draws events, if anything does.
+    pub fn adversarial(&self) -> Option<&Adversarial> {
+        self.iter().find_map(|objective| match objective {
+            Objective::Adversarial(adversarial) => Some(adversarial),
             _ => None,
         })
     }

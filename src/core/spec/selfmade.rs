@@ -110,6 +110,30 @@ fn five() -> usize {
     5
 }
 
+/// Draw sequences of events that cannot be told from real ones (Goodfellow et al. 2014, "Generative Adversarial Nets").
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Adversarial {
+    /// The field whose values and pairs of values tell how good what is drawn is.
+    pub field: String,
+    /// How far from certain the discriminator is to be of real events (Salimans et al. 2016, "Improved Techniques for
+    /// Training GANs").
+    #[serde(default = "tenth")]
+    pub label_smoothing: f64,
+    #[serde(default = "one")]
+    pub weight: f64,
+}
+
+fn tenth() -> f64 {
+    0.1
+}
+
+impl Adversarial {
+    pub(super) fn check(&self) -> Result<()> {
+        fraction("objective.label_smoothing", self.label_smoothing)
+    }
+}
+
 impl Default for Contrastive {
     fn default() -> Self {
         Contrastive {

@@ -419,3 +419,36 @@ fn a_network_of_pairs_samples_by_itself() {
         assert!(refused(&with("encoder", encoder)).starts_with(message));
     }
 }
+
+#[test]
+fn a_generator_draws_categories_and_numbers_alone() {
+    let gan = json!({"encoder": {"kind": "gan"}, "objective": {"kind": "adversarial", "field": "item"}});
+    let spec = parse(&gan).unwrap();
+    assert_eq!((spec.encoder.bins(), spec.dim()), (Some(32), Some(64)));
+    // Its items have no vectors.
+    assert_eq!((spec.target(&source()).unwrap(), spec.item_field(&source()).unwrap()), (Some(1), None));
+    let mut told = source();
+    let field = |name: &str, kind| Field::new(name, kind, ValueType::Text);
+    told.fields.extend([field("review", FieldKind::Text), field("labels", FieldKind::Tags)]);
+    let error = ModelSpec::parse(&gan, &told).unwrap_err();
+    assert_eq!(error.message, "encoder \"gan\" cannot draw the fields \"review\" (text), \"labels\" (tags)");
+    let mut told = source();
+    told.attributes.push(crate::source::Attributes { on: None, key: KeyType::Integer, fields: Vec::new() });
+    assert!(ModelSpec::parse(&gan, &told).unwrap_err().message.contains("attributes"));
+    for (path, value) in [("bins", json!(251)), ("likelihood", json!(-1)), ("rate", json!(0)), ("noise", json!(0))] {
+        let mut spec = gan.clone();
+        spec["encoder"][path] = value;
+        assert!(refused(&spec).contains(&format!("encoder.{path}")), "{path}");
+    }
+}
+
+#[test]
+fn only_a_generator_is_adversarial() {
+    let other = json!({"encoder": {"kind": "gru"}, "objective": {"kind": "adversarial", "field": "item"}});
+    assert!(refused(&other).contains("Families that can are \"gan\"."));
+    let other = json!({"encoder": {"kind": "gan"}, "objective": {"kind": "next_event", "field": "item"}});
+    assert!(refused(&other).starts_with("encoder \"gan\" cannot learn the objective next_event"));
+    let mut split = json!({"encoder": {"kind": "gan"}, "objective": {"kind": "adversarial", "field": "item"}});
+    split["training"] = json!({"split": "k_fold"});
+    assert!(refused(&split).contains("\"temporal\" and \"random\""));
+}

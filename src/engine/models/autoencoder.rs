@@ -19,7 +19,7 @@ impl Autoencoder {
     pub fn new(parameters: &mut Parameters, spec: &spec::Autoencoder) -> Result<Self> {
         let spec::Autoencoder { dim, width, layers, length, time_gaps, dropout } = *spec;
         let recurrent = spec::Recurrent { dim: width, layers, length, time_gaps, dropout, ..Default::default() };
-        let gru = Recurrent::new(parameters, Cell::Gru, &recurrent)?;
+        let gru = Recurrent::new(parameters, "", Cell::Gru, &recurrent)?;
         Ok(Autoencoder { gru, bottleneck: Linear::new(parameters, "bottleneck", width as i64, dim as i64)? })
     }
 

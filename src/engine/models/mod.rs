@@ -7,6 +7,8 @@ mod cnn;
 mod dbn;
 mod dnn;
 mod encoder_decoder;
+mod gan;
+mod generator;
 mod heads;
 mod ncf;
 mod pooling;
@@ -24,6 +26,8 @@ use cnn::Cnn;
 use dbn::Dbn;
 use dnn::Dnn;
 use encoder_decoder::EncoderDecoder;
+pub use gan::Gan;
+pub use generator::{Ends, PREFIX as GENERATOR};
 use heads::Heads;
 pub use ncf::Ncf;
 use persona_core::batch::{Window, buckets};
@@ -50,6 +54,7 @@ enum Encoder {
     Dbn(Dbn),
     EncoderDecoder(EncoderDecoder),
     Ncf(Ncf),
+    Gan(Gan),
 }
 
 /// What of a specification every family has.
@@ -112,9 +117,9 @@ impl Model {
         let pooling = encoder.pooling();
         let encoder = match encoder {
             spec::Encoder::Transformer(t) => Encoder::Transformer(Transformer::new(&mut parameters, t)?),
-            spec::Encoder::Rnn(r) => Encoder::Recurrent(Recurrent::new(&mut parameters, Cell::Rnn, r)?),
-            spec::Encoder::Lstm(r) => Encoder::Recurrent(Recurrent::new(&mut parameters, Cell::Lstm, r)?),
-            spec::Encoder::Gru(r) => Encoder::Recurrent(Recurrent::new(&mut parameters, Cell::Gru, r)?),
+            spec::Encoder::Rnn(r) => Encoder::Recurrent(Recurrent::new(&mut parameters, "", Cell::Rnn, r)?),
+            spec::Encoder::Lstm(r) => Encoder::Recurrent(Recurrent::new(&mut parameters, "", Cell::Lstm, r)?),
+            spec::Encoder::Gru(r) => Encoder::Recurrent(Recurrent::new(&mut parameters, "", Cell::Gru, r)?),
             spec::Encoder::Cnn(c) => Encoder::Cnn(Cnn::new(&mut parameters, c)?),
             spec::Encoder::Dnn(d) => Encoder::Dnn(Dnn::new(&mut parameters, shape, d, &embedding)?),
             spec::Encoder::Autoencoder(a) => Encoder::Autoencoder(Autoencoder::new(&mut parameters, a)?),
@@ -124,6 +129,7 @@ impl Model {
                 let items = shape.target.map_or(0, |target| shape.categories[target].1);
                 Encoder::Ncf(Ncf::new(&mut parameters, items, shape.rates, n)?)
             }
+            spec::Encoder::Gan(g) => Encoder::Gan(Gan::new(&mut parameters, shape, g)?),
             other => return Err(without_vectors(other).into()),
         };
         let norm = match encoder {
@@ -292,7 +298,12 @@ impl Model {
         if let Encoder::Ncf(ncf) = &self.encoder {
             return ncf.forward(&x, batch, &self.embedding);
         }
-        let x = self.encoder.forward(&x, &batch.layout, &self.compute, train)?;
+        self.read(&x, batch, train)
+    }
+
+    /// The states after events whose vectors are these: [tokens, width] -> [tokens, dim]
+    fn read(&self, x: &Tensor, batch: &Batch, train: bool) -> Result<Tensor> {
+        let x = self.encoder.forward(x, &batch.layout, &self.compute, train)?;
         match &self.norm {
             Some(norm) => norm.forward(&x),
             None => Ok(x),
@@ -323,6 +334,26 @@ impl Model {
             Encoder::Ncf(ncf) => ncf.scores(profiles),
             _ => Ok(self.vectors(profiles)?.f_mm(&self.items()?.f_tr()?)?),
         }
+    }
+
+    /// What draws events and tells them from real ones.
+    pub fn gan(&self) -> Result<&Gan> {
+        match &self.encoder {
+            Encoder::Gan(gan) => Ok(gan),
+            _ => Err(Error::new(ErrorKind::Engine, "the model draws no events").into()),
+        }
+    }
+
+    /// Log odds, after each event, that all so far are real: [tokens, 1]
+    pub fn verdicts(&self, batch: &Batch, train: bool) -> Result<Tensor> {
+        self.gan()?.verdicts(&self.by_autograd(batch, train)?, &self.compute)
+    }
+
+    /// The same of drawn events, with a way back to the logits that they were drawn by, one [tokens, codes] an input.
+    pub fn verdicts_of_drawn(&self, batch: &Batch, logits: &[Tensor]) -> Result<Tensor> {
+        let tables: Vec<&Tensor> = self.embedding.tables().collect();
+        let x = self.gan()?.read(&tables, &batch.categories, logits)?.f_dropout(self.dropout, true)?;
+        self.gan()?.verdicts(&self.read(&x, batch, true)?, &self.compute)
     }
 
     /// Whether a decoder says what comes, event by event.
@@ -381,6 +412,7 @@ impl Encoder {
             Encoder::Autoencoder(autoencoder) => autoencoder.forward(x, layout, compute, train),
             Encoder::Dbn(dbn) => dbn.forward(&layout.sum(x)?),
             Encoder::EncoderDecoder(e) => e.forward(x, layout, compute, train),
+            Encoder::Gan(gan) => gan.forward(x, layout, train),
         }
     }
 }
@@ -404,6 +436,7 @@ fn common(encoder: &spec::Encoder, rates: bool) -> Result<Common> {
         spec::Encoder::Autoencoder(a) => Ok(Common { embedding: a.width as i64, ..same(a.dim, a.length, a.dropout) }),
         spec::Encoder::EncoderDecoder(e) => Ok(same(e.dim, e.length, e.dropout)),
         spec::Encoder::Ncf(n) => Ok(Common { deviation: ncf::spread(rates), ..same(n.width(), n.length, n.dropout) }),
+        spec::Encoder::Gan(g) => Ok(same(g.dim, g.length, g.dropout)),
         spec::Encoder::Dbn(d) => Ok(Common { embedding: d.outputs(0) as i64, ..same(d.dim, d.length, 0.0) }),
         other => Err(without_vectors(other).into()),
     }
@@ -426,6 +459,15 @@ impl Linear {
     fn new(parameters: &mut Parameters, name: &str, inputs: i64, outputs: i64) -> Result<Self> {
         Ok(Linear {
             weight: parameters.make(format!("{name}.weight"), &[outputs, inputs], Start::Normal(DEVIATION))?,
+            bias: parameters.make(format!("{name}.bias"), &[outputs], Start::Constant(0.0))?,
+        })
+    }
+
+    /// As wide as torch's own: what is small at first learns slowly where nothing is normalised after it.
+    fn wide(parameters: &mut Parameters, name: &str, inputs: i64, outputs: i64) -> Result<Self> {
+        let start = Start::Uniform((inputs as f64).sqrt().recip());
+        Ok(Linear {
+            weight: parameters.make(format!("{name}.weight"), &[outputs, inputs], start)?,
             bias: parameters.make(format!("{name}.bias"), &[outputs], Start::Constant(0.0))?,
         })
     }

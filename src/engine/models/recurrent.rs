@@ -39,7 +39,8 @@ pub struct Recurrent {
 }
 
 impl Recurrent {
-    pub fn new(parameters: &mut Parameters, cell: Cell, spec: &spec::Recurrent) -> Result<Self> {
+    /// Weights have `prefix` before their names.
+    pub fn new(parameters: &mut Parameters, prefix: &str, cell: Cell, spec: &spec::Recurrent) -> Result<Self> {
         let dim = spec.dim as i64;
         let tall = cell.gates() * dim;
         // torch's own start for recurrent layers; a state that starts nearly deaf learns slowly.
@@ -47,10 +48,10 @@ impl Recurrent {
         let mut weights = Vec::new();
         for layer in 0..spec.layers {
             for name in ["input.weight", "state.weight"] {
-                weights.push(parameters.make(format!("layer.{layer}.{name}"), &[tall, dim], start)?);
+                weights.push(parameters.make(format!("{prefix}layer.{layer}.{name}"), &[tall, dim], start)?);
             }
             for (name, forget) in [("input.bias", 1.0), ("state.bias", 0.0)] {
-                let bias = parameters.make(format!("layer.{layer}.{name}"), &[tall], start)?;
+                let bias = parameters.make(format!("{prefix}layer.{layer}.{name}"), &[tall], start)?;
                 if cell == Cell::Lstm {
                     remember(&bias, dim, forget)?;
                 }
@@ -58,6 +59,22 @@ impl Recurrent {
             }
         }
         Ok(Recurrent { cell, weights, layers: spec.layers as i64, dim, dropout: spec.dropout })
+    }
+
+    /// The state of each layer before the first event: [windows, dim]
+    pub fn start(&self, windows: i64, device: Device) -> Result<Vec<Tensor>> {
+        let state = |_| Tensor::f_zeros([windows, self.dim], (Kind::Float, device));
+        Ok((0..self.layers).map(state).collect::<Result<_, _>>()?)
+    }
+
+    /// One event of each window, for a gated unit: [windows, dim] -> [windows, dim]; `states` are those of the layers.
+    pub fn step(&self, x: &Tensor, states: &mut [Tensor]) -> Result<Tensor> {
+        let mut x = x.shallow_clone();
+        for (state, weights) in states.iter_mut().zip(self.weights.chunks_exact(4)) {
+            *state = x.f_gru_cell(state, &weights[0], &weights[1], Some(&weights[2]), Some(&weights[3]))?;
+            x = state.shallow_clone();
+        }
+        Ok(x)
     }
 
     /// [tokens, dim] -> [tokens, dim]

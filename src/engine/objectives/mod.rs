@@ -1,16 +1,21 @@
 //! What networks learn: how a batch gives the weights their gradients, and how good a model is at it.
 //! An objective is a file here.
 
+mod adversarial;
 mod contrastive;
 mod labelled;
+mod likelihood;
 mod masked_event;
 mod next_event;
 mod next_k;
 mod ratings;
+mod realism;
 mod reconstruct;
 
+pub use adversarial::Adversarial;
 pub use contrastive::Contrastive;
 pub use labelled::{Labelled, judged, label_metrics, label_standing, predictions, readable};
+pub use likelihood::{First, Likelihood};
 pub use masked_event::MaskedEvent;
 pub use next_event::NextEvent;
 pub use next_k::NextK;
@@ -68,6 +73,11 @@ pub trait Objective {
 
     /// The figure among these that training looks at.
     fn standing(&self, metrics: &[Metric]) -> Option<Standing>;
+
+    /// How fast a weight of this name learns, as a share of the learning rate.
+    fn rate(&self, _weight: &str) -> f64 {
+        1.0
+    }
 }
 
 /// The batches of an epoch: windows of about one length together, by index, in an order drawn anew.
@@ -108,6 +118,7 @@ impl Setting<'_> {
             spec::Objective::Contrastive(o) => contrastive::measure(o, self, model, part),
             spec::Objective::Reconstruct(o) => reconstruct::measure(o, self, model, part),
             spec::Objective::NextK(o) => next_k::measure(o, self, model, part),
+            spec::Objective::Adversarial(_) => realism::measure(self, model, part),
             _ => Ok(Vec::new()),
         }
     }

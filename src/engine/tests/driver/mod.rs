@@ -22,6 +22,7 @@ pub struct Answer {
     pub artifact: Vec<u8>,
     pub profiles: Vec<RecordBatch>,
     pub items: Vec<RecordBatch>,
+    pub synthetic: Vec<RecordBatch>,
     pub findings: Vec<Finding>,
     pub features: Vec<Importance>,
     pub segments: Vec<Segment>,
@@ -94,7 +95,7 @@ pub fn run_about(
         input
     });
     let mut answer = Answer::default();
-    let (mut profiles, mut items) = (ColumnReader::new(), ColumnReader::new());
+    let (mut profiles, mut items, mut synthetic) = (ColumnReader::new(), ColumnReader::new(), ColumnReader::new());
     while let Some(frame) = Frame::read_from(&mut output).expect("a frame") {
         match frame.kind {
             Kind::Progress => {
@@ -107,6 +108,7 @@ pub fn run_about(
             Kind::Artifact => answer.artifact.extend(frame.payload),
             Kind::Profiles => answer.profiles.extend(profiles.read(frame).expect("profiles")),
             Kind::Items => answer.items.extend(items.read(frame).expect("items")),
+            Kind::Synthetic => answer.synthetic.extend(synthetic.read(frame).expect("events")),
             Kind::Findings => answer.findings = frame.parse().expect("findings"),
             Kind::Features => answer.features = frame.parse().expect("features"),
             Kind::Segments => answer.segments.extend(frame.parse::<Vec<Segment>>().expect("segments")),
