@@ -22,7 +22,8 @@ const WIDTH: usize = 24;
 
 /// Events of items that nobody else has; a time beside that of the event; and what the items look like.
 fn source() -> SourceSchema {
-    let item = Field::new("item", FieldKind::Category, ValueType::Integer);
+    // Each is there once, so none has an embedding that could know its entity by heart.
+    let item = Field { min_count: 2, ..Field::new("item", FieldKind::Category, ValueType::Integer) };
     let due = Field::new("due", FieldKind::Time, ValueType::Integer);
     let look = Field::new("look", FieldKind::Vector, ValueType::Vector(WIDTH as u16));
     let label = |name: &str| {
