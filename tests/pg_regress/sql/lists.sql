@@ -1,7 +1,7 @@
 -- Profiles of families that rank without vectors: lists of items, made by the same refresh.
 SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS persona CASCADE;
-CREATE FUNCTION attempt(sql text, OUT state text, OUT message text, OUT detail text, OUT hint text) LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION attempt(sql text, OUT state text, OUT message text, OUT detail text, OUT hint text) LANGUAGE plpgsql AS $$
 BEGIN
     EXECUTE sql;
     message := 'no error';
