@@ -61,18 +61,18 @@ SELECT persona.synthesize('walker', 1000, 'other') > 0 AS some;
 SELECT count(*) > 0 AS different FROM (TABLE drawn EXCEPT ALL TABLE other) d;
 
 -- What is drawn is a source like any other: other kinds of keys and clocks.
-CREATE VIEW typed AS SELECT ('00000000-0000-0000-0000-' || lpad(substr(who, 9), 12, '0'))::uuid AS u, substr(who, 9)::int AS number,
+CREATE VIEW keyed AS SELECT ('00000000-0000-0000-0000-' || lpad(substr(who, 9), 12, '0'))::uuid AS u, substr(who, 9)::int AS number,
     "when"::date AS day, "when"::timestamp AS at, extract(epoch FROM "when")::float8 / 3600 AS hours, "the item" AS item FROM visits;
 CREATE FUNCTION drawn_by(key text, at text) RETURNS TABLE (key_type text, time_type text, entities bigint) LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM persona.create_source('typed', 'typed', key, at, '{"item": "category"}');
-    PERFORM persona.create_model('typed', 'typed', '{"encoder": {"kind": "gan", "dim": 4, "width": 8, "pretrain": 2, "length": 8},
+    PERFORM persona.create_source('keyed', 'keyed', key, at, '{"item": "category"}');
+    PERFORM persona.create_model('keyed', 'keyed', '{"encoder": {"kind": "gan", "dim": 4, "width": 8, "pretrain": 2, "length": 8},
         "objective": {"kind": "adversarial", "field": "item"}, "training": {"epochs": 2, "device": "cpu"}}');
-    CALL persona.train('typed');
-    PERFORM persona.synthesize('typed', 50, 'typed_drawn');
+    CALL persona.train('keyed');
+    PERFORM persona.synthesize('keyed', 50, 'typed_drawn');
     RETURN QUERY EXECUTE format('SELECT min(pg_typeof(%I)::text), min(pg_typeof(%I)::text), count(DISTINCT %I) FROM typed_drawn', key, at, key);
     DROP TABLE typed_drawn;
-    PERFORM persona.drop_model('typed'), persona.drop_source('typed');
+    PERFORM persona.drop_model('keyed'), persona.drop_source('keyed');
 END $$;
 SELECT key, at, d.* FROM (VALUES ('u', 'day'), ('number', 'at'), ('u', 'hours')) k (key, at), drawn_by(key, at) d;
 
@@ -119,7 +119,7 @@ SELECT persona.drop_profile('walker_profile');
 SELECT persona.drop_model('walker'), persona.drop_model('counts'), persona.drop_source('visits'), persona.drop_source('noted'),
        persona.drop_source('told');
 DROP TABLE drawn, again, other;
-DROP VIEW typed;
+DROP VIEW keyed;
 DROP TABLE visits;
 DROP FUNCTION drawn_by;
 DROP TYPE way;
