@@ -1,11 +1,11 @@
 //! What a model sees of events: statistics fitted in training, and their replay.
 //!
-//! A category becomes codes by a [`Vocabulary`], a number is drawn in and scaled by [`Numbers`], a text becomes
-//! lists of codes by [`Texts`], an array of tags by [`Tags`], a time is seen as its distance from the event by [`Moments`],
-//! a vector standardised by [`VectorScale`], and the clock gives [`TimeFeatures`]. What draws events
-//! reads numbers and gaps as categories, by [`Bins`]. [`Fitted`] holds all of it and is stored with the version, so scoring
-//! sees exactly what training saw. Vocabularies come from all events, so that every item can be
-//! ranked; all other statistics come from training events only.
+//! A category becomes codes by a [`Vocabulary`], a number is drawn in and scaled by [`Numbers`], a text
+//! becomes lists of codes by [`Texts`], an array of tags by [`Tags`], a time is seen as its distance from
+//! the event by [`Moments`], a vector is standardised by [`VectorScale`], and the clock gives
+//! [`TimeFeatures`]. What draws events reads numbers and gaps as categories, by [`Bins`]. [`Fitted`] holds
+//! all of it and is stored with the version, so scoring sees exactly what training saw. Vocabularies come
+//! from all events, so that every item can be ranked; all other statistics come from training events only.
 
 mod bins;
 mod encode;
