@@ -69,6 +69,7 @@ runner core cargo test --release -p persona_core
 runner engine env LD_LIBRARY_PATH="$LIBTORCH/lib" cargo test --release -p persona_engine -- --test-threads=1
 runner "pgrx-$PG" pgrx_tests
 runner "regress-$PG" "$root/tests/regress.sh"
+runner "page-$PG" "$root/tests/page.sh"
 # One cluster at a time: some of the programs measure time.
 runner "cluster-$PG" env PERSONA_PG_BIN="$pg/bin" RUN_AS="$user" \
     cargo test --release -p persona_tests --no-fail-fast -- --test-threads=1
