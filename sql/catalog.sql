@@ -12,12 +12,50 @@ CREATE TABLE sources (
     at          name NOT NULL,
     fields      jsonb NOT NULL,
     cleaning    jsonb NOT NULL,
-    created_at  timestamptz NOT NULL DEFAULT now()
+    track       text NOT NULL DEFAULT 'none' CHECK (track IN ('none', 'trigger', 'column')),
+    watermark   name,
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    CHECK ((track = 'column') = (watermark IS NOT NULL))
 );
 SELECT pg_catalog.pg_extension_config_dump('sources', '');
 COMMENT ON TABLE sources IS 'where the events are, and what their columns mean';
 COMMENT ON COLUMN sources.fields IS 'per field, in order: name, kind and options';
 COMMENT ON COLUMN sources.cleaning IS 'what is set aside: duplicates, and events before and after times (in microseconds since 1970, or the number that the clock is); and the quantile that numbers are drawn in to';
+
+COMMENT ON COLUMN sources.track IS 'how it is known which entities'' events have changed';
+COMMENT ON COLUMN sources.watermark IS 'a column of the events that only grows; it tells what is new';
+
+CREATE TABLE tracked (
+    source      text NOT NULL,
+    relation    regclass NOT NULL,
+    owner       regrole NOT NULL,
+    entity      name,
+    PRIMARY KEY (source, relation)
+);
+SELECT pg_catalog.pg_extension_config_dump('tracked', '');
+COMMENT ON TABLE tracked IS 'tables whose triggers note what changes';
+COMMENT ON COLUMN tracked.entity IS 'the column of entities; null where any change may be about all of them';
+
+-- Not dumped: transaction numbers belong to the server that gave them.
+CREATE TABLE changes (
+    source      text NOT NULL,
+    relation    oid NOT NULL,
+    transaction xid8 NOT NULL,
+    integers    bigint[],
+    texts       text[]
+);
+ALTER TABLE changes ALTER COLUMN integers SET STORAGE EXTERNAL, ALTER COLUMN texts SET STORAGE EXTERNAL;
+CREATE INDEX ON changes (source, transaction);
+COMMENT ON TABLE changes IS 'whose events changed: a row per statement, kept until every profile has been refreshed; all entities'' where both arrays are null';
+
+CREATE TABLE positions (
+    profile     regclass PRIMARY KEY,
+    owner       regrole NOT NULL,
+    snapshot    pg_snapshot NOT NULL,
+    watermarks  jsonb NOT NULL
+);
+COMMENT ON TABLE positions IS 'what each profile''s last refresh had seen: what is not visible in the snapshot is news to it';
+COMMENT ON COLUMN positions.watermarks IS 'with a watermark column: its greatest value at some times, in microseconds since 1970';
 
 CREATE TABLE attributes (
     source      text NOT NULL,
@@ -156,6 +194,15 @@ CREATE TABLE aliases (
 );
 SELECT pg_catalog.pg_extension_config_dump('aliases', '');
 COMMENT ON TABLE aliases IS 'which version answers to a name; live is the one that profiles use';
+
+CREATE TABLE lives (
+    model       text NOT NULL,
+    version     integer NOT NULL,
+    owner       regrole NOT NULL,
+    since       timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+SELECT pg_catalog.pg_extension_config_dump('lives', '');
+COMMENT ON TABLE lives IS 'which version was live from when on';
 
 CREATE TABLE profiles (
     profile      regclass PRIMARY KEY,

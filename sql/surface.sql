@@ -2,9 +2,11 @@
 --
 -- Reading: the rows of objects whose owner one could act as. Writing: only the extension's code.
 GRANT USAGE ON SCHEMA persona TO PUBLIC;
-GRANT SELECT ON sources, attributes, labels, models, versions, weights, metrics, judgements, trials, aliases, profiles, reductions, jobs, progress, families TO PUBLIC;
+GRANT SELECT ON sources, tracked, positions, attributes, labels, models, versions, weights, metrics, judgements, trials, aliases, lives, profiles, reductions, jobs, progress, families TO PUBLIC;
 
 ALTER TABLE sources ENABLE ROW LEVEL SECURITY;
+ALTER TABLE tracked ENABLE ROW LEVEL SECURITY;
+ALTER TABLE positions ENABLE ROW LEVEL SECURITY;
 ALTER TABLE attributes ENABLE ROW LEVEL SECURITY;
 ALTER TABLE labels ENABLE ROW LEVEL SECURITY;
 ALTER TABLE models ENABLE ROW LEVEL SECURITY;
@@ -14,11 +16,14 @@ ALTER TABLE metrics ENABLE ROW LEVEL SECURITY;
 ALTER TABLE judgements ENABLE ROW LEVEL SECURITY;
 ALTER TABLE trials ENABLE ROW LEVEL SECURITY;
 ALTER TABLE aliases ENABLE ROW LEVEL SECURITY;
+ALTER TABLE lives ENABLE ROW LEVEL SECURITY;
 ALTER TABLE profiles ENABLE ROW LEVEL SECURITY;
 ALTER TABLE reductions ENABLE ROW LEVEL SECURITY;
 ALTER TABLE jobs ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY owned ON sources FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
+CREATE POLICY owned ON tracked FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
+CREATE POLICY owned ON positions FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
 CREATE POLICY owned ON attributes FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
 CREATE POLICY owned ON labels FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
 CREATE POLICY owned ON models FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
@@ -28,6 +33,7 @@ CREATE POLICY owned ON metrics FOR SELECT USING (pg_catalog.pg_has_role(owner, '
 CREATE POLICY owned ON judgements FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
 CREATE POLICY owned ON trials FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
 CREATE POLICY owned ON aliases FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
+CREATE POLICY owned ON lives FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
 CREATE POLICY owned ON profiles FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
 CREATE POLICY owned ON reductions FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
 CREATE POLICY owned ON jobs FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
@@ -37,6 +43,9 @@ COMMENT ON FUNCTION create_source(text, regclass, text, text, jsonb, jsonb, json
 COMMENT ON FUNCTION union_source(text, jsonb) IS
     'makes a view of the events of several tables: entity, at, event (what happened), then the union of their columns';
 COMMENT ON FUNCTION check_source(text) IS 'reads a source''s events and reports what is in them and what would make training fail';
+COMMENT ON FUNCTION track_changes(text, text, text, jsonb) IS
+    'how it is known whose events change: by triggers on the tables, by a column that grows, or not at all';
+COMMENT ON FUNCTION note_changes() IS 'the function of the triggers that track_changes makes';
 COMMENT ON FUNCTION drop_source(text) IS 'forgets a source that no model uses';
 COMMENT ON FUNCTION create_model(text, text, jsonb) IS 'names a specification over a source, checked against its columns';
 COMMENT ON PROCEDURE train(text) IS 'trains a new version of a model and makes it live; holds no snapshot while epochs run';
@@ -53,7 +62,15 @@ COMMENT ON FUNCTION synthesize(text, bigint, text, bigint) IS
 COMMENT ON FUNCTION set_alias(text, text, integer) IS 'lets a version answer to an alias; profiles use the alias live';
 COMMENT ON FUNCTION drop_model(text) IS 'drops a model with its versions, weights and metrics';
 COMMENT ON FUNCTION create_profile(text, text, jsonb) IS 'makes an empty profile table for a model: with vectors, and the items'' in a table beside it, with lists of items, or both';
-COMMENT ON PROCEDURE refresh(regclass) IS 'fills a profile from the events as they are now, beside the live rows, and swaps';
+COMMENT ON PROCEDURE refresh(regclass, boolean) IS
+    'brings a profile up to the events as they are now: the rows of entities whose events changed, where that is known; all beside the live rows, and swaps, else or if asked';
+COMMENT ON FUNCTION verify(regclass, integer) IS 'scores some of a profile''s entities anew, and says where their rows differ';
+COMMENT ON FUNCTION profile_as_of(regclass, bigint, timestamptz, integer) IS
+    'the row that an entity would have had at a time: by the version live then, or the one that is named, from the events until then';
+COMMENT ON FUNCTION profile_as_of(regclass, text, timestamptz, integer) IS
+    'the row that an entity would have had at a time: by the version live then, or the one that is named, from the events until then';
+COMMENT ON FUNCTION profile_as_of(regclass, uuid, timestamptz, integer) IS
+    'the row that an entity would have had at a time: by the version live then, or the one that is named, from the events until then';
 COMMENT ON FUNCTION drop_profile(regclass) IS 'drops a profile and its table of item vectors';
 COMMENT ON FUNCTION recommend(regclass, bigint, integer, boolean) IS 'items with the highest scores: of the entity''s list, or by inner products with its vector';
 COMMENT ON FUNCTION recommend(regclass, text, integer, boolean) IS 'items with the highest scores: of the entity''s list, or by inner products with its vector';

@@ -1,8 +1,10 @@
 //! A source's table as columns: which query to run, how to read what it returns, and the scan itself.
 
+mod entities;
 mod infer;
 mod reading;
 
+pub use entities::Entities;
 pub use infer::infer_fields;
 pub use reading::{category_text, clock, key};
 
@@ -10,7 +12,7 @@ use crate::catalog::sources::{Declared, DeclaredAttributes, LabelTable, Source};
 use crate::error::{Code, Error, Result};
 use crate::pg::columns::Read;
 use crate::pg::scan;
-use crate::relation::Relation;
+use crate::relation::{Column, Relation};
 use crate::worker::batches::LargeBatches;
 use crate::worker::engine::Engine;
 use persona_core::protocol::{Frame, Holds, Kind, SideTable};
@@ -21,6 +23,8 @@ use reading::{Reading, Selected};
 /// A query over a source's events, ready to run.
 pub struct EventQuery {
     pub schema: SourceSchema,
+    /// The column of entities.
+    pub key: Column,
     sql: String,
     reads: Vec<Read>,
 }
@@ -63,7 +67,8 @@ impl EventQuery {
 
     /// Over any table of keys, times (if it has them) and fields.
     pub fn over(relation: &Relation, key: &str, at: Option<&str>, fields: &[Declared]) -> Result<EventQuery> {
-        let (key, key_reading) = reading::key(relation.column(key)?)?;
+        let column = relation.column(key)?;
+        let (key, key_reading) = reading::key(column)?;
         let (clock, clock_reading) = match at {
             Some(at) => clock(relation.column(at)?)?,
             None => (Clock::Number, Reading::no_time()),
@@ -80,9 +85,39 @@ impl EventQuery {
         let read = |(reading, place): (&Reading, usize)| Read { place, datums: reading.datums, form: reading.form };
         Ok(EventQuery {
             schema,
+            key: column.clone(),
             sql: format!("SELECT {} FROM {}", selected.join(", "), relation.sql_name()),
             reads: readings.iter().zip(places).map(read).collect(),
         })
+    }
+
+    /// The same of some entities.
+    pub fn of_some(source: &Source, entities: &Entities) -> Result<EventQuery> {
+        EventQuery::of(source).map(|query| query.only(entities))
+    }
+
+    /// The same until a time, which is one of the events' clock in SQL.
+    pub fn until(mut self, source: &Source, time: &str) -> EventQuery {
+        self.sql = format!("{} AND {} <= {time}", self.sql, quote_identifier(&source.at));
+        self
+    }
+
+    fn only(mut self, entities: &Entities) -> EventQuery {
+        self.sql = format!("{} WHERE {}", self.sql, entities.condition(&self.key));
+        self
+    }
+
+    /// The tables of attributes, of some entities where they are about entities.
+    pub fn beside_some(source: &Source, entities: &Entities) -> Result<Vec<SideQuery>> {
+        let about_entities = |holds: &Holds| match holds {
+            Holds::Attributes(place) => source.attributes[*place].attributes.on.is_none(),
+            Holds::Label(_) => false,
+        };
+        let narrowed = |side: SideQuery| match about_entities(&side.holds) {
+            true => SideQuery { query: side.query.only(entities), ..side },
+            false => side,
+        };
+        Ok(EventQuery::beside(source, std::iter::empty())?.into_iter().map(narrowed).collect())
     }
 
     /// Over a table of attributes, whose rows have no time.

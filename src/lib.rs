@@ -8,7 +8,8 @@
 //! - [`tuning`]    trials of settings
 //! - [`comparison`] models beside each other on the same cases
 //! - [`importance`] features beside each other: how much each tells of a label
-//! - [`refresh`]   the job that fills a profile: score, write beside, swap
+//! - [`tracking`]  whose events have changed since a profile was filled
+//! - [`refresh`]   the job that fills a profile: score, write beside, swap; or write what changed
 //! - [`synthesize`] events that a model draws, into a table
 //! - [`recommend`] answers from stored lists and vectors
 //! - [`profile`]   the profile table and its companion of item vectors
@@ -38,6 +39,7 @@ mod refresh;
 mod relation;
 mod settings;
 mod synthesize;
+mod tracking;
 mod training;
 mod tuning;
 mod worker;

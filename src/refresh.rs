@@ -1,23 +1,28 @@
-//! Filling a profile: score every entity, write beside the live tables, swap.
+//! Filling a profile: score entities, and write what is said of them.
 //!
-//! The first transaction scans; the second writes new tables of the same shape, builds their indexes
-//! in bulk and swaps storage at its end, so readers see the old rows until they see all the new ones,
-//! and an error at any point leaves nothing behind.
+//! All of them, or those whose events have changed. The first transaction scans. For all, the second writes new tables of
+//! the same shape, builds their indexes in bulk and swaps storage at its end, so readers see the old rows until they see
+//! all the new ones; for some, it writes their rows. An error at any point leaves nothing behind.
 
+mod changed;
 mod rows;
+mod table;
+mod verify;
 
 use crate::catalog::models::Model;
 use crate::catalog::profiles::Profile;
 use crate::catalog::sources::Source;
 use crate::catalog::versions::Version;
 use crate::error::{Code, Error, Result};
-use crate::events::EventQuery;
-use crate::pg::bulk::BulkInsert;
+use crate::events::{EventQuery, clock};
+use crate::pg::bulk::{BulkInsert, Rows};
 use crate::pg::identity::as_table_owner;
 use crate::pg::procedure::Phases;
-use crate::pg::{swap, types};
+use crate::pg::session_lock::SessionLock;
+use crate::pg::types;
 use crate::profile::{must_own, oid_of, open};
 use crate::relation::Relation;
+use crate::tracking::{Changed, News};
 use crate::training;
 use crate::worker::engine::Engine;
 use crate::worker::progress::Reporter;
@@ -25,37 +30,111 @@ use persona_core::protocol::{Ask, ColumnReader, Kind, Outcome, Phase, Progress, 
 use persona_core::reduction::Reduce;
 use persona_core::source::{Clock, LabelKind};
 use pgrx::pg_sys::{self, Oid};
-use pgrx::spi::{Spi, quote_qualified_identifier};
+use pgrx::spi::Spi;
 use rows::RowWriter;
 use std::time::Instant;
+use table::Table;
+
+pub use verify::{as_of, verify};
 
 /// As [`refresh_profile`], by the table's name.
 pub fn refresh(name: &str, phases: &Phases, reporter: &mut Reporter) -> Result<()> {
-    refresh_profile(oid_of(name)?, phases, reporter)
+    refresh_profile(oid_of(name)?, false, phases, reporter)
 }
 
-pub fn refresh_profile(table: Oid, phases: &Phases, reporter: &mut Reporter) -> Result<()> {
-    let (profile, relation) = open(table)?;
-    must_own(&relation)?;
-    let model = Model::look_up(&profile.model)?;
-    let version = Version::find(&model, model.live()?)?;
-    let source = Source::of_model(&model)?;
-    let query = EventQuery::of(&source)?;
+/// Brings a profile up to the events as they are now: all rows if `everything`, or where it is not known which changed.
+pub fn refresh_profile(table: Oid, everything: bool, phases: &Phases, reporter: &mut Reporter) -> Result<()> {
+    must_own(&Relation::open(table, "profile")?)?;
+    let _lock = SessionLock::take(table, phases.is_atomic());
+    let target = Target::open(table)?;
+    let news = News::of(&target.profile, &target.source, target.relation.rows()?, phases.is_atomic())?;
+    let same_version = target.profile.version == Some(target.version().number);
+    match &news.changed {
+        Changed::Entities(entities) if same_version && !everything => {
+            changed::refresh(&target, &news, entities, phases, reporter)
+        }
+        _ => refresh_all(&target, &news, phases, reporter),
+    }
+}
+
+/// A profile, and what fills it.
+struct Target {
+    profile: Profile,
+    relation: Relation,
+    source: Source,
+    /// Its model, and the version that is live.
+    about: [(Model, Version); 1],
+}
+
+impl Target {
+    fn version(&self) -> &Version {
+        &self.about[0].1
+    }
+
+    /// To be filled by the live version.
+    fn open(table: Oid) -> Result<Target> {
+        Target::with(table, |_, model| model.live())
+    }
+
+    /// With the version that has filled it.
+    fn filled(table: Oid) -> Result<Target> {
+        Target::with(table, |profile, _| {
+            profile.version.ok_or_else(|| {
+                Error::new(Code::NotInPrerequisiteState, "the profile has not been filled yet")
+                    .hint("Fill it with CALL persona.refresh.")
+            })
+        })
+    }
+
+    fn with(table: Oid, version: impl Fn(&Profile, &Model) -> Result<i32>) -> Result<Target> {
+        let (profile, relation) = open(table)?;
+        must_own(&relation)?;
+        let model = Model::look_up(&profile.model)?;
+        let version = Version::find(&model, version(&profile, &model)?)?;
+        let source = Source::of_model(&model)?;
+        same_vectors(&profile, &relation, &version)?;
+        Ok(Target { profile, relation, source, about: [(model, version)] })
+    }
+
+    /// Of the source's events.
+    fn clock(&self) -> Result<Clock> {
+        let events = Relation::open(self.source.events, "event table")?;
+        Ok(clock(events.column(&self.source.at)?)?.0)
+    }
+
+    fn ask(&self) -> Ask {
+        let recommendations = self.profile.recommendations.unwrap_or(0) as usize;
+        Ask { reduce: self.profile.reduce.clone(), recommendations, ..Ask::default() }
+    }
+
+    /// How many columns the profile's table has.
+    fn columns(&self) -> usize {
+        let lists = if self.profile.recommendations.is_some() { 2 } else { 0 };
+        OWN + usize::from(self.profile.vectors) + said_columns(self.version()) + lists
+    }
+
+    fn writer(&self, clock: Clock) -> Result<RowWriter> {
+        let date = self.relation.column("first_event")?.type_oid == pg_sys::DATEOID;
+        let list = |most: i32| Ok::<_, Error>((self.relation.column("items")?.type_oid, most as usize));
+        let lists = self.profile.recommendations.map(list).transpose()?;
+        Ok(RowWriter { clock, date, version: self.version().number as i64, now: types::transaction_time(), lists })
+    }
+}
+
+fn refresh_all(target: &Target, news: &News, phases: &Phases, reporter: &mut Reporter) -> Result<()> {
+    let Target { profile, relation, source, about } = target;
+    let [(model, version)] = about;
+    let query = EventQuery::of(source)?;
     let mapping = profile.reduction(version.number)?;
     let label = profile.reduce.as_ref().filter(|_| mapping.is_none()).and_then(Reduce::label);
-    let beside = EventQuery::beside(&source, label.into_iter())?;
-    training::same_fields(&model, &version, &query.schema)?;
-    same_vectors(&profile, &relation, &version)?;
-    let about = [(model, version)];
-    let version = &about[0].1;
-    let recommendations = profile.recommendations.unwrap_or(0) as usize;
-    let ask = Ask { reduce: profile.reduce.clone(), recommendations, ..Ask::default() };
-    let mut engine = Engine::ask(Task::Score, ask, &query.schema, &beside, Some(&version.spec))?;
-    training::scan_with(&query, &beside, &mut engine, &about, mapping.as_slice(), reporter)?;
+    let beside = EventQuery::beside(source, label.into_iter())?;
+    training::same_fields(model, version, &query.schema)?;
+    let mut engine = Engine::ask(Task::Score, target.ask(), &query.schema, &beside, Some(&version.spec))?;
+    training::scan_with(&query, &beside, &mut engine, about, mapping.as_slice(), reporter)?;
     training::release_snapshot(phases, reporter);
-    as_table_owner(relation.owner, || rebuild(&profile, query.schema.clock, version, &mut engine, reporter))?;
+    as_table_owner(relation.owner, || rebuild(target, news, query.schema.clock, &mut engine, reporter))?;
     phases.commit();
-    analyze(&profile)
+    analyze(profile)
 }
 
 /// Columns of a profile without those of labels, vectors and lists, and of an item table.
@@ -103,17 +182,15 @@ fn said_columns(version: &Version) -> usize {
     version.spec.objective.labels().map(columns).sum()
 }
 
-fn rebuild(
-    profile: &Profile,
-    clock: Clock,
-    version: &Version,
-    engine: &mut Engine,
-    reporter: &mut Reporter,
-) -> Result<()> {
-    let lists = if profile.recommendations.is_some() { 2 } else { 0 };
-    let rows = Table::build(profile.profile, OWN + usize::from(profile.vectors) + said_columns(version) + lists)?;
+fn rebuild(target: &Target, news: &News, clock: Clock, engine: &mut Engine, reporter: &mut Reporter) -> Result<()> {
+    let (profile, version) = (&target.profile, target.version());
+    let rows = Table::build(profile.profile, target.columns())?;
     let items = profile.items.map(|items| Table::build(items, OWN_OF_ITEMS)).transpose()?;
-    let (outcome, mapping) = write(profile, &rows, items.as_ref(), clock, version, engine, reporter)?;
+    let mut into_rows = BulkInsert::open(rows.built);
+    let mut into_items = items.as_ref().map(|items| BulkInsert::open(items.built));
+    let (outcome, mapping) = write(&target.writer(clock)?, &mut into_rows, into_items.as_mut(), engine, reporter)?;
+    into_rows.finish();
+    into_items.into_iter().for_each(BulkInsert::finish);
     training::tell_notes(&outcome, reporter);
     let begun = Instant::now();
     reporter.progress(&Progress::of(Phase::Write, outcome.entities, outcome.entities));
@@ -125,6 +202,7 @@ fn rebuild(
         profile.keep_reduction(version.number, &mapping)?;
     }
     profile.refreshed(version.number)?;
+    news.done(profile, &target.source)?;
     let with_items = match (&items, profile.recommendations) {
         (Some(_), _) => format!(" and {} items", outcome.items),
         (None, Some(most)) => format!(" with the best {most} of {} items", outcome.items),
@@ -139,124 +217,28 @@ fn rebuild(
 
 /// Receives what was scored and writes it, until the engine is done. What it says, and the mapping that it fitted, if it did.
 fn write(
-    profile: &Profile,
-    rows: &Table,
-    items: Option<&Table>,
-    clock: Clock,
-    version: &Version,
+    writer: &RowWriter,
+    into_rows: &mut impl Rows,
+    mut into_items: Option<&mut BulkInsert>,
     engine: &mut Engine,
     reporter: &mut Reporter,
 ) -> Result<(Outcome, Vec<u8>)> {
-    let date = rows.live.column("first_event")?.type_oid == pg_sys::DATEOID;
-    let list = |most: i32| Ok::<_, Error>((rows.live.column("items")?.type_oid, most as usize));
-    let lists = profile.recommendations.map(list).transpose()?;
-    let writer = RowWriter { clock, date, version: version.number as i64, now: types::transaction_time(), lists };
     let (mut profiles, mut vectors) = (ColumnReader::new(), ColumnReader::new());
-    let (mut into_rows, mut into_items) =
-        (BulkInsert::open(rows.built), items.map(|items| BulkInsert::open(items.built)));
     let mut mapping = Vec::new();
     loop {
         let frame = engine.receive(|event| training::tell(reporter, event, &mut Vec::new()))?;
         match frame.kind {
             Kind::Artifact => mapping.extend(frame.payload),
             Kind::Profiles => {
-                profiles.read(frame)?.iter().try_for_each(|batch| writer.profiles(batch, &mut into_rows))?;
+                profiles.read(frame)?.iter().try_for_each(|batch| writer.profiles(batch, into_rows))?;
             }
             Kind::Items => {
                 let Some(into_items) = &mut into_items else { return Err(training::unexpected(&frame)) };
                 vectors.read(frame)?.iter().try_for_each(|batch| writer.items(batch, into_items))?;
             }
-            Kind::Done => {
-                into_rows.finish();
-                into_items.into_iter().for_each(BulkInsert::finish);
-                return Ok((frame.parse()?, mapping));
-            }
+            Kind::Done => return Ok((frame.parse()?, mapping)),
             _ => return Err(training::unexpected(&frame)),
         }
-    }
-}
-
-/// A live table, and the one that is built to take its place.
-struct Table {
-    live: Relation,
-    built: Oid,
-    built_name: String,
-}
-
-impl Table {
-    /// Makes an empty table of the same shape, which has so many columns. Keeps other refreshes of the same table waiting.
-    fn build(live: Oid, columns: usize) -> Result<Table> {
-        let live = Relation::open(live, "table of the profile")?;
-        let name = live.sql_name();
-        Spi::run(&format!("LOCK TABLE {name} IN SHARE UPDATE EXCLUSIVE MODE"))?;
-        let built_name = quote_qualified_identifier(&live.schema, &format!("persona_refresh_{}", live.oid.to_u32()));
-        Spi::run(&format!(
-            "CREATE TABLE {built_name} (LIKE {name} INCLUDING STORAGE INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES)"
-        ))?;
-        let built = oid_of(&built_name)?;
-        let table = Table { live, built, built_name };
-        table.check_shape(columns)?;
-        Ok(table)
-    }
-
-    /// Storage can change hands only between tables whose rows look exactly alike.
-    fn check_shape(&self, columns: usize) -> Result<()> {
-        const ROW: &str = "SELECT array_agg(ROW(attnum, attname, atttypid, atttypmod, attstorage, attisdropped)::text ORDER BY attnum) \
-                           FROM pg_catalog.pg_attribute WHERE attnum > 0 AND attrelid = ";
-        let same = Spi::get_one_with_args::<bool>(
-            &format!("SELECT ({ROW} $1) = ({ROW} $2)"),
-            &[self.live.oid.into(), self.built.into()],
-        )?;
-        match same == Some(true) && self.live.columns.len() == columns {
-            true => Ok(()),
-            false => Err(Error::new(
-                Code::NotInPrerequisiteState,
-                format!("table \"{}\" no longer has the columns that persona made", self.live.name),
-            )
-            .hint("Keep columns of your own in another table and join it; drop this profile and create it anew.")),
-        }
-    }
-
-    /// Builds all indexes over what was written, in bulk.
-    fn index(&self) -> Result<()> {
-        Ok(Spi::run(&format!("REINDEX TABLE {}", self.built_name))?)
-    }
-
-    /// Gives the live table the new rows and indexes, and drops the old ones. Readers wait from here to
-    /// the end of the transaction.
-    fn swap(&self) -> Result<()> {
-        Spi::run(&format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", self.live.sql_name()))?;
-        let pairs = self.index_pairs()?;
-        swap::swap_storage(self.live.oid, self.built);
-        for (live, built) in pairs {
-            swap::swap_storage(live, built);
-        }
-        Ok(Spi::run(&format!("DROP TABLE {}", self.built_name))?)
-    }
-
-    /// Each live index with a built one of the same definition.
-    fn index_pairs(&self) -> Result<Vec<(Oid, Oid)>> {
-        const INDEXES: &str = "SELECT indexrelid, pg_catalog.regexp_replace(pg_catalog.pg_get_indexdef(indexrelid), '^.* USING ', '') \
-                 || indisunique::text || indisprimary::text AS definition, \
-                 row_number() OVER (PARTITION BY pg_catalog.regexp_replace(pg_catalog.pg_get_indexdef(indexrelid), '^.* USING ', ''), \
-                     indisunique, indisprimary ORDER BY indexrelid) AS n \
-             FROM pg_catalog.pg_index WHERE indrelid = ";
-        let sql = format!(
-            "SELECT a.indexrelid, b.indexrelid FROM ({INDEXES} $1) a FULL JOIN ({INDEXES} $2) b USING (definition, n)"
-        );
-        Spi::connect_mut(|client| {
-            client
-                .update(&sql, None, &[self.live.oid.into(), self.built.into()])?
-                .map(|row| match (row.get::<Oid>(1)?, row.get::<Oid>(2)?) {
-                    (Some(live), Some(built)) => Ok((live, built)),
-                    _ => Err(Error::new(
-                        Code::ObjectInUse,
-                        format!("the indexes of table \"{}\" changed while it was refreshed", self.live.name),
-                    )
-                    .hint("Run persona.refresh again.")),
-                })
-                .collect()
-        })
     }
 }
 

@@ -69,6 +69,12 @@ impl Relation {
         quote_qualified_identifier(&self.schema, &self.name)
     }
 
+    /// How many rows it has, as the planner was last told; 0 where nobody told it.
+    pub fn rows(&self) -> Result<f64> {
+        let sql = "SELECT reltuples::pg_catalog.float8 FROM pg_catalog.pg_class WHERE oid = $1";
+        Ok(Spi::get_one_with_args::<f64>(sql, &[self.oid.into()])?.unwrap_or(0.0).max(0.0))
+    }
+
     /// Whether the current user may SELECT these columns.
     pub fn may_read<'a>(&self, names: impl Iterator<Item = &'a str>) -> Result<()> {
         let sql = "SELECT pg_catalog.bool_and(pg_catalog.has_column_privilege($1, name, 'SELECT')) FROM pg_catalog.unnest($2) name";

@@ -8,6 +8,7 @@ mod labels;
 mod model;
 mod profile;
 mod source;
+mod tracking;
 mod union;
 
 use crate::error::{Code, Error, Result};

@@ -1,10 +1,12 @@
 use super::given;
+use crate::events::Entities;
 use crate::pg::procedure::Phases;
 use crate::pg::regclass::Regclass;
 use crate::recommend::{self, Entity};
 use crate::relation::Relation;
 use crate::worker::progress::Reporter;
 use crate::{profile, refresh};
+use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::{JsonB, Uuid, default};
@@ -20,19 +22,90 @@ fn create_profile(
     Ok(profile::create(given(profile, "profile")?, given(model, "model")?, &options.0)?)
 }
 
-/// Fills a profile from the events as they are now.
+/// Brings a profile up to the events as they are now.
 #[pg_extern(
     name = "refresh",
-    sql = "CREATE PROCEDURE refresh(profile regclass) LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';"
+    sql = "CREATE PROCEDURE refresh(profile regclass, everything boolean DEFAULT false) \
+           LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';"
 )]
-fn refresh_profile(profile: Option<Regclass>, fcinfo: pg_sys::FunctionCallInfo) -> Result<(), ErrorReport> {
-    let profile = given(profile, "profile")?.0;
+fn refresh_profile(
+    profile: Option<Regclass>,
+    everything: Option<bool>,
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> Result<(), ErrorReport> {
+    let (profile, everything) = (given(profile, "profile")?.0, given(everything, "everything")?);
     let name = Relation::open(profile, "profile")?.sql_name();
     let mut reporter = Reporter::foreground("refresh", &name);
     let phases = Phases::of_call(fcinfo);
-    refresh::refresh_profile(profile, &phases, &mut reporter)?;
+    refresh::refresh_profile(profile, everything, &phases, &mut reporter)?;
     phases.finish();
     Ok(())
+}
+
+/// Scores some entities of a profile anew, and says where their rows differ from what is stored.
+#[pg_extern(volatile, parallel_unsafe)]
+#[allow(clippy::type_complexity)]
+fn verify(
+    profile: Option<Regclass>,
+    n: default!(Option<i32>, 100),
+) -> Result<
+    TableIterator<'static, (name!(entity, String), name!(distance, Option<f64>), name!(columns, Vec<String>))>,
+    ErrorReport,
+> {
+    let (profile, n) = (given(profile, "profile")?.0, given(n, "n")?);
+    let name = Relation::open(profile, "profile")?.sql_name();
+    let mut reporter = Reporter::foreground("verify", &name);
+    let (drawn, differences) = refresh::verify(profile, n, &mut reporter)?;
+    reporter.say(&format!("{} of {drawn} rows differ from what their events say now", differences.len()));
+    Ok(TableIterator::new(differences.into_iter().map(|d| (d.entity, d.distance, d.columns))))
+}
+
+/// The row that an entity would have had at a time, as JSON.
+#[pg_extern(name = "profile_as_of", volatile, parallel_unsafe)]
+fn profile_as_of_integer(
+    profile: Option<Regclass>,
+    entity: Option<i64>,
+    time: Option<TimestampWithTimeZone>,
+    version: default!(Option<i32>, "NULL"),
+) -> Result<Option<JsonB>, ErrorReport> {
+    let entity = given(entity, "entity")?;
+    as_of(profile, Entities::Integers(vec![entity]), time, version)
+}
+
+/// The row that an entity would have had at a time, as JSON.
+#[pg_extern(name = "profile_as_of", volatile, parallel_unsafe)]
+fn profile_as_of_text(
+    profile: Option<Regclass>,
+    entity: Option<&str>,
+    time: Option<TimestampWithTimeZone>,
+    version: default!(Option<i32>, "NULL"),
+) -> Result<Option<JsonB>, ErrorReport> {
+    let entity = given(entity, "entity")?;
+    as_of(profile, Entities::Texts(vec![entity.to_string()]), time, version)
+}
+
+/// The row that an entity would have had at a time, as JSON.
+#[pg_extern(name = "profile_as_of", volatile, parallel_unsafe)]
+fn profile_as_of_uuid(
+    profile: Option<Regclass>,
+    entity: Option<Uuid>,
+    time: Option<TimestampWithTimeZone>,
+    version: default!(Option<i32>, "NULL"),
+) -> Result<Option<JsonB>, ErrorReport> {
+    let entity = given(entity, "entity")?;
+    as_of(profile, Entities::Texts(vec![entity.to_string()]), time, version)
+}
+
+fn as_of(
+    profile: Option<Regclass>,
+    entity: Entities,
+    time: Option<TimestampWithTimeZone>,
+    version: Option<i32>,
+) -> Result<Option<JsonB>, ErrorReport> {
+    let (profile, time) = (given(profile, "profile")?.0, given(time, "time")?);
+    let name = Relation::open(profile, "profile")?.sql_name();
+    let mut reporter = Reporter::foreground("profile_as_of", &name);
+    Ok(refresh::as_of(profile, entity, time, version, &mut reporter)?)
 }
 
 /// Drops a profile and its table of item vectors.

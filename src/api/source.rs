@@ -1,11 +1,12 @@
 use super::{attributes, cleaning, given, labels};
 use crate::catalog::sources::{Declared, DeclaredAttributes, DeclaredCleaning, Source};
+use crate::catalog::tracking::Tracked;
 use crate::error::{Code, Error, Result};
 use crate::events::{self, EventQuery};
 use crate::pg::regclass::Regclass;
 use crate::relation::Relation;
-use crate::training;
 use crate::worker::progress::Reporter;
+use crate::{tracking, training};
 use persona_core::protocol::Severity;
 use persona_core::source::{FieldKind, Scaling, SourceSchema};
 use pgrx::pg_sys::panic::ErrorReport;
@@ -84,7 +85,10 @@ fn check_source(
 /// Forgets a source that no model uses.
 #[pg_extern(volatile, parallel_unsafe)]
 fn drop_source(name: Option<&str>) -> Result<(), ErrorReport> {
-    Ok(Source::drop(given(name, "name")?)?)
+    let name = given(name, "name")?;
+    let tracked = Tracked::all(name)?;
+    Source::drop(name)?;
+    Ok(tracking::drop_triggers(name, &tracked)?)
 }
 
 fn severity(severity: Severity) -> String {

@@ -7,6 +7,7 @@ pub mod jobs;
 pub mod models;
 pub mod profiles;
 pub mod sources;
+pub mod tracking;
 pub mod trials;
 pub mod versions;
 

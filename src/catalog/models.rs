@@ -71,7 +71,7 @@ impl Model {
                 .hint("Drop them first with persona.drop_profile."));
         }
         // The model's row first: a training that is storing its version holds it locked.
-        for table in ["models", "aliases", "metrics", "judgements", "trials", "weights", "versions"] {
+        for table in ["models", "aliases", "lives", "metrics", "judgements", "trials", "weights", "versions"] {
             run(&format!("DELETE FROM persona.{table} WHERE model = $1"), &[name.into()])?;
         }
         Ok(())
@@ -126,6 +126,25 @@ impl Model {
              ON CONFLICT (model, alias) DO UPDATE SET version = excluded.version",
             &[self.name.as_str().into(), alias.into(), version.into(), self.owner.into()],
         )?;
+        if alias == "live" {
+            run(
+                "INSERT INTO persona.lives (model, version, owner) VALUES ($1, $2, $3)",
+                &[self.name.as_str().into(), version.into(), self.owner.into()],
+            )?;
+        }
         Ok(())
+    }
+
+    /// The version that was live at a time.
+    pub fn live_at(&self, time: TimestampWithTimeZone) -> Result<i32> {
+        let version = one(
+            "SELECT version FROM persona.lives WHERE model = $1 AND since <= $2 ORDER BY since DESC LIMIT 1",
+            &[self.name.as_str().into(), time.into()],
+            |row| present(row.get(1)?, "version"),
+        )?;
+        version.ok_or_else(|| {
+            Error::new(Code::NotInPrerequisiteState, format!("no version of model \"{}\" was live then", self.name))
+                .hint("Say which version is asked, as in version => 1. What was live when is in persona.lives.")
+        })
     }
 }

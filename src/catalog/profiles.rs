@@ -6,6 +6,9 @@ use crate::pg::identity::current_user;
 use persona_core::reduction::Reduce;
 use pgrx::JsonB;
 
+/// Those that have rows of a profile.
+const TABLES: [&str; 3] = ["positions", "reductions", "profiles"];
+
 #[derive(Clone, Debug)]
 pub struct Profile {
     pub profile: Oid,
@@ -19,6 +22,8 @@ pub struct Profile {
     pub recommendations: Option<i32>,
     /// How its vectors are reduced.
     pub reduce: Option<Reduce>,
+    /// How far a row must be from what is stored to be written again, in lengths of its vector; absent: any difference counts.
+    pub threshold: Option<f64>,
 }
 
 impl Profile {
@@ -27,7 +32,7 @@ impl Profile {
         one(
             // Only a profile with vectors has the options of their index.
             "SELECT profile::oid, items::oid, model, version, options ? 'm', (options ->> 'recommendations')::integer, \
-                 options -> 'reduce' FROM persona.profiles WHERE profile = $1",
+                 options -> 'reduce', (options ->> 'threshold')::double precision FROM persona.profiles WHERE profile = $1",
             &[profile.into()],
             |row| {
                 Ok(Profile {
@@ -38,6 +43,7 @@ impl Profile {
                     vectors: present(row.get(5)?, "options")?,
                     recommendations: row.get(6)?,
                     reduce: row.get::<JsonB>(7)?.map(read_reduce).transpose()?,
+                    threshold: row.get(8)?,
                 })
             },
         )?
@@ -83,8 +89,9 @@ impl Profile {
     }
 
     pub fn forget(&self) -> Result<()> {
-        run("DELETE FROM persona.reductions WHERE profile = $1", &[self.profile.into()])?;
-        run("DELETE FROM persona.profiles WHERE profile = $1", &[self.profile.into()])?;
+        for table in TABLES {
+            run(&format!("DELETE FROM persona.{table} WHERE profile = $1"), &[self.profile.into()])?;
+        }
         Ok(())
     }
 }
@@ -96,7 +103,7 @@ fn read_reduce(json: JsonB) -> Result<Reduce> {
 
 /// Removes the rows of profiles whose tables were dropped by DROP TABLE.
 pub fn forget_dropped() -> Result<()> {
-    for table in ["profiles", "reductions"] {
+    for table in TABLES {
         run(
             &format!(
                 "DELETE FROM persona.{table} p WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = p.profile)"

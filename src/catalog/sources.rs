@@ -178,7 +178,7 @@ impl Source {
                 .detail(format!("Models: {}.", models.join(", ")))
                 .hint("Drop them first with persona.drop_model."));
         }
-        for table in ["labels", "attributes", "sources"] {
+        for table in ["labels", "attributes", "tracked", "changes", "sources"] {
             run(&format!("DELETE FROM persona.{table} WHERE source = $1"), &[name.into()])?;
         }
         Ok(())

@@ -37,6 +37,7 @@ pub mod importance;
 pub mod json;
 pub mod labels;
 pub mod metrics;
+pub mod position;
 pub mod protocol;
 pub mod rankers;
 pub mod reduction;

@@ -125,6 +125,8 @@ pub struct Ask {
     pub reduce: Option<Reduce>,
     /// How many items an entity's list is to have (Score); 0: there are no lists.
     pub recommendations: usize,
+    /// Whether the vectors of items are left out (Score).
+    pub without_items: bool,
     /// What is to be drawn (Synthesize).
     pub synthesis: Option<Synthesis>,
 }

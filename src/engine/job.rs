@@ -254,7 +254,7 @@ fn score_job(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: &mu
         scoring.reduce(mapping)?;
     }
     scoring.profiles(&job.source, reporter)?;
-    match target {
+    match target.filter(|_| !job.ask.without_items) {
         Some((field, vocabulary)) => scoring.items(vocabulary, field, &job.source, reporter),
         None => Ok(()),
     }

@@ -43,8 +43,58 @@ pub struct BulkInsert {
     slots: Vec<*mut pg_sys::TupleTableSlot>,
     used: usize,
     memory: pg_sys::MemoryContext,
+    row: Row,
+}
+
+/// Where rows go.
+pub trait Rows {
+    /// Adds one row; `values` are in the order of the table's columns. No column is moved elsewhere, so it is
+    /// an error where a page has no room for the row.
+    fn push(&mut self, values: &[Value]) -> Result<(), TooLong>;
+}
+
+/// A row as the server wants it: a datum and a flag for each column.
+#[derive(Default)]
+pub struct Row {
+    datums: Vec<pg_sys::Datum>,
+    nulls: Vec<bool>,
     /// Of the array that is being formed.
     elements: Vec<pg_sys::Datum>,
+}
+
+impl Row {
+    /// Takes new values; what has no room in a datum is formed in `memory`.
+    ///
+    /// # Safety
+    /// `memory` lives as long as the row is used.
+    pub unsafe fn form(&mut self, values: &[Value], memory: pg_sys::MemoryContext) {
+        self.datums.clear();
+        self.nulls.clear();
+        self.nulls.resize(values.len(), false);
+        // SAFETY: the context is the caller's, and left again.
+        unsafe {
+            let previous = pg_sys::MemoryContextSwitchTo(memory);
+            self.datums.extend(values.iter().map(|value| form(value, &mut self.elements)));
+            pg_sys::MemoryContextSwitchTo(previous);
+        }
+    }
+
+    /// Whether a page has room for it.
+    ///
+    /// # Safety
+    /// The row has the columns of the description.
+    pub unsafe fn fits(&mut self, description: pg_sys::TupleDesc) -> Result<(), TooLong> {
+        // SAFETY: as promised by the caller.
+        let size = unsafe {
+            HEADER + pg_sys::heap_compute_data_size(description, self.datums.as_mut_ptr(), self.nulls.as_mut_ptr())
+        };
+        if size > MOST { Err(TooLong { size, most: MOST }) } else { Ok(()) }
+    }
+
+    /// The datums, and which of them are NULL.
+    pub fn parts(&mut self) -> (*mut pg_sys::Datum, *mut bool) {
+        (self.datums.as_mut_ptr(), self.nulls.as_mut_ptr())
+    }
 }
 
 impl BulkInsert {
@@ -63,34 +113,8 @@ impl BulkInsert {
                 8 << 10,
                 8 << 20,
             );
-            BulkInsert { relation, state: pg_sys::GetBulkInsertState(), slots, used: 0, memory, elements: Vec::new() }
+            BulkInsert { relation, state: pg_sys::GetBulkInsertState(), slots, used: 0, memory, row: Row::default() }
         }
-    }
-
-    /// Adds one row; `values` are in the order of the table's columns. No column is moved elsewhere, so it is
-    /// an error where a page has no room for the row.
-    pub fn push(&mut self, values: &[Value]) -> Result<(), TooLong> {
-        // SAFETY: the slot has room for as many values as the table has columns; varlenas are formed in our context.
-        let size = unsafe {
-            let slot = self.slots[self.used];
-            pg_sys::ExecClearTuple(slot);
-            let previous = pg_sys::MemoryContextSwitchTo(self.memory);
-            for (i, value) in values.iter().enumerate() {
-                *(*slot).tts_values.add(i) = form(value, &mut self.elements);
-                *(*slot).tts_isnull.add(i) = false;
-            }
-            pg_sys::MemoryContextSwitchTo(previous);
-            pg_sys::ExecStoreVirtualTuple(slot);
-            HEADER + pg_sys::heap_compute_data_size((*self.relation).rd_att, (*slot).tts_values, (*slot).tts_isnull)
-        };
-        if size > MOST {
-            return Err(TooLong { size, most: MOST });
-        }
-        self.used += 1;
-        if self.used == ROWS {
-            self.flush();
-        }
-        Ok(())
     }
 
     fn flush(&mut self) {
@@ -133,6 +157,27 @@ impl BulkInsert {
             pg_sys::table_close(self.relation, pg_sys::NoLock as i32);
             pg_sys::CommandCounterIncrement();
         }
+    }
+}
+
+impl Rows for BulkInsert {
+    fn push(&mut self, values: &[Value]) -> Result<(), TooLong> {
+        // SAFETY: the slot has room for as many values as the table has columns; varlenas are formed in our context.
+        unsafe {
+            let slot = self.slots[self.used];
+            pg_sys::ExecClearTuple(slot);
+            self.row.form(values, self.memory);
+            self.row.fits((*self.relation).rd_att)?;
+            let (datums, nulls) = self.row.parts();
+            ptr::copy_nonoverlapping(datums, (*slot).tts_values, values.len());
+            ptr::copy_nonoverlapping(nulls, (*slot).tts_isnull, values.len());
+            pg_sys::ExecStoreVirtualTuple(slot);
+        }
+        self.used += 1;
+        if self.used == ROWS {
+            self.flush();
+        }
+        Ok(())
     }
 }
 

@@ -386,6 +386,17 @@ unsafe fn with_bytes(datum: pg_sys::Datum, body: impl FnOnce(&[u8])) {
     }
 }
 
+/// A text's characters.
+///
+/// # Safety
+/// The datum is a text.
+pub unsafe fn text_of(datum: pg_sys::Datum) -> String {
+    let mut text = String::new();
+    // SAFETY: as promised by the caller.
+    unsafe { with_bytes(datum, |bytes| text.push_str(&String::from_utf8_lossy(bytes))) };
+    text
+}
+
 /// The datum, decompressed and fetched if need be, and freed again afterwards.
 #[inline]
 unsafe fn with_plain<R>(datum: pg_sys::Datum, body: impl FnOnce(pg_sys::Datum) -> R) -> R {

@@ -1,6 +1,7 @@
 //! All unsafe code of the extension: what Postgres offers to C and pgrx does not wrap.
 #![allow(unsafe_code)]
 
+pub mod append;
 pub mod arrays;
 pub mod bulk;
 pub mod child;
@@ -14,8 +15,11 @@ pub mod regclass;
 pub mod region;
 pub mod saved_plan;
 pub mod scan;
+pub mod session_lock;
 pub mod shared;
+pub mod staged;
 pub mod swap;
+pub mod transition;
 pub mod types;
 pub mod worker;
 

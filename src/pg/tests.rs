@@ -1,6 +1,6 @@
 //! Tests that need a server and fit in a transaction.
 
-use super::bulk::{BulkInsert, Value};
+use super::bulk::{BulkInsert, Rows, Value};
 use super::columns::{BATCH_ROWS, Datums, EPOCH, Read};
 use super::identity::{as_catalog_owner, current_user};
 use super::scan::scan;

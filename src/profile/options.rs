@@ -28,6 +28,9 @@ pub struct Options {
     /// How vectors are given fewer dimensions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reduce: Option<Reduce>,
+    /// How far a changed row must be from the stored one to be written, in lengths of its vector.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<f64>,
 }
 
 impl Options {
@@ -37,8 +40,8 @@ impl Options {
                 .detail(format!("{error}.").replace('`', "\""))
                 .hint(
                     "Valid options are \"m\" (2 to 100), \"ef_construction\" (4 to 1000), \"recommendations\" (how many items each \
-                     entity's list has) and \"reduce\", such as {\"method\": \"pca\", \"dim\": 16} or {\"method\": \"lda\", \
-                     \"label\": \"age\"}.",
+                     entity's list has), \"reduce\", such as {\"method\": \"pca\", \"dim\": 16} or {\"method\": \"lda\", \
+                     \"label\": \"age\"}, and \"threshold\" (0 to 1: how far a vector must have moved to be written).",
                 )
         })
     }
@@ -57,6 +60,10 @@ impl Options {
                 "a profile that is reduced by \"lda\" has no items to recommend",
             )
             .hint("Leave the option \"recommendations\" out, or reduce by \"pca\"."));
+        }
+        if self.threshold.is_some_and(|threshold| !(0.0..=1.0).contains(&threshold)) {
+            return Err(Error::new(Code::InvalidParameter, "the option \"threshold\" must be between 0 and 1")
+                .hint("It is a distance in lengths of the vector; 0.01 leaves rows alone that have moved by less than a hundredth."));
         }
         match (vectors, settled.m.zip(settled.ef_construction)) {
             (false, _) if self.m.or(self.ef_construction).is_some() => {

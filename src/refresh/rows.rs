@@ -2,7 +2,7 @@
 
 use crate::error::{Code, Error, Result};
 use crate::pg::arrays::Elements;
-use crate::pg::bulk::{BulkInsert, TooLong, Value};
+use crate::pg::bulk::{BulkInsert, Rows, TooLong, Value};
 use crate::pg::columns;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float32Type, Float64Type, Int64Type, UInt32Type};
@@ -22,7 +22,7 @@ pub struct RowWriter {
 }
 
 impl RowWriter {
-    pub fn profiles(&self, batch: &RecordBatch, into: &mut BulkInsert) -> Result<()> {
+    pub fn profiles(&self, batch: &RecordBatch, into: &mut impl Rows) -> Result<()> {
         let events = batch.column(1).as_primitive::<Int64Type>();
         let vectors = batch.column_by_name("embedding").map(|column| column.as_fixed_size_binary());
         let lists = self.lists.map(|(array, most)| Ok::<_, Error>((Lists::of(batch, array)?, most))).transpose()?;

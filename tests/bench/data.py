@@ -117,6 +117,17 @@ def wide(session: psycopg.Connection, events: int, items: int = 100_000) -> Even
     )
 
 
+def many_entities(session: psycopg.Connection, entities: int) -> Events:
+    """A log of many entities with ten events each."""
+    return _make(
+        session,
+        f"many_{entities}",
+        "entity bigint NOT NULL, at timestamptz NOT NULL, item int NOT NULL",
+        f"""SELECT {below("i", entities, 1)}, to_timestamp(1700000000 + i * 0.5), {popular("i", 20_000, 2)}
+            FROM generate_series(1, {10 * entities}) AS i""",
+    )
+
+
 def _exists(session: psycopg.Connection, table: str) -> bool:
     return session.execute("SELECT to_regclass(%s) IS NOT NULL", (table,)).fetchone()[0]
 

@@ -13,7 +13,7 @@ fn answers(client: &mut Client, function: &str) -> Answers {
 
 /// Everything that persona knows, as text.
 fn catalog(client: &mut Client) -> Vec<String> {
-    ["sources", "models", "versions", "aliases", "metrics", "weights", "profiles", "reductions"]
+    ["sources", "tracked", "models", "versions", "aliases", "lives", "metrics", "weights", "profiles", "reductions"]
         .iter()
         .map(|table| {
             let sql = format!(
@@ -54,6 +54,7 @@ fn there_and_back(dump: &[&str], restore: &[&str]) {
     let (old, new) = (Cluster::with_persona(), Cluster::start());
     let (mut before, mut after) = (old.connect(), new.connect());
     events::create_profile(&mut before);
+    before.batch_execute("SELECT persona.track_changes('clicks')").expect("changes can be tracked");
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = folder.path().join("dump");
     run(old.program("pg_dump").args(dump).arg("-f").arg(&file));

@@ -1,6 +1,6 @@
 """The stages, in the order in which they run. One is a function of a Bench that returns Results."""
 
-from stages import connections, index, pipeline, read, recommend, scale, score, share, train, train_million
+from stages import connections, index, living, pipeline, read, recommend, scale, score, share, train, train_million
 
 STAGES = {
     "read": read.run,
@@ -16,4 +16,5 @@ STAGES = {
     "scale": scale.run,
     "connections": connections.run,
     "share": share.run,
+    "living": living.run,
 }

@@ -1,0 +1,234 @@
+//! Which entities' events have changed since a profile's last refresh.
+//!
+//! Triggers note what every statement touched, with the transaction's number; a refresh keeps the snapshot that it
+//! began with, and what is not visible in it is news to the next one. So nothing is lost whatever commits, fails or is
+//! rolled back meanwhile, late and back-dated events included, and nothing has to be marked as done.
+//! Or a column that only grows says it (see [`Marks`]); then rows that are deleted are not noticed.
+
+use crate::catalog::profiles::Profile;
+use crate::catalog::sources::Source;
+use crate::catalog::tracking::{self, Position, Track, Tracked};
+use crate::error::{Code, Error, Result};
+use crate::events::Entities;
+use crate::pg::local_settings::LocalSettings;
+use crate::pg::types;
+use crate::relation::{Column, Relation};
+use persona_core::position::{Mark, Marks, with_running};
+use pgrx::pg_sys::Oid;
+use pgrx::spi::{Spi, quote_identifier, quote_literal};
+
+/// What a refresh has to read.
+pub enum Changed {
+    /// Everything: it is not known what changed, or too much has.
+    All,
+    Entities(Entities),
+}
+
+/// What is new to a profile, and what it will have seen once that is done.
+pub struct News {
+    pub changed: Changed,
+    /// Absent where the source is not tracked.
+    position: Option<Position>,
+}
+
+/// Above this share of a profile's rows, refreshing them one by one takes longer than making all of them anew.
+const SHARE: f64 = 0.2;
+const FEWEST: f64 = 1000.0;
+
+impl News {
+    /// To be asked before the events are read. `rows`: how many rows the profile has. `atomic`: whether the transaction may go
+    /// on to write events.
+    pub fn of(profile: &Profile, source: &Source, rows: f64, atomic: bool) -> Result<News> {
+        let track = Track::of(&source.name)?;
+        if track == Track::None {
+            return Ok(News { changed: Changed::All, position: None });
+        }
+        // First: what commits after this is news again.
+        let snapshot = snapshot()?;
+        let last = Position::of(profile.profile)?;
+        let most = (rows * SHARE).max(FEWEST) as usize;
+        let events = Relation::open(source.events, &format!("event table of source \"{}\"", source.name))?;
+        let entity = events.column(&source.entity)?;
+        let mut entities = Entities::none(entity)?;
+        let (marks, known) = match &track {
+            Track::Column(name) => {
+                let last = last.map(|position| position.marks).unwrap_or_default();
+                let column = events.column(name)?;
+                let mark = Mark { at: types::clock_time(), value: greatest(&events, column)? };
+                let known = above(&events, entity, column, &last, most, &mut entities)?;
+                (last.after(mark, tracking::oldest_running(atomic)?), known)
+            }
+            _ => {
+                let known = match &last {
+                    Some(last) => tracking::changed_since(&source.name, &last.snapshot, most, &mut entities)?,
+                    None => false,
+                };
+                (Marks::default(), known)
+            }
+        };
+        let changed = match known {
+            true => Changed::Entities(entities),
+            false => Changed::All,
+        };
+        Ok(News { changed, position: Some(Position { snapshot, marks }) })
+    }
+
+    /// In the transaction that writes the profile: the next refresh begins here.
+    pub fn done(&self, profile: &Profile, source: &Source) -> Result<()> {
+        let Some(position) = &self.position else { return Ok(()) };
+        position.keep(profile.profile)?;
+        tracking::prune(&source.name)
+    }
+}
+
+/// The snapshot of now, in which our own transaction counts as running: it may write more.
+fn snapshot() -> Result<String> {
+    let snapshot =
+        Spi::get_one::<String>("SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text")?.unwrap_or_default();
+    match types::own_transaction() {
+        Some(own) => Ok(with_running(&snapshot, own)?),
+        None => Ok(snapshot),
+    }
+}
+
+fn greatest(events: &Relation, column: &Column) -> Result<Option<String>> {
+    let _path = LocalSettings::safe_path();
+    Ok(Spi::get_one::<String>(&format!(
+        "SELECT max({})::pg_catalog.text FROM {}",
+        quote_identifier(&column.name),
+        events.sql_name()
+    ))?)
+}
+
+/// Adds the entities that have rows at or above the floor; false where there is none, or they are more than `most`.
+fn above(
+    events: &Relation,
+    entity: &Column,
+    column: &Column,
+    marks: &Marks,
+    most: usize,
+    entities: &mut Entities,
+) -> Result<bool> {
+    let Some(floor) = marks.floor.as_ref().and_then(|floor| floor.value.as_ref()) else { return Ok(false) };
+    let _path = LocalSettings::safe_path();
+    let sql = format!(
+        "SELECT DISTINCT {} FROM {} WHERE {} IS NOT NULL AND {} >= {}::{} LIMIT {}",
+        entities.selected(entity),
+        events.sql_name(),
+        quote_identifier(&entity.name),
+        quote_identifier(&column.name),
+        quote_literal(floor),
+        column.type_name,
+        most + 1
+    );
+    entities.add(&sql)?;
+    Ok(entities.len() <= most)
+}
+
+/// Tracks a source in another way from now on.
+pub fn track(source: &Source, track: &Track, tables: Vec<Tracked>) -> Result<()> {
+    untrack(source)?;
+    if let Track::Column(column) = track {
+        Relation::open(source.events, "event table")?.column(column)?;
+    }
+    track.set(&source.name)?;
+    tables.iter().try_for_each(|tracked| {
+        tracked.create(&source.name)?;
+        triggers(&source.name, tracked)
+    })
+}
+
+/// Removes a source's triggers, and forgets what they have noted.
+fn untrack(source: &Source) -> Result<()> {
+    drop_triggers(&source.name, &Tracked::all(&source.name)?)?;
+    Tracked::forget(&source.name)?;
+    Track::None.set(&source.name)
+}
+
+pub fn drop_triggers(source: &str, tables: &[Tracked]) -> Result<()> {
+    let statements = statements(source)?;
+    for Tracked { relation, .. } in tables {
+        let Ok(relation) = Relation::open(*relation, "tracked table") else { continue };
+        for (name, _, _) in &statements {
+            Spi::run(&format!("DROP TRIGGER IF EXISTS {name} ON {}", relation.sql_name()))?;
+        }
+    }
+    Ok(())
+}
+
+/// The tables that a source's events and its attributes of entities come from, with their partitions.
+pub fn tables_of(source: &Source) -> Result<Vec<Tracked>> {
+    let events = Tracked { relation: source.events, entity: Some(source.entity.clone()) };
+    let attributes = source.attributes.iter().map(|declared| Tracked {
+        relation: declared.relation,
+        // What is known of items is about whoever has had them.
+        entity: declared.attributes.on.is_none().then(|| declared.key.clone()),
+    });
+    let mut tables: Vec<Tracked> = Vec::new();
+    for tracked in std::iter::once(events).chain(attributes) {
+        with_children(&tracked, &mut tables)?;
+    }
+    Ok(tables)
+}
+
+/// Adds a table and those that inherit from it. A statement fires the triggers of the table that it names, so each
+/// partition needs its own.
+pub fn with_children(tracked: &Tracked, tables: &mut Vec<Tracked>) -> Result<()> {
+    const SQL: &str = "\
+        WITH RECURSIVE family (oid) AS (SELECT $1 UNION \
+            SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN family f ON i.inhparent = f.oid) \
+        SELECT oid FROM family";
+    let relation = Relation::open(tracked.relation, "tracked table")?;
+    if !matches!(relation.kind, 'r' | 'p') {
+        return Err(Error::new(
+            Code::WrongObjectType,
+            format!("\"{}\" is not a table, so no trigger can tell what changes in it", relation.name),
+        )
+        .hint(
+            "Name the tables behind it, as in tables => '[{\"table\": \"purchases\", \"entity\": \"household_id\"}]', or \
+             track => 'column' with a column that only grows.",
+        ));
+    }
+    let _path = LocalSettings::safe_path();
+    let oids = Spi::connect(|client| {
+        let rows = client.select(SQL, None, &[tracked.relation.into()])?;
+        rows.map(|row| Ok(row.get::<Oid>(1)?)).collect::<Result<Vec<_>>>()
+    })?;
+    for relation in oids.into_iter().flatten() {
+        match tables.iter_mut().find(|known| known.relation == relation) {
+            // Two columns name entities: any change may be about whoever one of them names.
+            Some(known) if known.entity != tracked.entity => known.entity = None,
+            Some(_) => {}
+            None => tables.push(Tracked { relation, entity: tracked.entity.clone() }),
+        }
+    }
+    Ok(())
+}
+
+/// A source's triggers: name, when they fire, which rows they see. A table of two sources has the triggers of both.
+fn statements(source: &str) -> Result<[(String, &'static str, &'static str); 4]> {
+    let md5 = Spi::get_one_with_args::<String>("SELECT pg_catalog.md5($1)", &[source.into()])?.unwrap_or_default();
+    let name = |what: &str| format!("persona_{md5}_{what}");
+    Ok([
+        (name("insert"), "INSERT", "REFERENCING NEW TABLE AS new"),
+        (name("update"), "UPDATE", "REFERENCING OLD TABLE AS old NEW TABLE AS new"),
+        (name("delete"), "DELETE", "REFERENCING OLD TABLE AS old"),
+        (name("truncate"), "TRUNCATE", ""),
+    ])
+}
+
+fn triggers(source: &str, tracked: &Tracked) -> Result<()> {
+    let relation = Relation::open(tracked.relation, "tracked table")?;
+    if let Some(entity) = &tracked.entity {
+        relation.column(entity)?;
+    }
+    let arguments: Vec<String> = std::iter::once(source).chain(tracked.entity.as_deref()).map(quote_literal).collect();
+    for (name, event, sees) in statements(source)? {
+        Spi::run(&format!(
+            "CREATE TRIGGER {name} AFTER {event} ON {} {sees} FOR EACH STATEMENT EXECUTE FUNCTION persona.note_changes({})",
+            relation.sql_name(),
+            arguments.join(", ")
+        ))?;
+    }
+    Ok(())
+}
