@@ -1,78 +1,86 @@
 use super::given;
-use crate::catalog::jobs::Job;
-use crate::catalog::models::Model;
+use crate::catalog::roles;
+use crate::catalog::runs::{Run, State, by_hand};
 use crate::error::{Code, Error, Failure, Result};
+use crate::jobs::kind::JobKind;
 use crate::pg::identity::{acts_as, current_user};
 use crate::pg::{interrupts, shared, types};
-use crate::profile::{must_own, oid_of, open};
-use crate::worker::job::JobKind;
 use pgrx::pg_sys::Oid;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use pgrx::spi::Spi;
-use pgrx::{PgXactCallbackEvent, register_xact_callback};
+use pgrx::{JsonB, PgXactCallbackEvent, default, register_xact_callback};
 
-/// Queues a job that runs in the background once this transaction has committed. Returns its id.
+/// Queues a run in the background that starts once this transaction has committed. Returns its number.
 #[pg_extern(volatile, parallel_unsafe)]
-fn submit(kind: Option<&str>, object: Option<&str>) -> Result<i64, ErrorReport> {
+fn submit(
+    kind: Option<&str>,
+    object: Option<&str>,
+    config: default!(Option<JsonB>, "'{}'"),
+) -> Result<i64, ErrorReport> {
     let (kind, object) = (JobKind::parse(given(kind, "kind")?)?, given(object, "object")?);
+    let config = given(config, "config")?.0;
     needs_preload("background jobs")?;
-    may_log_in()?;
-    let object = match kind {
-        JobKind::Train => Model::find(object)?.name,
-        JobKind::Refresh => {
-            let (_, table) = open(oid_of(object)?)?;
-            must_own(&table)?;
-            table.sql_name()
-        }
-    };
-    let id = Job::submit(kind.name(), &object)?;
-    let database = types::database();
-    register_xact_callback(PgXactCallbackEvent::Commit, move || shared::wake(database));
+    may_have_workers()?;
+    let object = kind.resolve(object)?;
+    kind.check_config(&config)?;
+    let id = by_hand(kind.name(), kind.subject(), &object, config).queue()?;
+    wake_at_commit();
     Ok(id)
 }
 
-/// Waits until a job has ended. Returns its state: succeeded, failed or canceled.
+/// Waits until a run has ended. Returns its state: succeeded, failed, canceled or skipped.
 #[pg_extern(volatile, parallel_unsafe)]
-fn wait(job: Option<i64>) -> Result<String, ErrorReport> {
-    let id = given(job, "job")?;
-    Job::find(id)?;
-    if Job::is_uncommitted(id)? {
+fn wait(run: Option<i64>) -> Result<String, ErrorReport> {
+    let id = given(run, "run")?;
+    Run::find(id)?;
+    if Run::is_uncommitted(id)? {
         return Err(Error::new(
             Code::NotInPrerequisiteState,
-            format!("job {id} was submitted by this same transaction"),
+            format!("run {id} was submitted by this same transaction"),
         )
-        .hint("A job starts once its transaction has committed: COMMIT, then wait.")
+        .hint("A run starts once its transaction has committed: COMMIT, then wait.")
         .into());
     }
     if types::snapshot_is_fixed() {
         return Err(Error::new(
             Code::NotInPrerequisiteState,
-            "a transaction with a fixed snapshot never sees a job end",
+            "a transaction with a fixed snapshot never sees a run end",
         )
         .hint("Wait outside a transaction block, or in one of isolation level READ COMMITTED.")
         .into());
     }
     loop {
-        let job = Job::find(id)?;
-        if !matches!(job.state.as_str(), "queued" | "running") {
-            return Ok(job.state);
+        let state = Run::find(id)?.state;
+        if state.has_ended() {
+            return Ok(state.name().into());
         }
         interrupts::nap();
     }
 }
 
-/// Cancels a job that is queued or running. Returns whether there was anything to cancel.
+/// Cancels a run that is queued or running. Returns whether there was anything to cancel.
 #[pg_extern(volatile, parallel_unsafe)]
-fn cancel(job: Option<i64>) -> Result<bool, ErrorReport> {
-    let id = given(job, "job")?;
-    let failure =
-        Failure { sqlstate: "57014".into(), message: "canceled before it started".into(), ..Failure::default() };
-    if Job::find(id)?.state == "queued" && Job::canceled(id, "queued", &failure)? {
+fn cancel(run: Option<i64>) -> Result<bool, ErrorReport> {
+    let id = given(run, "run")?;
+    let found = Run::find(id)?;
+    if found.state == State::Queued && found.end(State::Canceled, &canceled("canceled before it started"), None)? {
+        // Others may have waited for its object.
+        wake_at_commit();
         return Ok(true);
     }
     // It may have begun in between.
-    Ok(Job::find(id)?.state == "running" && shared::cancel_job(types::database(), id))
+    Ok(Run::find(id)?.state == State::Running && shared::cancel_run(types::database(), id))
+}
+
+/// What the record of a run says that was canceled.
+pub fn canceled(message: &str) -> Failure {
+    Failure { sqlstate: "57014".into(), message: message.into(), ..Failure::default() }
+}
+
+/// Lets the launcher look at this database once this transaction has committed.
+pub fn wake_at_commit() {
+    let database = types::database();
+    register_xact_callback(PgXactCallbackEvent::Commit, move || shared::wake(database));
 }
 
 /// What running jobs of this database are doing; of one's own, or all for who may see all.
@@ -83,7 +91,7 @@ fn running_jobs() -> TableIterator<
     (
         name!(pid, i32),
         name!(engine_pid, Option<i32>),
-        name!(job, Option<i64>),
+        name!(run, Option<i64>),
         name!(kind, String),
         name!(object, String),
         name!(phase, String),
@@ -104,7 +112,7 @@ fn running_jobs() -> TableIterator<
             (
                 s.pid,
                 (s.engine_pid != 0).then_some(s.engine_pid as i32),
-                (s.job != 0).then_some(s.job),
+                (s.run != 0).then_some(s.run),
                 s.kind.get(),
                 s.object.get(),
                 s.phase.get(),
@@ -122,7 +130,7 @@ fn running_jobs() -> TableIterator<
     TableIterator::new(rows)
 }
 
-fn needs_preload(what: &str) -> Result<()> {
+pub fn needs_preload(what: &str) -> Result<()> {
     match shared::is_preloaded() {
         true => Ok(()),
         false => Err(Error::new(Code::NotInPrerequisiteState, format!("{what} need persona in shared_preload_libraries"))
@@ -130,15 +138,13 @@ fn needs_preload(what: &str) -> Result<()> {
     }
 }
 
-/// A worker connects as the job's owner, which must be allowed to log in.
-fn may_log_in() -> Result<()> {
-    let sql = "SELECT rolcanlogin FROM pg_catalog.pg_roles WHERE oid = $1";
-    match Spi::get_one_with_args::<bool>(sql, &[current_user().into()])? {
-        Some(true) => Ok(()),
-        _ => Err(Error::new(
-            Code::InsufficientPrivilege,
-            "the current role may not log in, so no worker can run its jobs",
-        )
-        .hint("Submit jobs as a role with LOGIN, or run them in the foreground with CALL.")),
+/// A worker connects as the current user, if that can be.
+pub fn may_have_workers() -> Result<()> {
+    match roles::unfit(current_user())? {
+        None => Ok(()),
+        Some(failure) => {
+            let error = Error::new(Code::InsufficientPrivilege, failure.message);
+            Err(failure.hint.into_iter().fold(error, Error::hint))
+        }
     }
 }
