@@ -229,21 +229,70 @@ ALTER TABLE reductions ALTER COLUMN bytes SET STORAGE EXTERNAL;
 SELECT pg_catalog.pg_extension_config_dump('reductions', '');
 COMMENT ON TABLE reductions IS 'how the vectors of a version were given fewer dimensions in a profile, so that its next refresh does the same';
 
--- Not dumped: a job belongs to the server that it was submitted to.
 CREATE TABLE jobs (
-    job          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    kind         text NOT NULL,
-    object       text NOT NULL,
-    owner        regrole NOT NULL,
-    state        text NOT NULL DEFAULT 'queued'
-                 CHECK (state IN ('queued', 'running', 'succeeded', 'failed', 'canceled')),
-    submitted_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    started_at   timestamptz,
-    finished_at  timestamptz,
-    sqlstate     text,
-    message      text,
-    detail       text,
-    hint         text
+    job           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    kind          text NOT NULL,
+    object        text NOT NULL,
+    owner         regrole NOT NULL,
+    schedule      text NOT NULL,
+    time_zone     text NOT NULL,
+    initial_start timestamptz NOT NULL,
+    config        jsonb NOT NULL,
+    conditions    jsonb NOT NULL,
+    overlap       text NOT NULL CHECK (overlap IN ('queue', 'skip')),
+    max_runtime   interval,
+    max_retries   integer NOT NULL CHECK (max_retries BETWEEN 0 AND 1000),
+    retry_period  interval NOT NULL CHECK (retry_period > interval '0'),
+    enabled       boolean NOT NULL,
+    next_start    timestamptz,
+    retry         integer NOT NULL DEFAULT 0,
+    created_at    timestamptz NOT NULL DEFAULT now()
 );
-CREATE INDEX ON jobs (state) WHERE state IN ('queued', 'running');
-COMMENT ON TABLE jobs IS 'background jobs: queued, running, and how they ended';
+SELECT pg_catalog.pg_extension_config_dump('jobs', '');
+SELECT pg_catalog.pg_extension_config_dump('jobs_job_seq', '');
+CREATE INDEX ON jobs (next_start) WHERE enabled;
+COMMENT ON TABLE jobs IS 'what is done again and again: when, by whom, and what happens when it fails';
+COMMENT ON COLUMN jobs.schedule IS 'an interval, counted from initial_start, or a cron expression in the time zone';
+COMMENT ON COLUMN jobs.config IS 'options of the kind of job';
+COMMENT ON COLUMN jobs.conditions IS 'of which one must hold for the job to do its work';
+COMMENT ON COLUMN jobs.overlap IS 'what happens while another run works on the same object: wait in the queue, or be skipped';
+COMMENT ON COLUMN jobs.next_start IS 'when it is due next; null where never';
+COMMENT ON COLUMN jobs.retry IS 'which retry next_start is; 0 where it is by the schedule';
+
+-- Not dumped: a run belongs to the server that it was on.
+CREATE TABLE job_runs (
+    run           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    job           bigint,
+    kind          text NOT NULL,
+    object        text NOT NULL,
+    subject       text NOT NULL,
+    owner         regrole NOT NULL,
+    state         text NOT NULL
+                  CHECK (state IN ('queued', 'running', 'succeeded', 'failed', 'canceled', 'skipped')),
+    scheduled_for timestamptz,
+    attempt       integer NOT NULL DEFAULT 1,
+    config        jsonb NOT NULL DEFAULT '{}',
+    conditions    jsonb NOT NULL DEFAULT '{}',
+    max_runtime   interval,
+    submitted_at  timestamptz NOT NULL,
+    started_at    timestamptz,
+    finished_at   timestamptz,
+    pid           integer,
+    result        jsonb,
+    sqlstate      text,
+    message       text,
+    detail        text,
+    hint          text
+);
+CREATE INDEX ON job_runs (state) WHERE state IN ('queued', 'running');
+CREATE INDEX ON job_runs (job, run);
+CREATE INDEX ON job_runs (finished_at);
+-- One run at a time works on an object, whoever starts it.
+CREATE UNIQUE INDEX job_runs_running ON job_runs (subject, object) WHERE state = 'running';
+COMMENT ON TABLE job_runs IS 'runs of jobs, and what was submitted without one: queued, running, and how they ended';
+COMMENT ON COLUMN job_runs.job IS 'the scheduled job; null where it was submitted by itself';
+COMMENT ON COLUMN job_runs.subject IS 'what the object is: a source, a model or a profile';
+COMMENT ON COLUMN job_runs.scheduled_for IS 'when it was due; null where it was not started by a schedule';
+COMMENT ON COLUMN job_runs.attempt IS '1, or one more than the retry that it is';
+COMMENT ON COLUMN job_runs.result IS 'what a run that succeeded has to say: a version, figures, counts';
+COMMENT ON COLUMN job_runs.message IS 'why it failed, was canceled or was skipped';

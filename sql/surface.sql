@@ -2,7 +2,7 @@
 --
 -- Reading: the rows of objects whose owner one could act as. Writing: only the extension's code.
 GRANT USAGE ON SCHEMA persona TO PUBLIC;
-GRANT SELECT ON sources, tracked, positions, attributes, labels, models, versions, weights, metrics, judgements, trials, aliases, lives, profiles, reductions, jobs, progress, families TO PUBLIC;
+GRANT SELECT ON sources, tracked, positions, attributes, labels, models, versions, weights, metrics, judgements, trials, aliases, lives, profiles, reductions, jobs, job_runs, job_stats, progress, families TO PUBLIC;
 
 ALTER TABLE sources ENABLE ROW LEVEL SECURITY;
 ALTER TABLE tracked ENABLE ROW LEVEL SECURITY;
@@ -20,6 +20,7 @@ ALTER TABLE lives ENABLE ROW LEVEL SECURITY;
 ALTER TABLE profiles ENABLE ROW LEVEL SECURITY;
 ALTER TABLE reductions ENABLE ROW LEVEL SECURITY;
 ALTER TABLE jobs ENABLE ROW LEVEL SECURITY;
+ALTER TABLE job_runs ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY owned ON sources FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
 CREATE POLICY owned ON tracked FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
@@ -37,6 +38,7 @@ CREATE POLICY owned ON lives FOR SELECT USING (pg_catalog.pg_has_role(owner, 'US
 CREATE POLICY owned ON profiles FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
 CREATE POLICY owned ON reductions FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
 CREATE POLICY owned ON jobs FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
+CREATE POLICY owned ON job_runs FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
 
 COMMENT ON FUNCTION create_source(text, regclass, text, text, jsonb, jsonb, jsonb, jsonb) IS
     'declares where events are (table, partitioned table or view), whose they are, when, and what their columns mean';
@@ -78,8 +80,23 @@ COMMENT ON FUNCTION recommend(regclass, uuid, integer, boolean) IS 'items with t
 COMMENT ON FUNCTION similar(regclass, bigint, integer) IS 'entities with the largest cosines with the entity''s vector';
 COMMENT ON FUNCTION similar(regclass, text, integer) IS 'entities with the largest cosines with the entity''s vector';
 COMMENT ON FUNCTION similar(regclass, uuid, integer) IS 'entities with the largest cosines with the entity''s vector';
-COMMENT ON FUNCTION submit(text, text) IS 'queues a job (train a model, refresh a profile) that starts once the transaction has committed';
-COMMENT ON FUNCTION wait(bigint) IS 'waits until a job has ended and returns its state';
-COMMENT ON FUNCTION cancel(bigint) IS 'cancels a queued or running job; false when there was none';
+COMMENT ON FUNCTION submit(text, text, jsonb) IS 'queues a run (train a model, refresh a profile, …) that starts once the transaction has committed';
+COMMENT ON FUNCTION wait(bigint) IS 'waits until a run has ended and returns its state';
+COMMENT ON FUNCTION cancel(bigint) IS 'cancels a queued or running run; false when there was none';
+COMMENT ON FUNCTION add_job(text, text, text, timestamptz, interval, integer, interval, text, jsonb, jsonb, text, boolean) IS
+    'schedules a kind of work on an object, by an interval or a cron expression; returns the job''s number';
+COMMENT ON FUNCTION alter_job(bigint, text, interval, integer, interval, text, jsonb, jsonb, text, boolean, timestamptz) IS
+    'changes what is given of a scheduled job; its next start is reckoned anew';
+COMMENT ON FUNCTION drop_job(bigint) IS 'forgets a scheduled job and cancels its queued run; its past runs are kept';
+COMMENT ON FUNCTION pause(bigint, boolean) IS 'stops a job from being started by its schedule, or lets it be again; what was missed is not made up for';
+COMMENT ON PROCEDURE run_job(bigint, boolean) IS
+    'runs a scheduled job now, in this session, and records how it ended; with force whatever its conditions say';
+COMMENT ON FUNCTION health() IS 'what is wrong or could be better, and what to do about it';
+COMMENT ON FUNCTION clock() IS 'the time that jobs go by: now, unless a test has set it';
+COMMENT ON FUNCTION set_clock(timestamptz) IS 'stops the clock that jobs go by at a time, for tests; null lets it go on as the server''s';
+COMMENT ON FUNCTION server_findings() IS 'what health() finds about the server';
 COMMENT ON FUNCTION known_families() IS 'which families of models there are; use the view families';
 COMMENT ON FUNCTION running_jobs() IS 'what running jobs of this database are doing; use the view progress';
+
+-- The clock is everybody's, so only a superuser sets it.
+REVOKE EXECUTE ON FUNCTION set_clock(timestamptz) FROM PUBLIC;

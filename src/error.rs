@@ -155,6 +155,12 @@ impl From<Error> for Failure {
 
 impl From<CaughtError> for Failure {
     fn from(caught: CaughtError) -> Self {
+        Failure::of(&caught)
+    }
+}
+
+impl Failure {
+    pub fn of(caught: &CaughtError) -> Self {
         let (CaughtError::PostgresError(report)
         | CaughtError::ErrorReport(report)
         | CaughtError::RustPanic { ereport: report, .. }) = caught;

@@ -16,6 +16,8 @@
 //! - [`reduction`] fewer dimensions for a profile's vectors
 //! - [`events`]    a source's table as columns, and the scan into the engine
 //! - [`relation`]  tables and views as SQL sees them
+//! - [`jobs`]      what is done again and again: kinds, schedules, conditions, and one run
+//! - [`health`]    what is wrong with the server, and what to do
 //! - [`worker`]    the engine, the launcher, and the workers that run jobs
 //! - [`settings`]  every GUC
 //! - [`error`]     one error type, and the only place that knows SQLSTATEs
@@ -30,7 +32,9 @@ mod catalog;
 mod comparison;
 mod error;
 mod events;
+mod health;
 mod importance;
+mod jobs;
 mod pg;
 mod profile;
 mod recommend;
@@ -53,7 +57,7 @@ extension_sql_file!("../sql/catalog.sql", name = "catalog", bootstrap);
 extension_sql_file!(
     "../sql/views.sql",
     name = "views",
-    requires = [api::job::running_jobs, api::model::known_families]
+    requires = [api::run::running_jobs, api::model::known_families, api::health::clock, api::health::server_findings]
 );
 extension_sql_file!("../sql/surface.sql", name = "surface", finalize);
 
@@ -61,7 +65,7 @@ extension_sql_file!("../sql/surface.sql", name = "surface", finalize);
 pub extern "C-unwind" fn _PG_init() {
     settings::define();
     pg::types::keep_backtraces_out_of_errors();
-    if pg::worker::is_preloading() {
+    if pg::worker::is_preloading() && !pg::worker::is_upgrading() {
         pg::shared::init();
         pg::worker::register_launcher();
     }

@@ -7,6 +7,7 @@ pub static ENGINE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::
 pub static ENGINE_THREADS: GucSetting<i32> = GucSetting::<i32>::new(0);
 pub static ENGINE_MEMORY: GucSetting<i32> = GucSetting::<i32>::new(0);
 pub static ENGINE_NICE: GucSetting<i32> = GucSetting::<i32>::new(5);
+pub static KEEP_JOB_RUNS: GucSetting<i32> = GucSetting::<i32>::new(30 * 24 * 60);
 
 pub fn define() {
     GucRegistry::define_string_guc(
@@ -46,5 +47,15 @@ pub fn define() {
         19,
         GucContext::Userset,
         GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"persona.keep_job_runs",
+        c"How long the runs of jobs are kept after their end.",
+        c"Older ones are removed from persona.job_runs.",
+        &KEEP_JOB_RUNS,
+        1,
+        i32::MAX,
+        GucContext::Suset,
+        GucFlags::UNIT_MIN,
     );
 }

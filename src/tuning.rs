@@ -26,7 +26,20 @@ struct Search<'a> {
     reporter: &'a mut Reporter,
 }
 
-/// Tries `trials` assignments of a space to the model's specification, and trains a version by the best.
+/// Whether a search can be asked for, as far as that can be known without the model.
+pub fn check(space: &Value, trials: i32, method: &str) -> Result<()> {
+    read(space, trials, method).map(drop)
+}
+
+fn read(space: &Value, trials: i32, method: &str) -> Result<(Space, usize, Method)> {
+    let (space, method) = (Space::parse(space)?, Method::parse(method)?);
+    let trials = usize::try_from(trials).ok().filter(|trials| (1..=10_000).contains(trials)).ok_or_else(|| {
+        Error::new(Code::InvalidParameter, format!("trials must be between 1 and 10000, not {trials}"))
+    })?;
+    Ok((space, trials, method))
+}
+
+/// Tries `trials` assignments of a space to the model's specification, and trains a version by the best; gives its number.
 pub fn tune(
     name: &str,
     space: &Value,
@@ -34,11 +47,8 @@ pub fn tune(
     method: &str,
     phases: &Phases,
     reporter: &mut Reporter,
-) -> Result<()> {
-    let (space, method) = (Space::parse(space)?, Method::parse(method)?);
-    let trials = usize::try_from(trials).ok().filter(|trials| (1..=10_000).contains(trials)).ok_or_else(|| {
-        Error::new(Code::InvalidParameter, format!("trials must be between 1 and 10000, not {trials}"))
-    })?;
+) -> Result<i32> {
+    let (space, trials, method) = read(space, trials, method)?;
     let model = Model::find(name)?;
     let source = Source::of_model(&model)?;
     let schema = EventQuery::of(&source)?.schema;
@@ -62,7 +72,7 @@ pub fn tune(
         standing.value,
         Value::Object(assignment)
     ));
-    training::train_as(&search.model, &search.source, &spec, phases, search.reporter).map(drop)
+    training::train_as(&search.model, &search.source, &spec, phases, search.reporter)
 }
 
 impl Search<'_> {

@@ -1,144 +1,211 @@
 use super::given;
+use super::run::{canceled, may_have_workers, wake_at_commit};
 use crate::catalog::jobs::Job;
-use crate::catalog::models::Model;
+use crate::catalog::runs::Run;
 use crate::error::{Code, Error, Failure, Result};
-use crate::pg::identity::{acts_as, current_user};
-use crate::pg::{interrupts, shared, types};
-use crate::profile::{must_own, oid_of, open};
-use crate::worker::job::JobKind;
-use pgrx::pg_sys::Oid;
+use crate::jobs::kind::JobKind;
+use crate::jobs::run::{Ended, Place, busy, record, record_crashed, work};
+use crate::jobs::{conditions, length, schedule};
+use crate::pg::identity::current_user;
+use crate::pg::procedure::Phases;
+use crate::pg::{clock, shared};
+use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::spi::Spi;
-use pgrx::{PgXactCallbackEvent, register_xact_callback};
+use pgrx::{JsonB, default};
+use serde_json::Value;
 
-/// Queues a job that runs in the background once this transaction has committed. Returns its id.
+/// Schedules a kind of work on an object. Returns the job's number.
 #[pg_extern(volatile, parallel_unsafe)]
-fn submit(kind: Option<&str>, object: Option<&str>) -> Result<i64, ErrorReport> {
+#[allow(clippy::too_many_arguments)]
+fn add_job(
+    kind: Option<&str>,
+    object: Option<&str>,
+    schedule: Option<&str>,
+    initial_start: default!(Option<TimestampWithTimeZone>, "NULL"),
+    max_runtime: default!(Option<Interval>, "NULL"),
+    max_retries: default!(Option<i32>, "3"),
+    retry_period: default!(Option<Interval>, "'5 minutes'"),
+    time_zone: default!(Option<&str>, "NULL"),
+    conditions: default!(Option<JsonB>, "'{}'"),
+    config: default!(Option<JsonB>, "'{}'"),
+    overlap: default!(Option<&str>, "'queue'"),
+    enabled: default!(Option<bool>, "true"),
+) -> Result<i64, ErrorReport> {
     let (kind, object) = (JobKind::parse(given(kind, "kind")?)?, given(object, "object")?);
-    needs_preload("background jobs")?;
-    may_log_in()?;
-    let object = match kind {
-        JobKind::Train => Model::find(object)?.name,
-        JobKind::Refresh => {
-            let (_, table) = open(oid_of(object)?)?;
-            must_own(&table)?;
-            table.sql_name()
-        }
+    let object = kind.resolve(object)?;
+    let mut job = Job {
+        id: 0,
+        kind: kind.name().into(),
+        object,
+        owner: current_user(),
+        schedule: given(schedule, "schedule")?.trim().into(),
+        time_zone: time_zone.map_or_else(session_time_zone, |zone| Ok(zone.into()))?,
+        initial_start: clock::now(),
+        config: given(config, "config")?.0,
+        conditions: given(conditions, "conditions")?.0,
+        overlap: given(overlap, "overlap")?.into(),
+        max_runtime: limit(max_runtime),
+        max_retries: given(max_retries, "max_retries")?,
+        retry_period: given(retry_period, "retry_period")?,
+        enabled: given(enabled, "enabled")?,
+        next_start: None,
+        retry: 0,
     };
-    let id = Job::submit(kind.name(), &object)?;
-    let database = types::database();
-    register_xact_callback(PgXactCallbackEvent::Commit, move || shared::wake(database));
+    check(&job)?;
+    let now = job.initial_start;
+    let schedule = schedule::parse(&job.schedule, &job.time_zone)?;
+    // Without a start an interval begins to count now, and a cron expression has its own times.
+    let first = match initial_start {
+        Some(at) if at.is_infinity() || at.is_neg_infinity() => return Err(infinite("initial_start").into()),
+        Some(at) => {
+            job.initial_start = clock::micros(at);
+            schedule.next(job.initial_start, job.initial_start - 1)
+        }
+        None => schedule.next(now, now),
+    };
+    job.initial_start = first.filter(|_| initial_start.is_none()).unwrap_or(job.initial_start);
+    job.next_start = first;
+    match shared::is_preloaded() {
+        true => may_have_workers()?,
+        false => {
+            pgrx::notice!("persona is not in shared_preload_libraries: nobody starts this job but CALL persona.run_job")
+        }
+    }
+    let id = job.create()?;
+    wake_at_commit();
     Ok(id)
 }
 
-/// Waits until a job has ended. Returns its state: succeeded, failed or canceled.
+/// Changes what is given of a scheduled job, and reckons its next start anew.
 #[pg_extern(volatile, parallel_unsafe)]
-fn wait(job: Option<i64>) -> Result<String, ErrorReport> {
-    let id = given(job, "job")?;
-    Job::find(id)?;
-    if Job::is_uncommitted(id)? {
-        return Err(Error::new(
-            Code::NotInPrerequisiteState,
-            format!("job {id} was submitted by this same transaction"),
-        )
-        .hint("A job starts once its transaction has committed: COMMIT, then wait.")
-        .into());
+#[allow(clippy::too_many_arguments)]
+fn alter_job(
+    job: Option<i64>,
+    schedule: default!(Option<&str>, "NULL"),
+    max_runtime: default!(Option<Interval>, "NULL"),
+    max_retries: default!(Option<i32>, "NULL"),
+    retry_period: default!(Option<Interval>, "NULL"),
+    time_zone: default!(Option<&str>, "NULL"),
+    conditions: default!(Option<JsonB>, "NULL"),
+    config: default!(Option<JsonB>, "NULL"),
+    overlap: default!(Option<&str>, "NULL"),
+    enabled: default!(Option<bool>, "NULL"),
+    next_start: default!(Option<TimestampWithTimeZone>, "NULL"),
+) -> Result<(), ErrorReport> {
+    let mut job = Job::find(given(job, "job")?)?;
+    let text = |new: Option<&str>, old: String| new.map_or(old, |new| new.trim().to_string());
+    job.schedule = text(schedule, job.schedule);
+    job.time_zone = text(time_zone, job.time_zone);
+    job.overlap = text(overlap, job.overlap);
+    job.max_runtime = max_runtime.map_or(job.max_runtime, |new| limit(Some(new)));
+    job.max_retries = max_retries.unwrap_or(job.max_retries);
+    job.retry_period = retry_period.unwrap_or(job.retry_period);
+    job.conditions = conditions.map_or(job.conditions, |new| new.0);
+    job.config = config.map_or(job.config, |new| new.0);
+    job.enabled = enabled.unwrap_or(job.enabled);
+    check(&job)?;
+    let schedule = schedule::parse(&job.schedule, &job.time_zone)?;
+    job.next_start = match next_start {
+        Some(at) if at.is_infinity() || at.is_neg_infinity() => return Err(infinite("next_start").into()),
+        Some(at) => Some(clock::micros(at)),
+        None => schedule.next(job.initial_start, clock::now()),
+    };
+    job.update()?;
+    wake_at_commit();
+    Ok(())
+}
+
+/// Forgets a scheduled job. Its queued run is canceled, and one that is running goes on.
+#[pg_extern(volatile, parallel_unsafe)]
+fn drop_job(job: Option<i64>) -> Result<(), ErrorReport> {
+    let job = Job::find(given(job, "job")?)?;
+    Run::cancel_queued(job.id, &canceled("its job was dropped"))?;
+    job.drop()?;
+    wake_at_commit();
+    Ok(())
+}
+
+/// Stops a job from being started by its schedule, or lets it be started again from its next time on.
+#[pg_extern(volatile, parallel_unsafe)]
+fn pause(job: Option<i64>, paused: default!(Option<bool>, "true")) -> Result<(), ErrorReport> {
+    let mut job = Job::find(given(job, "job")?)?;
+    job.enabled = !given(paused, "paused")?;
+    job.next_start = schedule::parse(&job.schedule, &job.time_zone)?.next(job.initial_start, clock::now());
+    job.update()?;
+    wake_at_commit();
+    Ok(())
+}
+
+/// Runs a scheduled job now, in this session. With `force` whatever its conditions say.
+#[pg_extern(sql = "CREATE PROCEDURE run_job(job bigint, force boolean DEFAULT false) \
+           LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';")]
+fn run_job(job: Option<i64>, force: Option<bool>, fcinfo: pg_sys::FunctionCallInfo) -> Result<(), ErrorReport> {
+    let job = Job::find(given(job, "job")?)?;
+    let mut order = schedule::by_hand(&job)?;
+    if given(force, "force")? {
+        order.conditions = Value::Object(Default::default());
     }
-    if types::snapshot_is_fixed() {
-        return Err(Error::new(
-            Code::NotInPrerequisiteState,
-            "a transaction with a fixed snapshot never sees a job end",
-        )
-        .hint("Wait outside a transaction block, or in one of isolation level READ COMMITTED.")
-        .into());
-    }
-    loop {
-        let job = Job::find(id)?;
-        if !matches!(job.state.as_str(), "queued" | "running") {
-            return Ok(job.state);
+    let place = Place::take(0);
+    let phases = Phases::of_call(fcinfo);
+    record_crashed()?;
+    let Some(run) = order.begin()? else { return Err(busy(&order)?.into()) };
+    place.mark(&run);
+    phases.commit();
+    let mut reporter = place.reporter(true, &run.order);
+    let (phases, outcome) = phases.attempt(|phases| work(&run.order, phases, &mut reporter));
+    match outcome {
+        Ok(ended) => {
+            if let Ended::Skipped(why) = &ended {
+                pgrx::notice!("skipped: {why}");
+            }
+            record(&run, &place, Ok(ended))?;
+            phases.finish();
         }
-        interrupts::nap();
+        Err(caught) => {
+            record(&run, &place, Err(Failure::of(&caught)))?;
+            phases.fail(caught);
+        }
     }
+    Ok(())
 }
 
-/// Cancels a job that is queued or running. Returns whether there was anything to cancel.
-#[pg_extern(volatile, parallel_unsafe)]
-fn cancel(job: Option<i64>) -> Result<bool, ErrorReport> {
-    let id = given(job, "job")?;
-    let failure =
-        Failure { sqlstate: "57014".into(), message: "canceled before it started".into(), ..Failure::default() };
-    if Job::find(id)?.state == "queued" && Job::canceled(id, "queued", &failure)? {
-        return Ok(true);
+/// What can be wrong with a job beside its schedule.
+fn check(job: &Job) -> Result<()> {
+    let kind = JobKind::parse(&job.kind)?;
+    let invalid = |message: String| Error::new(Code::InvalidParameter, message);
+    kind.check_config(&job.config)?;
+    conditions::check(&job.conditions)?;
+    if !kind.trains() && job.conditions != Value::Object(Default::default()) {
+        return Err(invalid(format!("a job of kind \"{}\" has no conditions", kind.name()))
+            .hint("Conditions are for jobs that train a model: \"train\" and \"tune\"."));
     }
-    // It may have begun in between.
-    Ok(Job::find(id)?.state == "running" && shared::cancel_job(types::database(), id))
+    if !["queue", "skip"].contains(&job.overlap.as_str()) {
+        return Err(invalid(format!("overlap must be \"queue\" or \"skip\", not \"{}\"", job.overlap)));
+    }
+    if !(0..=1000).contains(&job.max_retries) {
+        return Err(invalid(format!("max_retries must be between 0 and 1000, not {}", job.max_retries)));
+    }
+    if length(job.retry_period) <= 0 {
+        return Err(invalid("retry_period must be longer than nothing".into()));
+    }
+    if job.max_runtime.is_some_and(|limit| length(limit) < 0) {
+        return Err(invalid("max_runtime must not be negative".into()).hint("An interval of 0 means no limit."));
+    }
+    Ok(())
 }
 
-/// What running jobs of this database are doing; of one's own, or all for who may see all.
-#[pg_extern(volatile, parallel_restricted)]
-#[allow(clippy::type_complexity)]
-fn running_jobs() -> TableIterator<
-    'static,
-    (
-        name!(pid, i32),
-        name!(engine_pid, Option<i32>),
-        name!(job, Option<i64>),
-        name!(kind, String),
-        name!(object, String),
-        name!(phase, String),
-        name!(done, i64),
-        name!(total, Option<i64>),
-        name!(epoch, Option<i32>),
-        name!(epochs, Option<i32>),
-        name!(loss, Option<f64>),
-        name!(metric, Option<String>),
-        name!(value, Option<f64>),
-        name!(seconds_left, Option<f64>),
-    ),
-> {
-    let database = types::database();
-    let visible = shared::slots().into_iter().filter(move |s| s.database == database && acts_as(Oid::from(s.owner)));
-    let rows: Vec<_> = visible
-        .map(|s| {
-            (
-                s.pid,
-                (s.engine_pid != 0).then_some(s.engine_pid as i32),
-                (s.job != 0).then_some(s.job),
-                s.kind.get(),
-                s.object.get(),
-                s.phase.get(),
-                s.done as i64,
-                (s.total != 0).then_some(s.total as i64),
-                (s.epoch != 0).then_some(s.epoch as i32),
-                (s.epochs != 0).then_some(s.epochs as i32),
-                s.loss,
-                Some(s.metric.get()).filter(|name| !name.is_empty()),
-                s.value,
-                s.seconds_left,
-            )
-        })
-        .collect();
-    TableIterator::new(rows)
+/// No limit is the same as one of nothing.
+fn limit(max_runtime: Option<Interval>) -> Option<Interval> {
+    max_runtime.filter(|limit| length(*limit) != 0)
 }
 
-fn needs_preload(what: &str) -> Result<()> {
-    match shared::is_preloaded() {
-        true => Ok(()),
-        false => Err(Error::new(Code::NotInPrerequisiteState, format!("{what} need persona in shared_preload_libraries"))
-            .hint("Add persona to shared_preload_libraries and restart the server; meanwhile use CALL persona.train or CALL persona.refresh.")),
-    }
+fn infinite(argument: &str) -> Error {
+    Error::new(Code::InvalidParameter, format!("{argument} must be a finite time"))
 }
 
-/// A worker connects as the job's owner, which must be allowed to log in.
-fn may_log_in() -> Result<()> {
-    let sql = "SELECT rolcanlogin FROM pg_catalog.pg_roles WHERE oid = $1";
-    match Spi::get_one_with_args::<bool>(sql, &[current_user().into()])? {
-        Some(true) => Ok(()),
-        _ => Err(Error::new(
-            Code::InsufficientPrivilege,
-            "the current role may not log in, so no worker can run its jobs",
-        )
-        .hint("Submit jobs as a role with LOGIN, or run them in the foreground with CALL.")),
-    }
+fn session_time_zone() -> Result<String> {
+    let zone = Spi::get_one::<String>("SELECT pg_catalog.current_setting('TimeZone')")?;
+    Ok(zone.unwrap_or_else(|| "UTC".into()))
 }

@@ -3,10 +3,12 @@
 
 mod attributes;
 mod cleaning;
+mod health;
 mod job;
 mod labels;
 mod model;
 mod profile;
+mod run;
 mod source;
 mod tracking;
 mod union;

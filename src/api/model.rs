@@ -4,7 +4,6 @@ use crate::catalog::sources::Source;
 use crate::error::Error;
 use crate::events::EventQuery;
 use crate::pg::procedure::Phases;
-use crate::worker::job::JobKind;
 use crate::worker::progress::Reporter;
 use crate::{comparison, importance, synthesize as synthesis, training, tuning};
 use persona_core::metrics::Interval;
@@ -51,7 +50,7 @@ fn train(model: Option<&str>, fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Er
     let model = given(model, "model")?.to_string();
     let mut reporter = Reporter::foreground("train", &model);
     let phases = Phases::of_call(fcinfo);
-    JobKind::Train.run(&model, &phases, &mut reporter)?;
+    training::train(&model, &phases, &mut reporter)?;
     phases.finish();
     Ok(())
 }

@@ -1,12 +1,10 @@
-//! `persona.jobs`: the queue of background jobs, and how they ended.
-//!
-//! queued -> running -> succeeded | failed | canceled, and queued -> canceled. `running` is committed
-//! before the work begins, so a crash is known afterwards.
+//! `persona.jobs`: what is done again and again.
 
 use super::*;
-use crate::error::Failure;
-use crate::pg::identity::current_user;
-use crate::pg::types;
+use crate::pg::clock;
+use pgrx::JsonB;
+use pgrx::datum::Interval;
+use serde_json::Value;
 
 #[derive(Clone, Debug)]
 pub struct Job {
@@ -14,10 +12,25 @@ pub struct Job {
     pub kind: String,
     pub object: String,
     pub owner: Oid,
-    pub state: String,
+    pub schedule: String,
+    pub time_zone: String,
+    /// Microseconds since 1970, as all times here.
+    pub initial_start: i64,
+    pub config: Value,
+    pub conditions: Value,
+    pub overlap: String,
+    pub max_runtime: Option<Interval>,
+    pub max_retries: i32,
+    pub retry_period: Interval,
+    pub enabled: bool,
+    /// None where it is never due again.
+    pub next_start: Option<i64>,
+    /// Which retry the next start is; 0 where it is by the schedule.
+    pub retry: i32,
 }
 
-const COLUMNS: &str = "job, kind, object, owner::oid, state";
+const COLUMNS: &str = "job, kind, object, owner::oid, schedule, time_zone, initial_start, config, conditions, overlap, \
+                       max_runtime, max_retries, retry_period, enabled, next_start, retry";
 
 fn read(row: &SpiHeapTupleData) -> Result<Job> {
     Ok(Job {
@@ -25,85 +38,125 @@ fn read(row: &SpiHeapTupleData) -> Result<Job> {
         kind: present(row.get(2)?, "kind")?,
         object: present(row.get(3)?, "object")?,
         owner: present(row.get(4)?, "owner")?,
-        state: present(row.get(5)?, "state")?,
+        schedule: present(row.get(5)?, "schedule")?,
+        time_zone: present(row.get(6)?, "time_zone")?,
+        initial_start: present(row.get(7)?.map(clock::micros), "initial_start")?,
+        config: present(row.get::<JsonB>(8)?, "config")?.0,
+        conditions: present(row.get::<JsonB>(9)?, "conditions")?.0,
+        overlap: present(row.get(10)?, "overlap")?,
+        max_runtime: row.get(11)?,
+        max_retries: present(row.get(12)?, "max_retries")?,
+        retry_period: present(row.get(13)?, "retry_period")?,
+        enabled: present(row.get(14)?, "enabled")?,
+        next_start: row.get(15)?.map(clock::micros),
+        retry: present(row.get(16)?, "retry")?,
     })
 }
 
 impl Job {
-    pub fn submit(kind: &str, object: &str) -> Result<i64> {
+    /// A job that the current user may use.
+    pub fn find(id: i64) -> Result<Job> {
+        let sql = format!("SELECT {COLUMNS} FROM persona.jobs WHERE job = $1");
+        match one(&sql, &[id.into()], read)? {
+            None => Err(Error::new(Code::UndefinedObject, format!("job {id} does not exist"))
+                .hint("The scheduled jobs are in persona.jobs.")),
+            Some(job) => must_own(job.owner, "job", &id.to_string()).map(|()| job),
+        }
+    }
+
+    /// Adds it, whatever its id is; gives the id that it has got.
+    pub fn create(&self) -> Result<i64> {
         let id = one(
-            "INSERT INTO persona.jobs (kind, object, owner) VALUES ($1, $2, $3) RETURNING job",
-            &[kind.into(), object.into(), current_user().into()],
+            "INSERT INTO persona.jobs (kind, object, owner, schedule, time_zone, initial_start, config, conditions, overlap, \
+                 max_runtime, max_retries, retry_period, enabled, next_start) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) RETURNING job",
+            &[
+                self.kind.as_str().into(),
+                self.object.as_str().into(),
+                self.owner.into(),
+                self.schedule.as_str().into(),
+                self.time_zone.as_str().into(),
+                clock::timestamp(self.initial_start).into(),
+                JsonB(self.config.clone()).into(),
+                JsonB(self.conditions.clone()).into(),
+                self.overlap.as_str().into(),
+                self.max_runtime.into(),
+                self.max_retries.into(),
+                self.retry_period.into(),
+                self.enabled.into(),
+                self.next_start.map(clock::timestamp).into(),
+            ],
             |row| present(row.get(1)?, "job"),
         )?;
         present(id, "job")
     }
 
-    pub fn find(id: i64) -> Result<Job> {
-        let sql = format!("SELECT {COLUMNS} FROM persona.jobs WHERE job = $1");
-        match one(&sql, &[id.into()], read)? {
-            None => Err(Error::new(Code::UndefinedObject, format!("job {id} does not exist"))
-                .hint("The jobs are in persona.jobs.")),
-            Some(job) => must_own(job.owner, "job", &id.to_string()).map(|()| job),
-        }
+    /// Writes what can be altered.
+    pub fn update(&self) -> Result<()> {
+        run(
+            "UPDATE persona.jobs SET schedule = $2, time_zone = $3, config = $4, conditions = $5, overlap = $6, \
+                 max_runtime = $7, max_retries = $8, retry_period = $9, enabled = $10, next_start = $11, retry = 0 \
+             WHERE job = $1",
+            &[
+                self.id.into(),
+                self.schedule.as_str().into(),
+                self.time_zone.as_str().into(),
+                JsonB(self.config.clone()).into(),
+                JsonB(self.conditions.clone()).into(),
+                self.overlap.as_str().into(),
+                self.max_runtime.into(),
+                self.max_retries.into(),
+                self.retry_period.into(),
+                self.enabled.into(),
+                self.next_start.map(clock::timestamp).into(),
+            ],
+        )?;
+        Ok(())
     }
 
-    /// Whether the job was submitted by the transaction that asks.
-    pub fn is_uncommitted(id: i64) -> Result<bool> {
-        let sql = "SELECT xmin::text::bigint FROM persona.jobs WHERE job = $1";
-        let xmin = one(sql, &[id.into()], |row| present(row.get::<i64>(1)?, "xmin"))?;
-        Ok(xmin.is_some_and(|xmin| types::is_current_transaction(xmin as u32)))
+    pub fn drop(&self) -> Result<()> {
+        run("DELETE FROM persona.jobs WHERE job = $1", &[self.id.into()]).map(drop)
     }
 
-    pub fn queued() -> Result<Vec<Job>> {
-        let sql = format!("SELECT {COLUMNS} FROM persona.jobs WHERE state = 'queued' ORDER BY job");
-        all(&sql, &[], read)
-    }
-
-    pub fn running() -> Result<Vec<Job>> {
-        let sql = format!("SELECT {COLUMNS} FROM persona.jobs WHERE state = 'running' ORDER BY job");
-        all(&sql, &[], read)
-    }
-
-    /// Moves a queued job to running; `None` when somebody else was first, or it was canceled.
-    pub fn claim(id: i64) -> Result<Option<Job>> {
+    /// Jobs that are due, locked. What somebody is altering is left to them: their commit wakes the launcher.
+    pub fn due(now: i64) -> Result<Vec<Job>> {
         let sql = format!(
-            "UPDATE persona.jobs SET state = 'running', started_at = pg_catalog.clock_timestamp() \
-             WHERE job = $1 AND state = 'queued' RETURNING {COLUMNS}"
+            "SELECT {COLUMNS} FROM persona.jobs WHERE enabled AND next_start <= $1 ORDER BY next_start, job \
+             FOR UPDATE SKIP LOCKED"
         );
-        one(&sql, &[id.into()], read)
+        all(&sql, &[clock::timestamp(now).into()], read)
     }
 
-    pub fn succeed(id: i64) -> Result<()> {
-        finish(id, "succeeded", "running", &Failure::default()).map(drop)
+    /// When the next job is due.
+    pub fn next_due() -> Result<Option<i64>> {
+        let sql = "SELECT min(next_start) FROM persona.jobs WHERE enabled";
+        Ok(one(sql, &[], |row| Ok(row.get(1)?.map(clock::micros)))?.flatten())
     }
 
-    pub fn fail(id: i64, failure: &Failure) -> Result<()> {
-        finish(id, "failed", "running", failure).map(drop)
+    /// Sets the next start by the schedule.
+    pub fn reschedule(&self, next_start: Option<i64>) -> Result<()> {
+        run(
+            "UPDATE persona.jobs SET next_start = $2, retry = 0 WHERE job = $1",
+            &[self.id.into(), next_start.map(clock::timestamp).into()],
+        )?;
+        Ok(())
     }
 
-    /// `from` is the state that it must be in; false when it no longer is.
-    pub fn canceled(id: i64, from: &str, failure: &Failure) -> Result<bool> {
-        finish(id, "canceled", from, failure)
+    /// Lets a job that has failed start again at a time, unless its schedule comes first, it was paused, or it has had all
+    /// its retries.
+    pub fn retry(id: i64, retry: i32, at: i64) -> Result<()> {
+        run(
+            "UPDATE persona.jobs SET next_start = $3, retry = $2 \
+             WHERE job = $1 AND enabled AND $2 <= max_retries AND (next_start IS NULL OR next_start > $3)",
+            &[id.into(), retry.into(), clock::timestamp(at).into()],
+        )?;
+        Ok(())
     }
-}
 
-fn finish(id: i64, state: &str, from: &str, failure: &Failure) -> Result<bool> {
-    let sqlstate = Some(failure.sqlstate.as_str()).filter(|text| !text.is_empty());
-    let message = Some(failure.message.as_str()).filter(|text| !text.is_empty());
-    let touched = run(
-        "UPDATE persona.jobs SET state = $2, finished_at = pg_catalog.clock_timestamp(), \
-             sqlstate = $4, message = $5, detail = $6, hint = $7 \
-         WHERE job = $1 AND state = $3",
-        &[
-            id.into(),
-            state.into(),
-            from.into(),
-            sqlstate.into(),
-            message.into(),
-            failure.detail.clone().into(),
-            failure.hint.clone().into(),
-        ],
-    )?;
-    Ok(touched > 0)
+    /// How long its first retry waits.
+    pub fn retry_period(id: i64) -> Result<Option<Interval>> {
+        one("SELECT retry_period FROM persona.jobs WHERE job = $1", &[id.into()], |row| {
+            present(row.get(1)?, "retry_period")
+        })
+    }
 }

@@ -6,6 +6,8 @@
 pub mod jobs;
 pub mod models;
 pub mod profiles;
+pub mod roles;
+pub mod runs;
 pub mod sources;
 pub mod tracking;
 pub mod trials;

@@ -34,6 +34,12 @@ impl Model {
         must_own(model.owner, "model", name).map(|()| model)
     }
 
+    /// The models that the current user may use.
+    pub fn own() -> Result<Vec<Model>> {
+        let models = all(&format!("SELECT {COLUMNS} FROM persona.models ORDER BY model"), &[], read)?;
+        Ok(models.into_iter().filter(|model| acts_as(model.owner)).collect())
+    }
+
     pub fn exists(name: &str) -> Result<bool> {
         Ok(one("SELECT 1 FROM persona.models WHERE model = $1", &[name.into()], |_| Ok(()))?.is_some())
     }

@@ -2,6 +2,7 @@
 
 use super::models::Model;
 use super::*;
+use crate::pg::clock;
 use persona_core::protocol::Standing;
 use persona_core::search::Assignment;
 use pgrx::JsonB;
@@ -56,4 +57,12 @@ impl Trial {
         )?;
         Ok(())
     }
+}
+
+/// Removes a model's trials of before a time, in microseconds since 1970. How many it were.
+pub fn forget(model: &Model, before: i64) -> Result<usize> {
+    run(
+        "DELETE FROM persona.trials WHERE model = $1 AND created_at < $2",
+        &[model.name.as_str().into(), clock::timestamp(before).into()],
+    )
 }

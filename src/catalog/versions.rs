@@ -2,6 +2,7 @@
 
 use super::models::Model;
 use super::*;
+use crate::pg::clock;
 use persona_core::metrics::Judgement;
 use persona_core::protocol::{Metric, Outcome};
 use persona_core::source::SourceSchema;
@@ -133,6 +134,25 @@ impl Version {
         )
     }
 
+    /// Drops a model's versions but the newest `keep`, those that an alias names, and those that profiles are filled by. How many
+    /// it were.
+    pub fn prune(model: &Model, keep: i32) -> Result<usize> {
+        // Until this transaction ends, trainings of the model and changes of its aliases wait.
+        model.lock("UPDATE")?;
+        const UNUSED: &str = "model = $1 AND version IN ( \
+            SELECT v.version FROM persona.versions v WHERE v.model = $1 \
+                AND NOT EXISTS (SELECT FROM persona.aliases a WHERE a.model = $1 AND a.version = v.version) \
+                AND NOT EXISTS (SELECT FROM persona.profiles p WHERE p.model = $1 AND p.version = v.version) \
+            EXCEPT (SELECT n.version FROM persona.versions n WHERE n.model = $1 ORDER BY n.version DESC LIMIT $2))";
+        let mut pruned = 0;
+        // The versions last, as they say which those are.
+        for table in ["metrics", "judgements", "weights", "versions"] {
+            let sql = format!("DELETE FROM persona.{table} WHERE {UNUSED}");
+            pruned = run(&sql, &[model.name.as_str().into(), keep.into()])?;
+        }
+        Ok(pruned)
+    }
+
     pub fn add_metrics(model: &Model, version: i32, metrics: &[Metric]) -> Result<()> {
         run(
             "INSERT INTO persona.metrics (model, version, owner, epoch, split, metric, value, low, high) \
@@ -149,4 +169,36 @@ fn seconds(outcome: &Outcome) -> serde_json::Map<String, serde_json::Value> {
     let name =
         |phase| serde_json::to_value(phase).ok().and_then(|v| v.as_str().map(str::to_string)).unwrap_or_default();
     outcome.seconds.iter().map(|(phase, seconds)| (name(phase), serde_json::json!(seconds))).collect()
+}
+/// What the conditions to train again ask of a version.
+pub struct Trained {
+    /// Microseconds since 1970.
+    pub created_at: i64,
+    /// Time of the newest event that it knows.
+    pub as_of: Option<String>,
+    pub events: i64,
+}
+
+pub fn trained(model: &Model, version: i32) -> Result<Trained> {
+    let found = one(
+        "SELECT created_at, as_of, events FROM persona.versions WHERE model = $1 AND version = $2",
+        &[model.name.as_str().into(), version.into()],
+        |row| {
+            Ok(Trained {
+                created_at: present(row.get(1)?.map(clock::micros), "created_at")?,
+                as_of: row.get(2)?,
+                events: present(row.get(3)?, "events")?,
+            })
+        },
+    )?;
+    present(found, "version")
+}
+
+/// A figure of a version as a whole, from when it was trained.
+pub fn figure(model: &Model, version: i32, split: &str, metric: &str) -> Result<Option<f64>> {
+    one(
+        "SELECT value FROM persona.metrics WHERE model = $1 AND version = $2 AND split = $3 AND metric = $4 AND epoch IS NULL",
+        &[model.name.as_str().into(), version.into(), split.into(), metric.into()],
+        |row| present(row.get(1)?, "value"),
+    )
 }

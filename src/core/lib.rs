@@ -11,12 +11,15 @@
 //! - [`features`]  statistics fitted to events (vocabularies, scales), and their replay
 //! - [`labels`]    what is to be predicted of entities: examples, and which part judges
 //! - [`importance`] which features tell how much of a label, and the selection of the best
+//! - [`schedule`]  when a job is due, and when what failed is tried again
+//! - [`conditions`] when a model is to be trained again
 //! - [`search`]    which settings to try next
 //! - [`split`]     which events train, which validate, which test
 //! - [`batch`]     windows of equal length, a batch as a number of events
 //! - [`rankers`]   what ranks items without a neural network: counts, neighbours, factors
 //! - [`synthesis`] drawn codes back to events
 //! - [`metrics`]   ranks to HR, NDCG, MRR, coverage and novelty, with bootstrap intervals
+//! - [`probe`]     what the engine says of its machine
 //! - [`artifact`]  one trained version as safetensors
 //! - [`reduction`] fewer dimensions for profile vectors
 //! - [`calendar`]  hours, weekdays and months of a time
@@ -30,6 +33,7 @@ pub mod batch;
 pub mod calendar;
 pub mod check;
 pub mod cleaning;
+pub mod conditions;
 pub mod error;
 pub mod events;
 pub mod features;
@@ -38,9 +42,11 @@ pub mod json;
 pub mod labels;
 pub mod metrics;
 pub mod position;
+pub mod probe;
 pub mod protocol;
 pub mod rankers;
 pub mod reduction;
+pub mod schedule;
 pub mod search;
 pub mod source;
 pub mod spec;

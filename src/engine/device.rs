@@ -5,6 +5,7 @@
 //! and its static initialisers register the device.
 
 use crate::error::Result;
+use persona_core::probe::Probe;
 use persona_core::protocol::Limits;
 use persona_core::spec::Precision;
 use persona_core::{Error, ErrorKind};
@@ -144,6 +145,19 @@ fn choose_device(wanted: &str) -> Result<Device> {
     }
 }
 
+/// Where "auto" computes here, and why that is no GPU.
+pub fn probe() -> Probe {
+    let loaded = load_cuda();
+    let count = if loaded.is_ok() { Cuda::device_count() } else { 0 };
+    let compute = Compute { device: if count > 0 { Device::Cuda(0) } else { Device::Cpu }, half: false };
+    let no_gpu = match loaded {
+        _ if count > 0 => None,
+        Err(reason) => Some(reason.to_string()),
+        Ok(()) => Some("libtorch finds no CUDA device.".into()),
+    };
+    Probe { libtorch: LIBTORCH.into(), device: compute.device_name(), no_gpu }
+}
+
 fn no_device(wanted: &str, reason: &str) -> Error {
     Error::new(ErrorKind::Device, format!("device \"{wanted}\" is not available"))
         .detail(reason)
@@ -257,6 +271,12 @@ mod tests {
     fn cpu_is_always_there_and_auto_finds_something() {
         assert_eq!(choose_device("cpu").unwrap(), Device::Cpu);
         assert!(Compute::choose("auto", Precision::Auto).is_ok());
+    }
+
+    #[test]
+    fn a_probe_says_why_there_is_no_gpu() {
+        let probe = probe();
+        assert_eq!(probe.no_gpu.is_none(), probe.device.starts_with("cuda"), "{probe:?}");
     }
 
     #[test]

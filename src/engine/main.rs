@@ -1,7 +1,8 @@
 //! The program that trains and scores persona's models with libtorch.
 //!
 //! A Postgres process starts it with two pipes and speaks `persona_core::protocol`: one job, its
-//! events, and the answer. It opens no file but its libraries, and no connection.
+//! events, and the answer. It opens no file but its libraries, and no connection. With `--probe` it says where it would
+//! compute, and ends.
 //!
 //! What it reads and says is in the library beside it (`lib.rs`); what it computes is here:
 //!
@@ -62,6 +63,9 @@ use persona_engine::{intake, pipe, report};
 
 fn main() {
     device::let_threads_sleep();
+    if std::env::args().nth(1).as_deref() == Some("--probe") {
+        return println!("{}", serde_json::json!(device::probe()));
+    }
     pipe::report_panics();
     let result = pipe::open().map_err(error::Failure::from).and_then(|input| job::run(&input));
     pipe::end(result.map_err(|failure| failure.0));

@@ -13,10 +13,11 @@ const PIPE_BYTES: i32 = 1 << 20;
 
 /// Starts `program`. It dies with this process, is the first that the kernel kills when memory runs
 /// out, and inherits no descriptor but `region`, under the same number. Its pipes do not block this side.
-pub fn spawn(program: &OsStr, region: &File) -> io::Result<Child> {
+pub fn spawn(program: &OsStr, arguments: &[&str], region: Option<&File>) -> io::Result<Child> {
     let parent = std::process::id();
-    let region = region.as_raw_fd();
+    let region = region.map(AsRawFd::as_raw_fd);
     let mut command = Command::new(program);
+    command.args(arguments);
     // OpenMP's threads would spin while they wait, and take the processors from the backends.
     command
         .env_clear()
@@ -44,7 +45,7 @@ pub fn spawn(program: &OsStr, region: &File) -> io::Result<Child> {
     Ok(child)
 }
 
-unsafe fn prepare(parent: u32, region: i32) -> io::Result<()> {
+unsafe fn prepare(parent: u32, region: Option<i32>) -> io::Result<()> {
     // SAFETY: async-signal-safe system calls only.
     unsafe {
         let mut none: libc::sigset_t = std::mem::zeroed();
@@ -66,7 +67,9 @@ unsafe fn prepare(parent: u32, region: i32) -> io::Result<()> {
         }
         // Everything above stderr is closed on exec; std's own error pipe is among them and must live until then.
         libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
-        libc::fcntl(region, libc::F_SETFD, 0);
+        if let Some(region) = region {
+            libc::fcntl(region, libc::F_SETFD, 0);
+        }
         Ok(())
     }
 }

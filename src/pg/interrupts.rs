@@ -14,10 +14,15 @@ pub fn check() {
 
 /// Sleeps on the process latch, at most `PATIENCE`, less when something happens.
 pub fn nap() {
+    sleep(PATIENCE);
+}
+
+/// Sleeps on the process latch, at most so long, less when something happens. A cancel or termination ends it at once.
+pub fn sleep(longest: Duration) {
     // SAFETY: MyLatch is set up in every process that runs our code.
     unsafe {
         let events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
-        pg_sys::WaitLatch(pg_sys::MyLatch, events as i32, PATIENCE.as_millis() as i64, pg_sys::PG_WAIT_EXTENSION);
+        pg_sys::WaitLatch(pg_sys::MyLatch, events as i32, longest.as_millis() as i64, pg_sys::PG_WAIT_EXTENSION);
         pg_sys::ResetLatch(pg_sys::MyLatch);
     }
     check();

@@ -5,6 +5,7 @@ pub mod append;
 pub mod arrays;
 pub mod bulk;
 pub mod child;
+pub mod clock;
 pub mod columns;
 pub mod identity;
 pub mod interrupts;

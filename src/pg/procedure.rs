@@ -1,6 +1,9 @@
 //! Procedures that commit between their phases.
 
-use pgrx::pg_sys;
+use crate::error::Result;
+use pgrx::pg_sys::panic::CaughtError;
+use pgrx::{PgTryBuilder, pg_sys};
+use std::panic::AssertUnwindSafe;
 
 /// A SPI connection from which transactions can be ended, where the caller's context allows it.
 ///
@@ -51,5 +54,39 @@ impl Phases {
     pub fn finish(self) {
         // SAFETY: matches the connect. After an ERROR this is never reached and the abort cleans up.
         unsafe { pg_sys::SPI_finish() };
+    }
+
+    /// Runs `body`. Its error ends the transaction that is open, and comes back when the next one has begun, so that it can be
+    /// recorded; inside a caller's transaction it goes on its way.
+    pub fn attempt<T>(self, body: impl FnOnce(&Phases) -> Result<T>) -> (Phases, Result<T, CaughtError>) {
+        let result = PgTryBuilder::new(AssertUnwindSafe(|| Ok(body(&self).unwrap_or_else(|error| error.raise()))))
+            .catch_others(Err)
+            .catch_rust_panic(Err)
+            .execute();
+        match result {
+            Err(caught) if self.atomic => caught.rethrow(),
+            Err(caught) => (Phases::begin_anew(), Err(caught)),
+            Ok(value) => (self, Ok(value)),
+        }
+    }
+
+    /// Aborts what a procedure has begun, its levels of SPI included, as ROLLBACK does in a procedure, and begins again.
+    fn begin_anew() -> Self {
+        // SAFETY: the error has been caught and the call is not atomic, so the statement is a command of several transactions,
+        // which an abort leaves in its portal. The portal's snapshot ends with the transaction.
+        unsafe {
+            pg_sys::AbortCurrentTransaction();
+            if !pg_sys::ActivePortal.is_null() {
+                (*pg_sys::ActivePortal).portalSnapshot = std::ptr::null_mut();
+            }
+            pg_sys::StartTransactionCommand();
+        }
+        Phases::connect(false)
+    }
+
+    /// Lets a caught error leave the procedure, after what was written in the transaction since.
+    pub fn fail(self, caught: CaughtError) -> ! {
+        self.commit();
+        caught.rethrow()
     }
 }

@@ -1,4 +1,4 @@
-//! Shared memory: who should look for jobs, and how far running jobs are. Plain data of fixed size.
+//! Shared memory: where jobs are due and when, how far runs are, and the clock. Plain data of fixed size.
 //!
 //! There is none without `shared_preload_libraries`; then every function here does nothing.
 
@@ -7,7 +7,11 @@ use pgrx::{PGRXSharedMemory, pg_guard, pg_shmem_init, pg_sys};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub const SLOTS: usize = 64;
-const WAKEUPS: usize = 64;
+
+/// Databases with jobs that are known one by one; more of them are all looked at whenever one is.
+const DATABASES: usize = 128;
+
+const NEVER: i64 = i64::MAX;
 
 /// A short text in shared memory, cut at a character's border.
 #[derive(Clone, Copy)]
@@ -47,8 +51,12 @@ pub struct Slot {
     pub engine_pid: u32,
     pub database: u32,
     pub owner: u32,
-    /// 0: not from the queue, but a session's own CALL.
-    pub job: i64,
+    /// 0: no run, but a session's own CALL.
+    pub run: i64,
+    /// When its run has taken too long, in microseconds since 1970; 0: never.
+    pub deadline: i64,
+    /// It was canceled for that.
+    pub expired: bool,
     pub kind: Text<16>,
     pub object: Text<64>,
     pub phase: Text<16>,
@@ -62,19 +70,52 @@ pub struct Slot {
     pub seconds_left: Option<f64>,
 }
 
+/// A database that has jobs.
+#[derive(Clone, Copy)]
+struct Database {
+    /// 0: the entry is free.
+    oid: u32,
+    /// Something in it has changed.
+    woken: bool,
+    /// When its next job is due, in microseconds since 1970.
+    due: i64,
+}
+
+const FREE: Database = Database { oid: 0, woken: false, due: NEVER };
+
 #[derive(Clone, Copy)]
 struct Shared {
     launcher: i32,
-    /// Databases that have queued jobs; all of them when there were too many to note.
-    wakeups: [u32; WAKEUPS],
-    waiting: usize,
+    /// Where a test has stopped the clock, in microseconds since 1970; 0: it goes on.
+    clock: i64,
+    /// When no worker could be started for the last time; 0: never.
+    starved: i64,
+    databases: [Database; DATABASES],
+    /// There were too many databases to note one.
     all: bool,
     slots: [Slot; SLOTS],
 }
 
 impl Default for Shared {
     fn default() -> Self {
-        Shared { launcher: 0, wakeups: [0; WAKEUPS], waiting: 0, all: false, slots: [Slot::default(); SLOTS] }
+        Shared {
+            launcher: 0,
+            clock: 0,
+            starved: 0,
+            databases: [FREE; DATABASES],
+            all: false,
+            slots: [Slot::default(); SLOTS],
+        }
+    }
+}
+
+impl Shared {
+    /// A database's entry, made if there is room.
+    fn database(&mut self, oid: u32) -> Option<&mut Database> {
+        let known = self.databases.iter().position(|database| database.oid == oid);
+        let place = known.or_else(|| self.databases.iter().position(|database| database.oid == 0))?;
+        self.databases[place].oid = oid;
+        Some(&mut self.databases[place])
     }
 }
 
@@ -95,41 +136,114 @@ pub fn is_preloaded() -> bool {
     PRELOADED.load(Ordering::Relaxed)
 }
 
-/// Notes that a database has jobs to start, and wakes the launcher. Never fails.
+/// Notes that something has changed about a database's jobs, and wakes the launcher. Never fails.
 pub fn wake(database: u32) {
+    note(database, |noted| noted.woken = true);
+}
+
+/// Notes when a database's next job is due, if one ever is, and wakes the launcher.
+pub fn set_due(database: u32, due: Option<i64>) {
+    note(database, |noted| noted.due = due.unwrap_or(NEVER));
+}
+
+fn note(database: u32, change: impl FnOnce(&mut Database)) {
     if !is_preloaded() {
         return;
     }
     let mut shared = SHARED.exclusive();
-    let waiting = shared.waiting;
-    if !shared.wakeups[..waiting].contains(&database) {
-        if waiting == WAKEUPS {
-            shared.all = true;
-        } else {
-            shared.wakeups[waiting] = database;
-            shared.waiting = waiting + 1;
-        }
+    match shared.database(database) {
+        Some(noted) => change(noted),
+        None => shared.all = true,
     }
     signal(shared.launcher, libc::SIGUSR1);
 }
 
-pub enum Wakeups {
-    Some(Vec<u32>),
-    All,
+/// What the launcher has to do.
+pub struct Due {
+    /// Databases to be looked at now.
+    pub databases: Vec<u32>,
+    /// Whether there may be others.
+    pub all: bool,
+    /// When the next one is due.
+    pub next: Option<i64>,
 }
 
-/// Takes what was noted.
-pub fn take_wakeups() -> Wakeups {
+/// Takes what is due. A database that is taken is due `again` unless its dispatcher says otherwise.
+pub fn take_due(now: i64, again: i64) -> Due {
     let mut shared = SHARED.exclusive();
-    let waiting = std::mem::take(&mut shared.waiting);
-    match std::mem::take(&mut shared.all) {
-        true => Wakeups::All,
-        false => Wakeups::Some(shared.wakeups[..waiting].to_vec()),
+    let mut due = Due { databases: Vec::new(), all: std::mem::take(&mut shared.all), next: None };
+    for database in shared.databases.iter_mut().filter(|database| database.oid != 0) {
+        if database.woken || database.due <= now {
+            due.databases.push(database.oid);
+            (database.woken, database.due) = (false, again);
+        }
+        match database.due {
+            NEVER => *database = FREE,
+            at => due.next = Some(due.next.map_or(at, |next| next.min(at))),
+        }
     }
+    due
+}
+
+/// Forgets a database that is gone.
+pub fn forget(database: u32) {
+    SHARED.exclusive().databases.iter_mut().filter(|known| known.oid == database).for_each(|known| *known = FREE);
+}
+
+/// Cancels the runs that have taken too long. When the next one will have.
+pub fn expire(now: i64) -> Option<i64> {
+    let mut shared = SHARED.exclusive();
+    let mut next = None::<i64>;
+    for slot in shared.slots.iter_mut().filter(|slot| slot.pid != 0 && slot.deadline != 0 && !slot.expired) {
+        match slot.deadline <= now {
+            true => slot.expired = signal(slot.pid, libc::SIGINT),
+            false => next = Some(next.map_or(slot.deadline, |next| next.min(slot.deadline))),
+        }
+    }
+    next
+}
+
+/// Lets the run in a slot take no longer than until `deadline`.
+pub fn limit_slot(index: usize, deadline: i64) {
+    let mut shared = SHARED.exclusive();
+    shared.slots[index].deadline = deadline;
+    signal(shared.launcher, libc::SIGUSR1);
+}
+
+pub fn slot_has_expired(index: usize) -> bool {
+    SHARED.share().slots[index].expired
 }
 
 pub fn set_launcher(pid: i32) {
     SHARED.exclusive().launcher = pid;
+}
+
+/// Whether the launcher has begun; it does not on a standby.
+pub fn has_launcher() -> bool {
+    is_preloaded() && SHARED.share().launcher != 0
+}
+
+/// Notes that no worker could be started.
+pub fn note_starvation(now: i64) {
+    SHARED.exclusive().starved = now;
+}
+
+/// When no worker could be started for the last time.
+pub fn starved_at() -> Option<i64> {
+    is_preloaded().then(|| SHARED.share().starved).filter(|&at| at != 0)
+}
+
+/// Where a test has stopped the clock.
+pub fn stopped_clock() -> Option<i64> {
+    is_preloaded().then(|| SHARED.share().clock).filter(|&at| at != 0)
+}
+
+/// Stops the clock, or lets it go on; either way jobs may be due anywhere.
+pub fn stop_clock(at: Option<i64>) {
+    let mut shared = SHARED.exclusive();
+    shared.clock = at.unwrap_or(0);
+    shared.all = true;
+    signal(shared.launcher, libc::SIGUSR1);
 }
 
 /// Takes a slot for this process; `None` when all are taken, and then nothing is published.
@@ -149,8 +263,16 @@ pub fn update_slot(index: usize, change: impl FnOnce(&mut Slot)) {
     change(&mut SHARED.exclusive().slots[index]);
 }
 
+/// Frees a slot; where it was a run's, others may wait for its object.
 pub fn release_slot(index: usize) {
-    SHARED.exclusive().slots[index] = Slot::default();
+    let slot = std::mem::take(&mut SHARED.exclusive().slots[index]);
+    if slot.run != 0 {
+        wake(slot.database);
+    }
+}
+
+pub fn has_free_slot() -> bool {
+    SHARED.share().slots.iter().any(|slot| slot.pid == 0)
 }
 
 /// The slots in use.
@@ -161,10 +283,13 @@ pub fn slots() -> Vec<Slot> {
     }
 }
 
-/// Sends a job's worker the signal that cancels its statement; false when it is not running.
-pub fn cancel_job(database: u32, job: i64) -> bool {
+/// Sends the process of a run the signal that cancels its statement; false when it is not running.
+pub fn cancel_run(database: u32, run: i64) -> bool {
+    if !is_preloaded() {
+        return false;
+    }
     let shared = SHARED.share();
-    match shared.slots.iter().find(|slot| slot.pid != 0 && slot.database == database && slot.job == job) {
+    match shared.slots.iter().find(|slot| slot.pid != 0 && slot.database == database && slot.run == run) {
         Some(slot) => signal(slot.pid, libc::SIGINT),
         None => false,
     }
@@ -175,7 +300,7 @@ fn signal(pid: i32, signal: i32) -> bool {
     pid > 0 && unsafe { libc::kill(pid, signal) } == 0
 }
 
-/// However this process ends, its slots are freed; a job's end makes the launcher look at its database.
+/// However this process ends, its slots are freed; a run's end makes the launcher look at its database.
 fn release_at_exit() {
     static REGISTERED: AtomicBool = AtomicBool::new(false);
     if !REGISTERED.swap(true, Ordering::Relaxed) {
@@ -189,7 +314,7 @@ unsafe extern "C-unwind" fn release_all(_code: i32, _arg: pg_sys::Datum) {
     let pid = std::process::id() as i32;
     let mut databases = Vec::new();
     for slot in SHARED.exclusive().slots.iter_mut().filter(|slot| slot.pid == pid) {
-        if slot.job != 0 {
+        if slot.run != 0 {
             databases.push(slot.database);
         }
         *slot = Slot::default();

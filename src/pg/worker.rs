@@ -5,7 +5,7 @@
 //! aborts the transaction and comes back as a value.
 
 use crate::error::Failure;
-use crate::worker::{dispatcher, job, launcher};
+use crate::worker::{dispatcher, launcher, run};
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
 use pgrx::{PgTryBuilder, pg_guard, pg_sys};
 use std::ffi::CString;
@@ -25,7 +25,7 @@ pub fn register_launcher() {
         .set_function("persona_launcher_main")
         .enable_spi_access()
         .set_start_time(BgWorkerStartTime::RecoveryFinished)
-        .set_restart_time(Some(Duration::from_secs(5)))
+        .set_restart_time(Some(Duration::from_secs(1)))
         .load();
 }
 
@@ -42,16 +42,23 @@ impl Started {
     }
 }
 
-/// Starts the worker that looks for queued jobs in a database. `None` when no worker slot is free.
+impl Drop for Started {
+    fn drop(&mut self) {
+        // SAFETY: the handle was allocated by RegisterDynamicBackgroundWorker and is used nowhere else.
+        unsafe { pg_sys::pfree(self.0.cast()) };
+    }
+}
+
+/// Starts the worker that looks for jobs in a database. `None` when no worker slot is free.
 pub fn start_dispatcher(database: u32) -> Option<Started> {
     start("persona dispatcher", "persona_dispatcher_main", database as i64, &[])
 }
 
-/// Starts the worker that runs one job as its owner.
-pub fn start_job(database: u32, owner: u32, job: i64) -> Option<Started> {
+/// Starts the worker of one run, as its owner.
+pub fn start_run(database: u32, owner: u32, run: i64) -> Option<Started> {
     let mut extra = database.to_ne_bytes().to_vec();
     extra.extend(owner.to_ne_bytes());
-    start(&format!("persona job {job}"), "persona_job_main", job, &extra)
+    start(&format!("persona run {run}"), "persona_run_main", run, &extra)
 }
 
 fn start(name: &str, function: &str, argument: i64, extra: &[u8]) -> Option<Started> {
@@ -130,17 +137,15 @@ pub unsafe extern "C-unwind" fn persona_dispatcher_main(database: pg_sys::Datum)
 
 #[pg_guard]
 #[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn persona_job_main(job: pg_sys::Datum) {
-    // SAFETY: bgw_extra holds what `start_job` put there; the owner may be gone, which ends this worker alone.
-    let (database, owner) = unsafe {
+pub unsafe extern "C-unwind" fn persona_run_main(run: pg_sys::Datum) {
+    // SAFETY: bgw_extra holds what `start_run` put there; the owner may be gone, which ends this worker alone.
+    unsafe {
         begin();
         let extra = &raw const (*pg_sys::MyBgworkerEntry).bgw_extra;
         let word = |i: usize| extra.cast::<u32>().add(i).read_unaligned();
-        let (database, owner) = (word(0), word(1));
-        pg_sys::BackgroundWorkerInitializeConnectionByOid(database.into(), owner.into(), 0);
-        (database, owner)
-    };
-    job::run(database, owner, job.value() as i64);
+        pg_sys::BackgroundWorkerInitializeConnectionByOid(word(0).into(), word(1).into(), 0);
+    }
+    run::run(run.value() as i64);
 }
 
 /// Runs `body` in a transaction of its own, in which it may commit. An error aborts it and comes back.
@@ -228,6 +233,29 @@ pub fn databases() -> Vec<u32> {
     }
 }
 
+/// Whether somebody waits to drop, rename or copy the database that this worker is in the way of.
+pub fn is_in_the_way(database: u32) -> bool {
+    // As a connection takes it at its start: DROP and RENAME have locked the database against it, and so has CREATE DATABASE
+    // where it is the template.
+    const DEFAULT_LOCKMETHOD: u8 = 1;
+    let tag = pg_sys::LOCKTAG {
+        locktag_field1: 0,
+        locktag_field2: pg_sys::DatabaseRelationId.to_u32(),
+        locktag_field3: database,
+        locktag_field4: 0,
+        locktag_type: pg_sys::LockTagType::LOCKTAG_OBJECT as u8,
+        locktag_lockmethodid: DEFAULT_LOCKMETHOD,
+    };
+    let mode = pg_sys::RowExclusiveLock as i32;
+    // SAFETY: a lock that is not waited for, and released with its transaction.
+    unsafe {
+        pg_sys::StartTransactionCommand();
+        let taken = pg_sys::LockAcquire(&tag, mode, false, true) != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL;
+        pg_sys::CommitTransactionCommand();
+        !taken
+    }
+}
+
 /// Shows in pg_stat_activity what this worker is doing.
 pub fn show_activity(text: &str) {
     let text = CString::new(text.replace('\0', "")).expect("zero bytes were removed");
@@ -239,4 +267,22 @@ pub fn show_activity(text: &str) {
 pub fn is_preloading() -> bool {
     // SAFETY: reads a process global.
     unsafe { pg_sys::process_shared_preload_libraries_in_progress }
+}
+
+/// Whether the server was started by pg_upgrade, which must have it to itself.
+pub fn is_upgrading() -> bool {
+    // SAFETY: reads a process global.
+    unsafe { pg_sys::IsBinaryUpgrade }
+}
+
+/// Whether the server is a standby, where nothing can be written.
+pub fn is_standby() -> bool {
+    // SAFETY: reads shared memory.
+    unsafe { pg_sys::RecoveryInProgress() }
+}
+
+/// `max_worker_processes`.
+pub fn most_workers() -> i32 {
+    // SAFETY: reads a process global.
+    unsafe { pg_sys::max_worker_processes }
 }

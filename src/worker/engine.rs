@@ -10,6 +10,7 @@ use crate::error::{Code, Error, Result};
 use crate::events::SideQuery;
 use crate::pg::{child, interrupts, region, types};
 use crate::settings;
+use persona_core::probe::Probe;
 use persona_core::protocol::region::REGION_BYTES;
 use persona_core::protocol::ring::Ring;
 use persona_core::protocol::{self, Ask, Frame, HEADER, Job, Kind, Limits, Metric, Progress, Synthesis, Task};
@@ -23,12 +24,13 @@ use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::process::Child;
+use std::time::{Duration, Instant};
 
 /// What of the engine's stderr is kept for an error's detail.
 const LAST_WORDS: usize = 2000;
 
 pub struct Engine {
-    child: Child,
+    child: Ending,
     partial: Vec<u8>,
     inbox: VecDeque<Frame>,
     last_words: Vec<u8>,
@@ -60,10 +62,10 @@ impl Engine {
     ) -> Result<Engine> {
         let program = program(task);
         let region = region::create().map_err(|e| no_region(&e))?;
-        let child = child::spawn(&program, &region).map_err(|e| cannot_start(&program, &e))?;
+        let child = child::spawn(&program, &[], Some(&region)).map_err(|e| cannot_start(&program, &e))?;
         let region_fd = region.as_raw_fd();
         let mut engine = Engine {
-            child,
+            child: Ending(child),
             partial: Vec::new(),
             inbox: VecDeque::new(),
             last_words: Vec::new(),
@@ -90,7 +92,7 @@ impl Engine {
     }
 
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.child.0.id()
     }
 
     pub fn send(&mut self, frame: &Frame) -> Result<()> {
@@ -123,7 +125,7 @@ impl Engine {
 
     fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
         while !bytes.is_empty() {
-            let written = match self.child.stdin.as_mut() {
+            let written = match self.child.0.stdin.as_mut() {
                 Some(stdin) => stdin.write(bytes),
                 None => Err(io::ErrorKind::BrokenPipe.into()),
             };
@@ -160,9 +162,9 @@ impl Engine {
         let fd = |pipe: Option<i32>| pipe.unwrap_or(-1);
         let watch = |fd, events| libc::pollfd { fd, events, revents: 0 };
         let mut watched = [
-            watch(fd(self.child.stdout.as_ref().filter(|_| !self.ended).map(AsRawFd::as_raw_fd)), libc::POLLIN),
-            watch(fd(self.child.stderr.as_ref().map(AsRawFd::as_raw_fd)), libc::POLLIN),
-            watch(fd(self.child.stdin.as_ref().filter(|_| writing).map(AsRawFd::as_raw_fd)), libc::POLLOUT),
+            watch(fd(self.child.0.stdout.as_ref().filter(|_| !self.ended).map(AsRawFd::as_raw_fd)), libc::POLLIN),
+            watch(fd(self.child.0.stderr.as_ref().map(AsRawFd::as_raw_fd)), libc::POLLIN),
+            watch(fd(self.child.0.stdin.as_ref().filter(|_| writing).map(AsRawFd::as_raw_fd)), libc::POLLOUT),
         ];
         interrupts::poll(&mut watched)?;
         if watched[1].revents != 0 {
@@ -177,7 +179,7 @@ impl Engine {
     /// Reads what is there.
     pub(super) fn read_stdout(&mut self) -> Result<()> {
         let mut chunk = [0; 1 << 16];
-        let Some(stdout) = self.child.stdout.as_mut() else { return Ok(()) };
+        let Some(stdout) = self.child.0.stdout.as_mut() else { return Ok(()) };
         match stdout.read(&mut chunk) {
             Ok(0) => self.ended = true,
             Ok(n) => self.partial.extend_from_slice(&chunk[..n]),
@@ -206,7 +208,7 @@ impl Engine {
 
     fn read_stderr(&mut self) {
         let mut chunk = [0; 4096];
-        let Some(stderr) = self.child.stderr.as_mut() else { return };
+        let Some(stderr) = self.child.0.stderr.as_mut() else { return };
         match stderr.read(&mut chunk) {
             Ok(n) if n > 0 => {
                 self.last_words.extend_from_slice(&chunk[..n]);
@@ -214,13 +216,13 @@ impl Engine {
                 self.last_words.drain(..surplus);
             }
             Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-            _ => self.child.stderr = None,
+            _ => self.child.0.stderr = None,
         }
     }
 
     fn died(&mut self) -> Error {
         self.read_stderr();
-        let status = self.child.wait().map(|status| status.to_string()).unwrap_or_default();
+        let status = self.child.0.wait().map(|status| status.to_string()).unwrap_or_default();
         let said = String::from_utf8_lossy(&self.last_words).trim().replace('\n', "; ");
         let error = Error::new(Code::Engine, "the engine ended unexpectedly").hint(
             "The job left nothing behind and can be run again. \
@@ -230,14 +232,6 @@ impl Engine {
             true => error.detail(format!("Its {status}.")),
             false => error.detail(format!("Its {status}. It said: {said}")),
         }
-    }
-}
-
-impl Drop for Engine {
-    fn drop(&mut self) {
-        // Already gone is fine.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -257,6 +251,46 @@ fn program(task: Task) -> OsString {
     };
     let check = engine.with_file_name("persona-check");
     if matches!(task, Task::Check | Task::Rank) && check.exists() { check.into() } else { engine.into() }
+}
+
+/// How long an engine may take to say where it is.
+const PROBE_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Asks the engine where it computes. It loads libtorch for that, which takes a fifth of a second.
+pub fn probe() -> Result<Probe> {
+    let program = program(Task::Train);
+    let child = child::spawn(&program, &["--probe"], None).map_err(|e| cannot_start(&program, &e))?;
+    let mut said = Vec::new();
+    let mut child = Ending(child);
+    let begun = Instant::now();
+    while begun.elapsed() < PROBE_PATIENCE {
+        let Some(stdout) = child.0.stdout.as_mut() else { break };
+        let mut chunk = [0; 4096];
+        match stdout.read(&mut chunk) {
+            Ok(0) => break,
+            Ok(n) => said.extend_from_slice(&chunk[..n]),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                interrupts::poll(&mut [libc::pollfd { fd: stdout.as_raw_fd(), events: libc::POLLIN, revents: 0 }])?;
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => interrupts::check(),
+            Err(_) => break,
+        }
+    }
+    serde_json::from_slice(&said).map_err(|_| {
+        Error::new(Code::Engine, format!("\"{}\" does not say what it is", program.to_string_lossy()))
+            .hint("Install the engine with make install; it is of another version, or misses a library.")
+    })
+}
+
+/// A child that ends with this value.
+struct Ending(Child);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        // Already gone is fine.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 fn no_region(error: &io::Error) -> Error {

@@ -3,6 +3,6 @@
 pub mod batches;
 pub mod dispatcher;
 pub mod engine;
-pub mod job;
 pub mod launcher;
 pub mod progress;
+pub mod run;

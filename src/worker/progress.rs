@@ -10,6 +10,8 @@ pub struct Reporter {
     /// A session reads along.
     foreground: bool,
     slot: Option<usize>,
+    /// The slot ends with this value.
+    owns_slot: bool,
     title: String,
     begun: Instant,
     published: Instant,
@@ -29,19 +31,18 @@ impl Reporter {
             object: Text::of(object),
             ..Slot::default()
         });
-        Reporter::new(true, slot, kind, object)
+        let mut reporter = Reporter::of_run(true, slot, kind, object);
+        reporter.owns_slot = true;
+        reporter
     }
 
-    /// For a worker, which has a slot already.
-    pub fn background(slot: usize, kind: &str, object: &str) -> Self {
-        Reporter::new(false, Some(slot), kind, object)
-    }
-
-    fn new(foreground: bool, slot: Option<usize>, kind: &str, object: &str) -> Self {
+    /// For a run, whose slot outlives what it does.
+    pub fn of_run(foreground: bool, slot: Option<usize>, kind: &str, object: &str) -> Self {
         let now = Instant::now();
         Reporter {
             foreground,
             slot,
+            owns_slot: false,
             title: format!("persona: {kind} {object}"),
             begun: now,
             published: now,
@@ -116,8 +117,7 @@ impl Reporter {
 
 impl Drop for Reporter {
     fn drop(&mut self) {
-        // A worker's slot lives until its outcome is recorded.
-        if let Some(slot) = self.slot.filter(|_| self.foreground) {
+        if let Some(slot) = self.slot.filter(|_| self.owns_slot) {
             shared::release_slot(slot);
         }
     }

@@ -49,16 +49,26 @@ impl Cluster {
     }
 
     pub fn start_with(options: Options) -> Self {
-        // Not $TMPDIR: that may be a folder which the server's user cannot enter, and a socket's
-        // path must be short.
-        let home = tempfile::Builder::new()
-            .prefix("persona-")
-            .permissions(Permissions::from_mode(0o700))
-            .tempdir_in("/tmp")
-            .expect("/tmp is writable");
-        server_user::give(home.path());
+        let home = make_home();
         init(home.path());
-        let settings = options.lines();
+        Cluster::launch(home, options.lines())
+    }
+
+    /// A standby that follows this cluster.
+    pub fn start_standby(&self) -> Self {
+        let home = make_home();
+        let output = server_user::command(&bin("pg_basebackup"), None)
+            .args(["-U", "postgres", "-R", "-X", "stream", "-c", "fast", "--no-sync", "-h"])
+            .arg(self.home())
+            .arg("-D")
+            .arg(home.path().join("data"))
+            .output()
+            .expect("setpriv is installed");
+        assert!(output.status.success(), "pg_basebackup failed: {}", String::from_utf8_lossy(&output.stderr));
+        Cluster::launch(home, self.settings.clone())
+    }
+
+    fn launch(home: TempDir, settings: Vec<String>) -> Self {
         let server = launch(home.path(), &settings);
         let mut cluster = Cluster { server, home, settings };
         cluster.wait_until_ready();
@@ -91,7 +101,7 @@ impl Cluster {
             if let Ok(Some(status)) = self.server.try_wait() {
                 panic!("the server ended with {status}:\n{}", self.log());
             }
-            self.config("postgres").connect(NoTls).ok()
+            self.try_connect()
         });
         assert!(ready.is_some(), "the server did not start:\n{}", self.log());
     }
@@ -105,6 +115,16 @@ impl Cluster {
     /// A session of the superuser.
     pub fn connect(&self) -> Client {
         self.connect_as("postgres")
+    }
+
+    /// A session of the superuser, if the server is there just now.
+    pub fn try_connect(&self) -> Option<Client> {
+        self.config("postgres").connect(NoTls).ok()
+    }
+
+    /// A session of the superuser in another database.
+    pub fn connect_to(&self, database: &str) -> Client {
+        self.config("postgres").dbname(database).connect(NoTls).expect("the database is there")
     }
 
     pub fn connect_as(&self, role: &str) -> Client {
@@ -169,6 +189,17 @@ pub fn bin(name: &str) -> PathBuf {
     });
     let path = folder.join(name);
     path.canonicalize().unwrap_or_else(|e| panic!("no program {}: {e}", path.display()))
+}
+
+/// Not in $TMPDIR: that may be a folder which the server's user cannot enter, and a socket's path must be short.
+fn make_home() -> TempDir {
+    let home = tempfile::Builder::new()
+        .prefix("persona-")
+        .permissions(Permissions::from_mode(0o700))
+        .tempdir_in("/tmp")
+        .expect("/tmp is writable");
+    server_user::give(home.path());
+    home
 }
 
 fn init(home: &Path) {

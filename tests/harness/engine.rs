@@ -80,7 +80,7 @@ pub fn in_phase(client: &mut Client, backend: i32, phase: &str) -> Option<Engine
 
 /// Waits until a job runs, and gives its worker's process id.
 pub fn await_worker(client: &mut Client, job: i64) -> i32 {
-    let sql = "SELECT pid FROM persona.progress WHERE job = $1 AND engine_pid IS NOT NULL";
+    let sql = "SELECT pid FROM persona.progress WHERE run = $1 AND engine_pid IS NOT NULL";
     until("the job's start", || {
         client.query_opt(sql, &[&job]).expect("persona.progress is readable").map(|row| row.get(0))
     })

@@ -1,4 +1,4 @@
-//! pg_dump and restore bring back sources, models, versions and profiles, with the same answers.
+//! pg_dump and restore bring back sources, models, versions, profiles and scheduled jobs, with the same answers.
 
 use persona_tests::{Cluster, events};
 use postgres::Client;
@@ -13,7 +13,7 @@ fn answers(client: &mut Client, function: &str) -> Answers {
 
 /// Everything that persona knows, as text.
 fn catalog(client: &mut Client) -> Vec<String> {
-    ["sources", "tracked", "models", "versions", "aliases", "lives", "metrics", "weights", "profiles", "reductions"]
+    ["sources", "tracked", "models", "versions", "aliases", "lives", "metrics", "weights", "profiles", "reductions", "jobs"]
         .iter()
         .map(|table| {
             let sql = format!(
@@ -45,6 +45,8 @@ fn is_the_same_and_goes_on(before: &mut Client, after: &mut Client) {
     after.batch_execute("CALL persona.refresh('walk_profile')").expect("a restored version scores");
     assert_eq!(answers(after, "recommend"), answers(before, "recommend"));
     after.batch_execute("CALL persona.train('walk')").expect("a restored model trains");
+    let another = "SELECT persona.add_job('refresh', 'walk_profile', '1 day')";
+    assert_eq!(after.query_one(another, &[]).expect("jobs are numbered on").get::<_, i64>(0), 2);
     let versions = "SELECT count(*) FROM persona.versions";
     assert_eq!(after.query_one(versions, &[]).expect("a count").get::<_, i64>(0), 2);
 }
@@ -55,6 +57,8 @@ fn there_and_back(dump: &[&str], restore: &[&str]) {
     let (mut before, mut after) = (old.connect(), new.connect());
     events::create_profile(&mut before);
     before.batch_execute("SELECT persona.track_changes('clicks')").expect("changes can be tracked");
+    let job = "SELECT persona.add_job('train', 'walk', '0 3 * * *', time_zone => 'Europe/Berlin', enabled => false)";
+    before.batch_execute(job).expect("a scheduled job");
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = folder.path().join("dump");
     run(old.program("pg_dump").args(dump).arg("-f").arg(&file));

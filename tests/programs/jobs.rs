@@ -31,12 +31,12 @@ fn wait(client: &mut Client, job: i64) -> String {
 }
 
 fn state(client: &mut Client, job: i64) -> String {
-    client.query_one("SELECT state FROM persona.jobs WHERE job = $1", &[&job]).expect("the job").get(0)
+    client.query_one("SELECT state FROM persona.job_runs WHERE run = $1", &[&job]).expect("the job").get(0)
 }
 
 /// SQLSTATE, message and hint of a job that did not succeed.
 fn reason(client: &mut Client, job: i64) -> (String, String, Option<String>) {
-    let sql = "SELECT sqlstate, message, hint FROM persona.jobs WHERE job = $1";
+    let sql = "SELECT sqlstate, message, hint FROM persona.job_runs WHERE run = $1";
     let row = client.query_one(sql, &[&job]).expect("the job");
     (row.get(0), row.get(1), row.get(2))
 }
@@ -44,7 +44,7 @@ fn reason(client: &mut Client, job: i64) -> (String, String, Option<String>) {
 /// Waits until the job is in its epochs; gives its worker and its engine.
 fn until_training(client: &mut Client, job: i64) -> (i32, Engine) {
     let worker = await_worker(client, job);
-    let sql = "SELECT 1 FROM persona.progress WHERE job = $1 AND phase = 'train'";
+    let sql = "SELECT 1 FROM persona.progress WHERE run = $1 AND phase = 'train'";
     until("the job's training", || client.query_opt(sql, &[&job]).expect("persona.progress is readable").map(|_| ()));
     (worker, await_engine(worker))
 }
@@ -60,7 +60,7 @@ fn a_submitted_job_trains_and_can_be_waited_for() {
     assert_eq!(wait(&mut client, job), "succeeded");
     assert_eq!(wait(&mut client, job), "succeeded", "waiting again changes nothing");
     assert_eq!(count(&mut client, "persona.versions"), 1);
-    let times = "persona.jobs WHERE submitted_at <= started_at AND started_at <= finished_at AND sqlstate IS NULL";
+    let times = "persona.job_runs WHERE submitted_at <= started_at AND started_at <= finished_at AND sqlstate IS NULL";
     assert_eq!(count(&mut client, times), 1);
 }
 
@@ -81,7 +81,7 @@ fn a_job_starts_only_when_its_transaction_commits() {
     let mut transaction = client.transaction().expect("a transaction");
     transaction.query_one("SELECT persona.submit('train', 'walk')", &[]).expect("a job");
     transaction.rollback().expect("a rollback");
-    assert_eq!(count(&mut client, "persona.jobs"), 0);
+    assert_eq!(count(&mut client, "persona.job_runs"), 0);
 
     let mut transaction = client.transaction().expect("a transaction");
     let job: i64 = transaction.query_one("SELECT persona.submit('train', 'walk')", &[]).expect("a job").get(0);
@@ -117,7 +117,7 @@ fn a_running_job_shows_its_progress() {
     let job = submit(&mut client, "endless");
     let (worker, engine) = until_training(&mut client, job);
     let sql =
-        "SELECT pid, engine_pid, kind, object, epochs FROM persona.progress WHERE job = $1 AND epochs IS NOT NULL";
+        "SELECT pid, engine_pid, kind, object, epochs FROM persona.progress WHERE run = $1 AND epochs IS NOT NULL";
     let row = until("an epoch", || client.query_opt(sql, &[&job]).expect("the view"));
     assert_eq!((row.get::<_, i32>(0), row.get::<_, i32>(1)), (worker, engine.pid as i32));
     assert_eq!((row.get::<_, &str>(2), row.get::<_, &str>(3), row.get::<_, i32>(4)), ("train", "endless", 10_000));
@@ -155,7 +155,7 @@ fn a_queued_job_can_be_canceled_and_never_starts() {
     assert_eq!(state(&mut client, running), "running");
     client.execute("SELECT persona.cancel($1)", &[&running]).expect("it is ours");
     assert_eq!(wait(&mut client, last), "succeeded");
-    assert_eq!(count(&mut client, "persona.jobs WHERE state = 'canceled' AND started_at IS NULL"), 1);
+    assert_eq!(count(&mut client, "persona.job_runs WHERE state = 'canceled' AND started_at IS NULL"), 1);
 }
 
 #[test]
@@ -242,5 +242,5 @@ fn without_preload_the_foreground_works_and_a_job_says_what_it_needs() {
     let error = failure(client.query_one("SELECT persona.submit('train', 'walk')", &[]));
     assert_eq!(error.code().code(), "55000", "{error:?}");
     assert!(error.hint().is_some_and(|hint| hint.contains("shared_preload_libraries")), "{error:?}");
-    assert_eq!(count(&mut client, "persona.jobs"), 0);
+    assert_eq!(count(&mut client, "persona.job_runs"), 0);
 }

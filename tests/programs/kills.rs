@@ -118,7 +118,7 @@ impl Scene {
         reach(&mut self.client, worker).kill();
         let state: String = self.client.query_one("SELECT persona.wait($1)", &[&job]).expect("it ends").get(0);
         assert_eq!(state, "failed");
-        let sql = "SELECT sqlstate, message, hint FROM persona.jobs WHERE job = $1";
+        let sql = "SELECT sqlstate, message, hint FROM persona.job_runs WHERE run = $1";
         let row = self.client.query_one(sql, &[&job]).expect("the job");
         assert_eq!(row.get::<_, &str>(0), ENGINE_FAILED);
         assert_eq!(row.get::<_, &str>(1), "the engine ended unexpectedly");

@@ -94,7 +94,7 @@ fn a_role_without_privilege_on_the_table_learns_nothing_from_it() {
     }
     let job: i64 = bob.query_one("SELECT persona.submit('train', 'bobs_walk')", &[]).expect("a job").get(0);
     bob.execute("SELECT persona.wait($1)", &[&job]).expect("it ends");
-    assert_eq!(count(&mut bob, "persona.jobs WHERE state = 'failed' AND sqlstate = '42501'"), 1);
+    assert_eq!(count(&mut bob, "persona.job_runs WHERE state = 'failed' AND sqlstate = '42501'"), 1);
     assert_eq!(count(&mut bob, "persona.versions"), 1);
 }
 
@@ -134,14 +134,31 @@ fn another_roles_objects_are_invisible_and_out_of_reach() {
     let (_cluster, mut alice, mut bob) = cluster_with_roles();
     fill_profile(&mut alice);
     let job: i64 = alice.query_one("SELECT persona.submit('train', 'walk')", &[]).expect("a job").get(0);
-    for table in
-        ["sources", "models", "versions", "weights", "metrics", "aliases", "profiles", "reductions", "jobs", "progress"]
-    {
+    alice.batch_execute("SELECT persona.add_job('train', 'walk', '1 day')").expect("a job");
+    for table in [
+        "sources",
+        "models",
+        "versions",
+        "weights",
+        "metrics",
+        "aliases",
+        "profiles",
+        "reductions",
+        "jobs",
+        "job_runs",
+        "job_stats",
+        "progress",
+    ] {
         assert_eq!(count(&mut bob, &format!("persona.{table}")), 0, "bob sees rows of persona.{table}");
     }
     for statement in [
         "CALL persona.train('walk')",
         "CALL persona.refresh('walk_profile')",
+        "SELECT persona.add_job('train', 'walk', '1 day')",
+        "SELECT persona.alter_job(1, schedule => '1 hour')",
+        "SELECT persona.pause(1)",
+        "SELECT persona.drop_job(1)",
+        "CALL persona.run_job(1)",
         "SELECT * FROM persona.evaluate('walk')",
         "SELECT * FROM persona.evaluate('walk', by => 'item')",
         "SELECT * FROM persona.rank_features('walk', 'tier')",
@@ -287,7 +304,9 @@ fn a_role_cannot_write_persona_s_own_tables() {
     for statement in [
         "DELETE FROM persona.models",
         "UPDATE persona.sources SET owner = 'bob'",
-        "INSERT INTO persona.jobs (kind, object, owner) VALUES ('train', 'walk', 'postgres')",
+        "INSERT INTO persona.job_runs (kind, object, owner) VALUES ('train', 'walk', 'postgres')",
+        "UPDATE persona.jobs SET owner = 'postgres'",
+        "SELECT persona.set_clock(now())",
         "CREATE FUNCTION persona.trap() RETURNS int LANGUAGE sql AS 'SELECT 1'",
     ] {
         denied(bob.batch_execute(statement), statement);

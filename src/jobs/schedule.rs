@@ -1,0 +1,86 @@
+//! What is due becomes runs in the queue, and what failed is tried again.
+
+use crate::catalog::jobs::Job;
+use crate::catalog::runs::{Order, Run, State};
+use crate::error::{Failure, Result};
+use crate::jobs::kind::JobKind;
+use crate::jobs::length;
+use crate::pg::clock;
+use crate::pg::local_settings::LocalSettings;
+use persona_core::schedule::{Every, Schedule, is_cron, retry_delay};
+use pgrx::datum::Interval;
+use pgrx::spi::Spi;
+use std::hash::{BuildHasher, RandomState};
+
+/// A schedule as it is written: an interval, or a cron expression.
+pub fn parse(text: &str, time_zone: &str) -> Result<Schedule> {
+    if is_cron(text) {
+        return Ok(Schedule::cron(text, time_zone)?);
+    }
+    let every = interval(text)?;
+    let every = Every { months: every.months(), days: every.days(), micros: every.micros() };
+    Ok(Schedule::every(every, time_zone)?)
+}
+
+/// An interval as Postgres reads it.
+pub fn interval(text: &str) -> Result<Interval> {
+    let _path = LocalSettings::safe_path();
+    let read = Spi::get_one_with_args::<Interval>("SELECT $1::interval", &[text.into()])?;
+    Ok(read.unwrap_or_else(|| Interval::from_micros(0)))
+}
+
+/// Puts a run in the queue for each job that is due. A job that missed several starts gets one run.
+pub fn queue_due(now: i64) -> Result<()> {
+    Job::due(now)?.iter().try_for_each(|job| queue(job, now))
+}
+
+fn queue(job: &Job, now: i64) -> Result<()> {
+    match parse(&job.schedule, &job.time_zone) {
+        Ok(schedule) => job.reschedule(schedule.next(job.initial_start, now))?,
+        Err(error) => {
+            // Such as a time zone that there no longer is.
+            job.reschedule(None)?;
+            let run = order(job)?.begin()?;
+            return run.map_or(Ok(()), |run| run.end(State::Failed, &error.into(), None).map(drop));
+        }
+    }
+    if Run::is_queued_for(job.id)? {
+        return Ok(());
+    }
+    let order = order(job)?;
+    let active = Run::active_on(&order.subject, &order.object)?.filter(|_| job.overlap == "skip");
+    let Some(active) = active else { return order.queue().map(drop) };
+    let message = format!("run {} ({}) was at work on the same object", active.id, active.order.kind);
+    let run = Run { id: order.queue()?, state: State::Queued, order };
+    run.end(State::Skipped, &Failure { message, ..Failure::default() }, None).map(drop)
+}
+
+/// The run that a job's schedule asks for.
+fn order(job: &Job) -> Result<Order> {
+    Ok(Order { scheduled_for: job.next_start, attempt: job.retry + 1, ..by_hand(job)? })
+}
+
+/// The run that somebody asks for without regard to its schedule.
+pub fn by_hand(job: &Job) -> Result<Order> {
+    Ok(Order {
+        job: Some(job.id),
+        kind: job.kind.clone(),
+        object: job.object.clone(),
+        subject: JobKind::parse(&job.kind)?.subject().into(),
+        owner: job.owner,
+        config: job.config.clone(),
+        conditions: job.conditions.clone(),
+        max_runtime: job.max_runtime,
+        scheduled_for: None,
+        attempt: 1,
+    })
+}
+
+/// Lets a run that a schedule started and that failed be tried again, later each time.
+pub fn retry(order: &Order) -> Result<()> {
+    let Some(job) = order.job.filter(|_| order.scheduled_for.is_some()) else { return Ok(()) };
+    let Some(period) = Job::retry_period(job)? else { return Ok(()) };
+    let draw = RandomState::new().hash_one(clock::now()) as f64 / u64::MAX as f64;
+    let delay = retry_delay(length(period), order.attempt as u32, draw);
+    Job::retry(job, order.attempt, clock::now().saturating_add(delay))
+}
