@@ -39,7 +39,7 @@ COMMENT ON FUNCTION union_source(text, jsonb) IS
 COMMENT ON FUNCTION check_source(text) IS 'reads a source''s events and reports what is in them and what would make training fail';
 COMMENT ON FUNCTION drop_source(text) IS 'forgets a source that no model uses';
 COMMENT ON FUNCTION create_model(text, text, jsonb) IS 'names a specification over a source, checked against its columns';
-COMMENT ON PROCEDURE train(text) IS 'trains a new version of a model and makes it live; holds no snapshot while epochs run';
+COMMENT ON PROCEDURE train(text, boolean) IS 'trains a new version of a model and makes it live, on all events or on what is new since the live version was trained; holds no snapshot while epochs run';
 COMMENT ON PROCEDURE tune(text, jsonb, integer, text) IS 'tries settings of a model, records each trial, and trains a version by the best';
 COMMENT ON FUNCTION evaluate(text) IS 'figures of the live version on the events as they are now, with 95 % intervals';
 COMMENT ON FUNCTION evaluate(text, text) IS
@@ -61,7 +61,7 @@ COMMENT ON FUNCTION recommend(regclass, uuid, integer, boolean) IS 'items with t
 COMMENT ON FUNCTION similar(regclass, bigint, integer) IS 'entities with the largest cosines with the entity''s vector';
 COMMENT ON FUNCTION similar(regclass, text, integer) IS 'entities with the largest cosines with the entity''s vector';
 COMMENT ON FUNCTION similar(regclass, uuid, integer) IS 'entities with the largest cosines with the entity''s vector';
-COMMENT ON FUNCTION submit(text, text) IS 'queues a job (train a model, refresh a profile) that starts once the transaction has committed';
+COMMENT ON FUNCTION submit(text, text) IS 'queues a job (train or train_incrementally a model, refresh a profile) that starts once the transaction has committed';
 COMMENT ON FUNCTION wait(bigint) IS 'waits until a job has ended and returns its state';
 COMMENT ON FUNCTION cancel(bigint) IS 'cancels a queued or running job; false when there was none';
 COMMENT ON FUNCTION known_families() IS 'which families of models there are; use the view families';

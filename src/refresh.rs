@@ -18,10 +18,11 @@ use crate::pg::procedure::Phases;
 use crate::pg::{swap, types};
 use crate::profile::{must_own, oid_of, open};
 use crate::relation::Relation;
+use crate::stored::Stored;
 use crate::training;
 use crate::worker::engine::Engine;
 use crate::worker::progress::Reporter;
-use persona_core::protocol::{Ask, ColumnReader, Kind, Outcome, Phase, Progress, Task};
+use persona_core::protocol::{Ask, ColumnReader, Kind, Outcome, Phase, Progress, Role, Task};
 use persona_core::reduction::Reduce;
 use persona_core::source::{Clock, LabelKind};
 use pgrx::pg_sys::{self, Oid};
@@ -46,14 +47,14 @@ pub fn refresh_profile(table: Oid, phases: &Phases, reporter: &mut Reporter) -> 
     let beside = EventQuery::beside(&source, label.into_iter())?;
     training::same_fields(&model, &version, &query.schema)?;
     same_vectors(&profile, &relation, &version)?;
-    let about = [(model, version)];
-    let version = &about[0].1;
+    let mut needed = vec![Stored::subject(&model, &version)];
+    needed.extend(mapping.map(|mapping| Stored::Bytes(Role::Mapping, mapping)));
     let recommendations = profile.recommendations.unwrap_or(0) as usize;
     let ask = Ask { reduce: profile.reduce.clone(), recommendations, ..Ask::default() };
     let mut engine = Engine::ask(Task::Score, ask, &query.schema, &beside, Some(&version.spec))?;
-    training::scan_with(&query, &beside, &mut engine, &about, mapping.as_slice(), reporter)?;
+    training::scan(&query, &beside, &mut engine, &needed, reporter)?;
     training::release_snapshot(phases, reporter);
-    as_table_owner(relation.owner, || rebuild(&profile, query.schema.clock, version, &mut engine, reporter))?;
+    as_table_owner(relation.owner, || rebuild(&profile, query.schema.clock, &version, &mut engine, reporter))?;
     phases.commit();
     analyze(&profile)
 }

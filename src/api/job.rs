@@ -19,7 +19,7 @@ fn submit(kind: Option<&str>, object: Option<&str>) -> Result<i64, ErrorReport> 
     needs_preload("background jobs")?;
     may_log_in()?;
     let object = match kind {
-        JobKind::Train => Model::find(object)?.name,
+        JobKind::Train | JobKind::TrainIncrementally => Model::find(object)?.name,
         JobKind::Refresh => {
             let (_, table) = open(oid_of(object)?)?;
             must_own(&table)?;

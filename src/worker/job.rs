@@ -12,11 +12,12 @@ use crate::{refresh, training};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JobKind {
     Train,
+    TrainIncrementally,
     Refresh,
 }
 
 impl JobKind {
-    const ALL: [JobKind; 2] = [JobKind::Train, JobKind::Refresh];
+    const ALL: [JobKind; 3] = [JobKind::Train, JobKind::TrainIncrementally, JobKind::Refresh];
 
     pub fn parse(name: &str) -> Result<JobKind> {
         JobKind::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| {
@@ -29,6 +30,7 @@ impl JobKind {
     pub fn name(self) -> &'static str {
         match self {
             JobKind::Train => "train",
+            JobKind::TrainIncrementally => "train_incrementally",
             JobKind::Refresh => "refresh",
         }
     }
@@ -37,6 +39,7 @@ impl JobKind {
     pub fn run(self, object: &str, phases: &Phases, reporter: &mut Reporter) -> Result<()> {
         match self {
             JobKind::Train => training::train(object, phases, reporter).map(drop),
+            JobKind::TrainIncrementally => training::train_incrementally(object, phases, reporter).map(drop),
             JobKind::Refresh => refresh::refresh(object, phases, reporter),
         }
     }
