@@ -50,7 +50,7 @@ COMMENT ON FUNCTION track_changes(text, text, text, jsonb) IS
 COMMENT ON FUNCTION note_changes() IS 'the function of the triggers that track_changes makes';
 COMMENT ON FUNCTION drop_source(text) IS 'forgets a source that no model uses';
 COMMENT ON FUNCTION create_model(text, text, jsonb) IS 'names a specification over a source, checked against its columns';
-COMMENT ON PROCEDURE train(text) IS 'trains a new version of a model and makes it live; holds no snapshot while epochs run';
+COMMENT ON PROCEDURE train(text, boolean) IS 'trains a new version of a model and makes it live, on all events or on what is new since the live version was trained; holds no snapshot while epochs run';
 COMMENT ON PROCEDURE tune(text, jsonb, integer, text) IS 'tries settings of a model, records each trial, and trains a version by the best';
 COMMENT ON FUNCTION evaluate(text) IS 'figures of the live version on the events as they are now, with 95 % intervals';
 COMMENT ON FUNCTION evaluate(text, text) IS

@@ -5,6 +5,7 @@ use crate::catalog::sources::Source;
 use crate::catalog::versions::Version;
 use crate::error::{Code, Error, Result};
 use crate::events::EventQuery;
+use crate::stored::Stored;
 use crate::training;
 use crate::worker::engine::Engine;
 use crate::worker::progress::Reporter;
@@ -71,8 +72,7 @@ fn of_model(model: Model, label: &str, reporter: &mut Reporter) -> Result<Vec<Im
     let beside = EventQuery::beside(&source, learned())?;
     let ask = Ask { label: Some(label.to_string()), ..Ask::default() };
     let mut engine = Engine::ask(Task::Permute, ask, &query.schema, &beside, Some(&version.spec))?;
-    let about = [(model, version)];
-    training::scan(&query, &beside, &mut engine, &about, reporter)?;
+    training::scan(&query, &beside, &mut engine, &[Stored::subject(&model, &version)], reporter)?;
     receive(&mut engine, reporter)
 }
 

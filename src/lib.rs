@@ -5,6 +5,8 @@
 //! - [`api`]       the SQL surface, a file per noun
 //! - [`catalog`]   typed rows of our own tables, and the only SQL about them
 //! - [`training`]  jobs that end in figures: check, train, evaluate
+//! - [`transfer`]  beginning with the weights of another version
+//! - [`stored`]    what a job needs of what is stored
 //! - [`tuning`]    trials of settings
 //! - [`comparison`] models beside each other on the same cases
 //! - [`importance`] features beside each other: how much each tells of a label
@@ -42,9 +44,11 @@ mod reduction;
 mod refresh;
 mod relation;
 mod settings;
+mod stored;
 mod synthesize;
 mod tracking;
 mod training;
+mod transfer;
 mod tuning;
 mod worker;
 

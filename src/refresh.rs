@@ -23,10 +23,11 @@ use crate::pg::types;
 use crate::profile::{must_own, oid_of, open};
 use crate::relation::Relation;
 use crate::tracking::{Changed, News};
+use crate::stored::Stored;
 use crate::training;
 use crate::worker::engine::Engine;
 use crate::worker::progress::Reporter;
-use persona_core::protocol::{Ask, ColumnReader, Kind, Outcome, Phase, Progress, Task};
+use persona_core::protocol::{Ask, ColumnReader, Kind, Outcome, Phase, Progress, Role, Task};
 use persona_core::reduction::Reduce;
 use persona_core::source::{Clock, LabelKind};
 use pgrx::pg_sys::{self, Oid};
@@ -37,18 +38,13 @@ use table::Table;
 
 pub use verify::{as_of, verify};
 
-/// As [`refresh_profile`], by the table's name.
-pub fn refresh(name: &str, phases: &Phases, reporter: &mut Reporter) -> Result<()> {
-    refresh_profile(oid_of(name)?, false, phases, reporter)
-}
-
 /// Brings a profile up to the events as they are now: all rows if `everything`, or where it is not known which changed.
 pub fn refresh_profile(table: Oid, everything: bool, phases: &Phases, reporter: &mut Reporter) -> Result<()> {
     must_own(&Relation::open(table, "profile")?)?;
     let _lock = SessionLock::take(table, phases.is_atomic());
     let target = Target::open(table)?;
     let news = News::of(&target.profile, &target.source, target.relation.rows()?, phases.is_atomic())?;
-    let same_version = target.profile.version == Some(target.version().number);
+    let same_version = target.profile.version == Some(target.version.number);
     match &news.changed {
         Changed::Entities(entities) if same_version && !everything => {
             changed::refresh(&target, &news, entities, phases, reporter)
@@ -62,15 +58,11 @@ struct Target {
     profile: Profile,
     relation: Relation,
     source: Source,
-    /// Its model, and the version that is live.
-    about: [(Model, Version); 1],
+    model: Model,
+    version: Version,
 }
 
 impl Target {
-    fn version(&self) -> &Version {
-        &self.about[0].1
-    }
-
     /// To be filled by the live version.
     fn open(table: Oid) -> Result<Target> {
         Target::with(table, |_, model| model.live())
@@ -93,7 +85,7 @@ impl Target {
         let version = Version::find(&model, version(&profile, &model)?)?;
         let source = Source::of_model(&model)?;
         same_vectors(&profile, &relation, &version)?;
-        Ok(Target { profile, relation, source, about: [(model, version)] })
+        Ok(Target { profile, relation, source, model, version })
     }
 
     /// Of the source's events.
@@ -107,30 +99,35 @@ impl Target {
         Ask { reduce: self.profile.reduce.clone(), recommendations, ..Ask::default() }
     }
 
+    /// What the engine needs: the version, and how its vectors are reduced if that is known.
+    fn stored(&self, mapping: Option<Vec<u8>>) -> Vec<Stored> {
+        let mapping = mapping.map(|mapping| Stored::Bytes(Role::Mapping, mapping));
+        std::iter::once(Stored::subject(&self.model, &self.version)).chain(mapping).collect()
+    }
+
     /// How many columns the profile's table has.
     fn columns(&self) -> usize {
         let lists = if self.profile.recommendations.is_some() { 2 } else { 0 };
-        OWN + usize::from(self.profile.vectors) + said_columns(self.version()) + lists
+        OWN + usize::from(self.profile.vectors) + said_columns(&self.version) + lists
     }
 
     fn writer(&self, clock: Clock) -> Result<RowWriter> {
         let date = self.relation.column("first_event")?.type_oid == pg_sys::DATEOID;
         let list = |most: i32| Ok::<_, Error>((self.relation.column("items")?.type_oid, most as usize));
         let lists = self.profile.recommendations.map(list).transpose()?;
-        Ok(RowWriter { clock, date, version: self.version().number as i64, now: types::transaction_time(), lists })
+        Ok(RowWriter { clock, date, version: self.version.number as i64, now: types::transaction_time(), lists })
     }
 }
 
 fn refresh_all(target: &Target, news: &News, phases: &Phases, reporter: &mut Reporter) -> Result<()> {
-    let Target { profile, relation, source, about } = target;
-    let [(model, version)] = about;
+    let Target { profile, relation, source, model, version } = target;
     let query = EventQuery::of(source)?;
     let mapping = profile.reduction(version.number)?;
     let label = profile.reduce.as_ref().filter(|_| mapping.is_none()).and_then(Reduce::label);
     let beside = EventQuery::beside(source, label.into_iter())?;
     training::same_fields(model, version, &query.schema)?;
     let mut engine = Engine::ask(Task::Score, target.ask(), &query.schema, &beside, Some(&version.spec))?;
-    training::scan_with(&query, &beside, &mut engine, about, mapping.as_slice(), reporter)?;
+    training::scan(&query, &beside, &mut engine, &target.stored(mapping), reporter)?;
     training::release_snapshot(phases, reporter);
     as_table_owner(relation.owner, || rebuild(target, news, query.schema.clock, &mut engine, reporter))?;
     phases.commit();
@@ -183,7 +180,7 @@ fn said_columns(version: &Version) -> usize {
 }
 
 fn rebuild(target: &Target, news: &News, clock: Clock, engine: &mut Engine, reporter: &mut Reporter) -> Result<()> {
-    let (profile, version) = (&target.profile, target.version());
+    let (profile, version) = (&target.profile, &target.version);
     let rows = Table::build(profile.profile, target.columns())?;
     let items = profile.items.map(|items| Table::build(items, OWN_OF_ITEMS)).transpose()?;
     let mut into_rows = BulkInsert::open(rows.built);

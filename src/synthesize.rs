@@ -8,6 +8,7 @@ use crate::events::EventQuery;
 use crate::pg::local_settings::LocalSettings;
 use crate::profile::qualify;
 use crate::relation::{Column, Relation};
+use crate::stored::{self, Stored};
 use crate::training;
 use crate::worker::engine::Engine;
 use crate::worker::progress::Reporter;
@@ -49,7 +50,7 @@ pub fn synthesize(model: &str, entities: i64, name: &str, seed: i64, reporter: &
     let synthesis = Synthesis { entities, seed: seed.cast_unsigned() };
     let mut engine = Engine::synthesize(&query.schema, &version.spec, synthesis)?;
     reporter.watch(engine.pid());
-    training::send_versions(&[(model, version)], &[], &mut engine)?;
+    stored::send(&[Stored::subject(&model, &version)], &mut engine)?;
     let outcome = target.fill(&mut engine, reporter)?;
     training::tell_notes(&outcome, reporter);
     Ok(outcome.events as i64)

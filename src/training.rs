@@ -6,13 +6,13 @@ use crate::catalog::versions::Version;
 use crate::error::{Code, Error, Result};
 use crate::events::{EventQuery, SideQuery};
 use crate::pg::procedure::Phases;
+use crate::stored::{self, Stored};
+use crate::transfer;
 use crate::worker::engine::{Engine, Event};
 use crate::worker::progress::Reporter;
-use persona_core::calendar;
-use persona_core::metrics::Judgement;
-use persona_core::protocol::{ARTIFACT_CHUNK, Ask, Finding, Frame, Kind, Metric, Outcome, Phase, Segment, Task};
-use persona_core::source::{Clock, SourceSchema};
-use persona_core::spec::{Encoder, ModelSpec, Split};
+use persona_core::protocol::{Ask, Finding, Frame, Kind, Metric, Outcome, Phase, Role, Segment, Task};
+use persona_core::source::SourceSchema;
+use persona_core::spec::{ModelSpec, Split};
 
 /// What `check_source` reports.
 pub fn check(name: &str, reporter: &mut Reporter) -> Result<Vec<Finding>> {
@@ -40,7 +40,26 @@ pub fn train(name: &str, phases: &Phases, reporter: &mut Reporter) -> Result<i32
     train_as(&model, &source, &spec, phases, reporter)
 }
 
-/// The same by another specification than the model's own.
+/// The same on what is new since the live version was trained, whose weights it begins with.
+pub fn train_incrementally(name: &str, phases: &Phases, reporter: &mut Reporter) -> Result<i32> {
+    let model = Model::find(name)?;
+    let version = Version::find(&model, model.live()?)?;
+    let source = Source::of_model(&model)?;
+    same_fields(&model, &version, &EventQuery::of(&source)?.schema)?;
+    match transfer::incremental(&model, &version)? {
+        Some(spec) => {
+            let ask = Ask { incremental: true, ..Ask::default() };
+            train_asking(&model, &source, &spec, ask, phases, reporter)
+        }
+        None => {
+            let kind = version.spec.encoder.kind();
+            reporter.say(&format!("encoder \"{kind}\" has no weights to go on with: the model is trained anew"));
+            train_as(&model, &source, &version.spec, phases, reporter)
+        }
+    }
+}
+
+/// Trains by another specification than the model's own.
 pub fn train_as(
     model: &Model,
     source: &Source,
@@ -48,14 +67,26 @@ pub fn train_as(
     phases: &Phases,
     reporter: &mut Reporter,
 ) -> Result<i32> {
-    let (mut engine, query) = start(source, spec, reporter)?;
+    train_asking(model, source, spec, Ask::default(), phases, reporter)
+}
+
+fn train_asking(
+    model: &Model,
+    source: &Source,
+    spec: &ModelSpec,
+    ask: Ask,
+    phases: &Phases,
+    reporter: &mut Reporter,
+) -> Result<i32> {
+    let spec = &transfer::resolved(spec)?;
+    let (mut engine, query) = start(source, spec, ask, reporter)?;
     release_snapshot(phases, reporter);
     store(model, spec, &query.schema, &mut engine, reporter)
 }
 
 /// Trains without keeping the result. How good it was, and what it took.
 pub fn try_out(source: &Source, spec: &ModelSpec, phases: &Phases, reporter: &mut Reporter) -> Result<Outcome> {
-    let (mut engine, _) = start(source, spec, reporter)?;
+    let (mut engine, _) = start(source, &transfer::resolved(spec)?, Ask::default(), reporter)?;
     phases.commit();
     loop {
         let frame = engine.receive(|event| tell(reporter, event, &mut Vec::new()))?;
@@ -68,12 +99,12 @@ pub fn try_out(source: &Source, spec: &ModelSpec, phases: &Phases, reporter: &mu
 }
 
 /// An engine that has all that it needs to train.
-fn start(source: &Source, spec: &ModelSpec, reporter: &mut Reporter) -> Result<(Engine, EventQuery)> {
+fn start(source: &Source, spec: &ModelSpec, ask: Ask, reporter: &mut Reporter) -> Result<(Engine, EventQuery)> {
     let query = EventQuery::of(source)?;
     let beside = EventQuery::beside(source, spec.objective.labels())?;
-    let parts = parts(source, spec)?;
-    let mut engine = Engine::start(Task::Train, &query.schema, &beside, Some(spec))?;
-    scan(&query, &beside, &mut engine, &parts, reporter)?;
+    let needed = Stored::for_training(spec, source, &query.schema)?;
+    let mut engine = Engine::ask(Task::Train, ask, &query.schema, &beside, Some(spec))?;
+    scan(&query, &beside, &mut engine, &needed, reporter)?;
     Ok((engine, query))
 }
 
@@ -109,7 +140,7 @@ fn store(
             Kind::Done => {
                 let outcome: Outcome = frame.parse()?;
                 let number = version.ok_or_else(|| unexpected(&frame))?;
-                let as_of = outcome.as_of.map(|at| clock_text(source.clock, at));
+                let as_of = outcome.as_of.map(|at| source.clock.text(at));
                 Version::create(model, number, spec, source, &outcome, as_of.as_deref())?;
                 Version::add_metrics(model, number, &metrics)?;
                 judgements.iter().try_for_each(|bytes| Version::add_judgement(model, number, bytes))?;
@@ -121,34 +152,6 @@ fn store(
             _ => return Err(unexpected(&frame)),
         }
     }
-}
-
-/// The live versions of the models that a blend mixes.
-fn parts(source: &Source, spec: &ModelSpec) -> Result<Vec<(Model, Version)>> {
-    let Encoder::Blend(blend) = &spec.encoder else { return Ok(Vec::new()) };
-    let part = |name: &String| {
-        let model = Model::find(name)?;
-        if model.source != source.name {
-            return Err(Error::new(
-                Code::InvalidParameter,
-                format!("model \"{name}\" is over source \"{}\", the blend over \"{}\"", model.source, source.name),
-            )
-            .hint("A blend mixes models of one source."));
-        }
-        let version = Version::find(&model, model.live()?)?;
-        match version.spec.encoder {
-            Encoder::Blend(_) => Err(Error::new(Code::Unsupported, format!("model \"{name}\" is a blend itself"))
-                .hint("Mix the models that it mixes.")),
-            _ if version.spec.objective.next_event().map(|next| &next.field)
-                != spec.objective.next_event().map(|next| &next.field) =>
-            {
-                Err(Error::new(Code::Unsupported, format!("model \"{name}\" does not predict what the blend does"))
-                    .hint("A blend mixes models whose objective next_event has its field."))
-            }
-            _ => Ok((model, version)),
-        }
-    };
-    blend.models.iter().map(part).collect()
 }
 
 /// The live version's figures on the source's events as they are now.
@@ -179,9 +182,11 @@ fn evaluate_segments(name: &str, by: Option<&str>, reporter: &mut Reporter) -> R
         true => Version::judgements(&model, version.number, "test")?,
         false => Vec::new(),
     };
-    let folds = folds.iter().map(Judgement::to_bytes).collect::<persona_core::Result<Vec<_>>>()?;
-    let about = [(model, version)];
-    scan_with(&query, &beside, &mut engine, &about, &folds, reporter)?;
+    let mut needed = vec![Stored::subject(&model, &version)];
+    for judgement in &folds {
+        needed.push(Stored::Bytes(Role::Folds, judgement.to_bytes()?));
+    }
+    scan(&query, &beside, &mut engine, &needed, reporter)?;
     let (mut metrics, mut segments) = (Vec::new(), Vec::new());
     loop {
         let frame = engine.receive(|event| tell(reporter, event, &mut metrics))?;
@@ -196,25 +201,13 @@ fn evaluate_segments(name: &str, by: Option<&str>, reporter: &mut Reporter) -> R
     }
 }
 
-/// All that the engine reads: the source's events, the tables beside them, then the version that the job is about. In this
-/// order, because a version does not fit the pipe, and the engine reads only once it has loaded libtorch.
+/// All that the engine reads: the source's events, the tables beside them, then what is stored. In this order, because a
+/// version does not fit the pipe, and the engine reads only once it has loaded libtorch.
 pub fn scan(
     query: &EventQuery,
     beside: &[SideQuery],
     engine: &mut Engine,
-    about: &[(Model, Version)],
-    reporter: &mut Reporter,
-) -> Result<()> {
-    scan_with(query, beside, engine, about, &[], reporter)
-}
-
-/// The same, and after the version what belongs to it: the mapping of a profile, or judgements.
-pub fn scan_with(
-    query: &EventQuery,
-    beside: &[SideQuery],
-    engine: &mut Engine,
-    about: &[(Model, Version)],
-    more: &[Vec<u8>],
+    stored: &[Stored],
     reporter: &mut Reporter,
 ) -> Result<()> {
     reporter.watch(engine.pid());
@@ -224,28 +217,7 @@ pub fn scan_with(
         table.query.send(engine, |_| ())?;
     }
     reporter.scan_ended(rows);
-    send_versions(about, more, engine)
-}
-
-/// The versions that a job is about and what belongs to them, which are the last that the engine reads.
-pub fn send_versions(about: &[(Model, Version)], more: &[Vec<u8>], engine: &mut Engine) -> Result<()> {
-    about.iter().try_for_each(|(model, version)| send_artifact(model, version, engine))?;
-    for bytes in more {
-        engine.send(&Frame::new(Kind::Part, Vec::new()))?;
-        bytes.chunks(ARTIFACT_CHUNK).try_for_each(|chunk| engine.send(&Frame::new(Kind::Artifact, chunk.to_vec())))?;
-    }
-    engine.send(&Frame::new(Kind::End, Vec::new()))
-}
-
-/// Sends a stored version's artifact, chunk by chunk.
-fn send_artifact(model: &Model, version: &Version, engine: &mut Engine) -> Result<()> {
-    engine.send(&Frame::new(Kind::Part, Vec::new()))?;
-    let mut chunk = 0;
-    while let Some(bytes) = Version::chunk(model, version.number, chunk)? {
-        engine.send(&Frame::new(Kind::Artifact, bytes))?;
-        chunk += 1;
-    }
-    Ok(())
+    stored::send(stored, engine)
 }
 
 /// Ends the transaction that scanned. Where that is the caller's to do, says what it means.
@@ -290,13 +262,6 @@ pub fn tell(reporter: &mut Reporter, event: Event, metrics: &mut Vec<Metric>) ->
 pub fn unexpected(frame: &Frame) -> Error {
     Error::new(Code::Engine, format!("the engine sent {:?} out of turn", frame.kind))
         .hint("The extension and the engine may be of different versions; install both anew.")
-}
-
-fn clock_text(clock: Clock, at: f64) -> String {
-    match clock {
-        Clock::Number => at.to_string(),
-        Clock::Timestamp | Clock::Date => calendar::iso(at),
-    }
 }
 
 fn summary(model: &Model, version: i32, outcome: &Outcome, metrics: &[Metric]) -> String {

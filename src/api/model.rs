@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::events::EventQuery;
 use crate::pg::procedure::Phases;
 use crate::worker::progress::Reporter;
-use crate::{comparison, importance, synthesize as synthesis, training, tuning};
+use crate::{comparison, importance, synthesize as synthesis, training, transfer, tuning};
 use persona_core::metrics::Interval;
 use persona_core::protocol::Segment;
 use persona_core::spec::{FAMILIES, Family, ModelSpec};
@@ -20,6 +20,7 @@ fn create_model(name: Option<&str>, source: Option<&str>, spec: Option<JsonB>) -
     let source = Source::find(given(source, "source")?)?;
     let query = EventQuery::of(&source)?;
     let spec = ModelSpec::parse(&spec.0, &query.schema).map_err(Error::from)?;
+    transfer::start(&spec, &query.schema)?;
     let full =
         serde_json::to_value(&spec).map_err(|e| persona_core::Error::invalid(e.to_string())).map_err(Error::from)?;
     Ok(Model::create(name, &source.name, full)?)
@@ -44,13 +45,18 @@ fn known_families() -> TableIterator<
     }))
 }
 
-/// Trains a new version of a model and makes it live.
-#[pg_extern(sql = "CREATE PROCEDURE train(model text) LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';")]
-fn train(model: Option<&str>, fcinfo: pg_sys::FunctionCallInfo) -> Result<(), ErrorReport> {
+/// Trains a new version of a model and makes it live: on all events, or on what is new since the live version was trained.
+#[pg_extern(sql = "CREATE PROCEDURE train(model text, incremental boolean DEFAULT false) \
+           LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';")]
+fn train(model: Option<&str>, incremental: Option<bool>, fcinfo: pg_sys::FunctionCallInfo) -> Result<(), ErrorReport> {
     let model = given(model, "model")?.to_string();
+    let incremental = given(incremental, "incremental")?;
     let mut reporter = Reporter::foreground("train", &model);
     let phases = Phases::of_call(fcinfo);
-    training::train(&model, &phases, &mut reporter)?;
+    match incremental {
+        true => training::train_incrementally(&model, &phases, &mut reporter)?,
+        false => training::train(&model, &phases, &mut reporter)?,
+    };
     phases.finish();
     Ok(())
 }

@@ -1,6 +1,5 @@
 //! What `check_source` reports: facts about a source's events, and what would make training fail.
 
-use crate::calendar;
 use crate::events::{Column, Events, NULL};
 use crate::features::number;
 use crate::labels::Examples;
@@ -135,11 +134,7 @@ fn lengths(events: &Events) -> Vec<Finding> {
 }
 
 fn time(events: &Events, clock: Clock) -> Vec<Finding> {
-    let text = |at: Option<f64>| match (at, clock) {
-        (None, _) => String::new(),
-        (Some(at), Clock::Number) => at.to_string(),
-        (Some(at), Clock::Timestamp | Clock::Date) => calendar::iso(at),
-    };
+    let text = |at: Option<f64>| at.map_or(String::new(), |at| clock.text(at));
     let mut findings = vec![info("time", "span", format!("{} to {}", text(events.oldest()), text(events.newest())))];
     if events.oldest() == events.newest() {
         let hint =

@@ -7,8 +7,10 @@
 //! all of it and is stored with the version, so scoring sees exactly what training saw. Vocabularies come
 //! from all events, so that every item can be ranked; all other statistics come from training events only.
 
+mod alike;
 mod bins;
 mod encode;
+mod extend;
 mod fit;
 mod lists;
 pub(crate) mod moment;
@@ -22,6 +24,7 @@ mod time;
 mod vector;
 mod vocabulary;
 
+pub use alike::{Codes, Inputs};
 pub use bins::{Bins, Pace};
 pub use fit::{check_events, known_ratings, known_targets};
 pub use lists::Lists;

@@ -233,10 +233,18 @@ impl Examples {
 
     /// Cut-off times of validation and test where the split is temporal and examples have times.
     pub fn cutoffs(&self, training: &Training) -> Option<(f64, f64)> {
+        self.cutoffs_since(training, f64::NEG_INFINITY)
+    }
+
+    /// The same of the examples from a time on; none where there are none.
+    pub fn cutoffs_since(&self, training: &Training, since: f64) -> Option<(f64, f64)> {
         if training.split != Split::Temporal || !self.timed {
             return None;
         }
-        let mut times: Vec<f64> = self.rows.iter().map(|row| row.at).collect();
+        let mut times: Vec<f64> = self.rows.iter().map(|row| row.at).filter(|&at| at >= since).collect();
+        if times.is_empty() {
+            return None;
+        }
         times.sort_unstable_by(f64::total_cmp);
         times.dedup();
         // A few cut-offs of events: the newest tests, the one before it validates. Else shares of the times.
@@ -263,6 +271,12 @@ impl Examples {
             }
         }
         parts
+    }
+
+    /// Whether an example is of a time from which on something is learned; without a time, of an entity that was not there
+    /// before. `first`: when each entity's events begin.
+    pub fn learned_since(&self, since: f64, row: &Example, first: impl Fn(usize) -> f64) -> bool {
+        if self.timed { row.at >= since } else { first(row.entity) >= since }
     }
 
     /// `folds` lots of entities, each with its share of every class. By example: its fold.

@@ -9,11 +9,8 @@
 //! | direction  | frames, in this order                                                          |
 //! |------------|--------------------------------------------------------------------------------|
 //! | to engine  | `Job`, then `Placed` or `Events`* and at most one `Mistyped`, then for each of the |
-//! |            | job's tables `Table` and the same of it, then for each version that the job is about (Score,  |
-//! |            | Evaluate, Permute, Synthesize; Train, if a blend) `Part` and its `Artifact`*, after it in |
-//! |            | the same way what belongs to it (Score: the profile's mapping, if it has one;   |
-//! |            | Evaluate, if cases are grouped: judgements of its folds), then `End`;           |
-//! |            | no events to synthesize                                                         |
+//! |            | job's tables `Table` and the same of it, then for each stored thing that it needs `Part`, |
+//! |            | which says its [`Role`], and its `Artifact`*, then `End`; no events to synthesize |
 //! | to Postgres| `Progress`, `Metrics`, `Judgement`s (Train, Evaluate; one for each split and    |
 //! |            | label) and `Released` (one for each `Placed`) at any time;                      |
 //! |            | `Artifact`* (Train; Score, a mapping that it fitted); `Profiles`* then `Items`* |
@@ -41,7 +38,7 @@ use std::io::{self, Read, Write};
 use std::panic::{self, AssertUnwindSafe};
 
 /// Raised by every change that an older peer would misread.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// No frame is longer: what is larger is cut.
 pub const MAX_FRAME: usize = 64 << 20;
@@ -129,6 +126,24 @@ pub struct Ask {
     pub without_items: bool,
     /// What is to be drawn (Synthesize).
     pub synthesis: Option<Synthesis>,
+    /// Whether only what the starting version has not learned is to be (Train).
+    pub incremental: bool,
+}
+
+/// What something stored is for; the payload of `Part`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// The version that the job is about (Evaluate, Score, Permute, Synthesize).
+    Subject,
+    /// A version that a blend mixes (Train).
+    Mixed,
+    /// The version whose weights training begins with (Train).
+    Start,
+    /// The mapping of a profile (Score).
+    Mapping,
+    /// Judgements of a version's folds (Evaluate, where cases are grouped).
+    Folds,
 }
 
 /// A table beside the events; it is read as events are. A `Table` frame announces its batches.

@@ -1,5 +1,6 @@
 //! What the columns of an event table mean, and the form in which they travel to the engine.
 
+use crate::calendar;
 use crate::cleaning::Cleaning;
 use crate::events::Values;
 use crate::labels::FittedLabel;
@@ -209,6 +210,14 @@ impl KeyType {
 }
 
 impl Clock {
+    /// A time for people.
+    pub fn text(self, at: f64) -> String {
+        match self {
+            Clock::Number => at.to_string(),
+            Clock::Timestamp | Clock::Date => calendar::iso(at),
+        }
+    }
+
     pub fn arrow(self) -> DataType {
         match self {
             Clock::Timestamp | Clock::Date => DataType::Int64,

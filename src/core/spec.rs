@@ -11,10 +11,11 @@ mod ratings;
 mod selfmade;
 mod sequence;
 mod training;
+mod transfer;
 
 pub use counting::{Blend, Mf, Transitions};
 pub use encoder::*;
-pub use families::{FAMILIES, Family, listed};
+pub use families::{FAMILIES, Family, families_of, is_network, listed};
 pub use gan::Gan;
 pub use ncf::Ncf;
 pub use objective::*;
@@ -22,6 +23,7 @@ pub use ratings::Ratings;
 pub use selfmade::*;
 pub use sequence::*;
 pub use training::*;
+pub use transfer::{VersionName, freezes, no_weights};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::{FieldKind, SourceSchema};
@@ -101,6 +103,7 @@ impl ModelSpec {
         if matches!(self.encoder, Encoder::Gan(_)) {
             Gan::check_source(source)?;
         }
+        transfer::check(self)?;
         self.encoder.check()?;
         self.training.check()?;
         self.evaluation.check()

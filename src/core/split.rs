@@ -4,6 +4,7 @@
 //! encoding that is [`crate::features::known_targets`]; after, a code of at least
 //! [`crate::features::FIRST`]. Both say the same.
 
+use crate::batch::{Window, training_windows};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Keys;
 use crate::spec::{Split, Training};
@@ -48,6 +49,8 @@ pub struct Partition {
     pub test: Vec<Case>,
     /// Temporal split: where validation begins and where the test begins (`f64::MAX` without test).
     pub cutoffs: Option<(f64, f64)>,
+    /// Events before this time are read and not learned; minus infinity where all are learned.
+    pub since: f64,
 }
 
 /// Splits the events.
@@ -192,11 +195,35 @@ impl Partition {
             Some((cutoff, _)) => pair[0] + time[pair[0]..pair[1]].partition_point(|&at| at < cutoff),
             None => pair[1],
         };
-        Partition { train_end: offsets.windows(2).map(end).collect(), valid: Vec::new(), test: Vec::new(), cutoffs }
+        Partition { train_end: offsets.windows(2).map(end).collect(), ..Partition::with_capacity(0, cutoffs) }
     }
 
     fn with_capacity(entities: usize, cutoffs: Option<(f64, f64)>) -> Self {
-        Partition { train_end: Vec::with_capacity(entities), valid: Vec::new(), test: Vec::new(), cutoffs }
+        let train_end = Vec::with_capacity(entities);
+        Partition { train_end, valid: Vec::new(), test: Vec::new(), cutoffs, since: f64::NEG_INFINITY }
+    }
+
+    /// The same where only events from a time on are learned. An error where none is left that has one before it.
+    pub fn learning_since(self, since: f64, offsets: &[usize], time: &[f64]) -> Result<Self> {
+        let partition = Partition { since, ..self };
+        let mut trains = offsets.iter().zip(&partition.train_end).filter(|(start, end)| start < end);
+        match trains.any(|(_, &end)| partition.learns(time[end - 1])) {
+            true => Ok(partition),
+            false => Err(Error::new(ErrorKind::InsufficientData, "nothing is new but what validates and tests")
+                .hint("Wait for more events, lower training.valid and training.test, or train the model anew.")),
+        }
+    }
+
+    /// Whether what happens at this time is learned.
+    pub fn learns(&self, at: f64) -> bool {
+        at >= self.since
+    }
+
+    /// The [`training_windows`] that have something to learn.
+    pub fn windows(&self, offsets: &[usize], time: &[f64], length: usize) -> Vec<Window> {
+        let mut windows = training_windows(offsets, &self.train_end, length);
+        windows.retain(|window| self.learns(time[window.end - 1]));
+        windows
     }
 
     /// An error where nothing is left to train or to validate on.
@@ -301,6 +328,17 @@ mod tests {
         let split = partition(&OFFSETS, &TIME, |event| event != 4, |_| Part::Train, &training, None).unwrap();
         assert_eq!(split.train_end, [2, 6, 10]);
         assert_eq!(split.test[0], case(0, 3, 3));
+    }
+
+    #[test]
+    fn only_windows_with_something_new_are_learned() {
+        let split = partition(&OFFSETS, &TIME, |_| true, |_| Part::Train, &training(Split::Temporal), None).unwrap();
+        assert_eq!(split.windows(&OFFSETS, &TIME, 2), [(0, 3), (5, 7)].map(|(start, end)| Window { start, end }));
+        let since = split.clone().learning_since(3.0, &OFFSETS, &TIME).unwrap();
+        assert_eq!(since.windows(&OFFSETS, &TIME, 2), [Window { start: 5, end: 7 }]);
+        assert!(since.learns(3.0) && !since.learns(2.9));
+        let error = split.learning_since(6.0, &OFFSETS, &TIME).unwrap_err();
+        assert_eq!((error.kind, error.hint.is_some()), (ErrorKind::InsufficientData, true));
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub use vectors::Vectors;
 use crate::cpu;
 use crate::device::upload;
 use crate::error::Result;
+use crate::parameters;
 use persona_core::batch::Window;
 use persona_core::features::{Encoded, FIRST, Input};
 use persona_core::synthesis::Drawn;
@@ -37,7 +38,10 @@ pub fn rows(table: &Tensor, index: &Tensor) -> Result<Tensor> {
 
 /// Adds the gradient of [`rows`] to that of `table`, on the CPU and without a table of zeros.
 pub fn add_gradient(table: &Tensor, index: &Tensor, gradient: &Tensor) -> Result<()> {
-    add_rows(cpu::floats_mut(&mut table.f_grad()?)?, index, gradient)
+    match parameters::gradient(table)? {
+        Some(mut sums) => add_rows(cpu::floats_mut(&mut sums)?, index, gradient),
+        None => Ok(()),
+    }
 }
 
 /// Adds each row of `gradient` [tokens, dim] to the row of `sums` that `index` names.
@@ -174,11 +178,11 @@ fn numbers(columns: &[&[f32]], windows: &[Window], device: Device) -> Result<Ten
 }
 
 impl Targets {
-    /// For windows of inputs, the items of the events one later.
-    pub fn new(codes: &[u32], inputs: &[Window], device: Device) -> Result<Self> {
+    /// For windows of inputs, the items of the events one later that are learned.
+    pub fn new(codes: &[u32], learned: impl Fn(usize) -> bool, inputs: &[Window], device: Device) -> Result<Self> {
         let (mut tokens, mut items, mut all) = (Vec::new(), Vec::new(), 0);
         for event in events(inputs) {
-            if codes[event + 1] >= FIRST {
+            if codes[event + 1] >= FIRST && learned(event + 1) {
                 tokens.push(all);
                 items.push(i64::from(codes[event + 1] - FIRST));
             }
@@ -221,9 +225,11 @@ mod tests {
     #[test]
     fn targets_leave_out_what_is_missing_or_unknown() {
         let windows = [Window { start: 0, end: 3 }];
-        let targets = Targets::new(&[5, 0, 4, 2], &windows, Device::Cpu).unwrap();
+        let targets = Targets::new(&[5, 0, 4, 2], |_| true, &windows, Device::Cpu).unwrap();
         assert_eq!(Vec::<i64>::try_from(targets.tokens.as_ref().unwrap()).unwrap(), [1, 2]);
         assert_eq!(Vec::<i64>::try_from(&targets.items).unwrap(), [2, 0]);
         assert_eq!(targets.count, 2);
+        let targets = Targets::new(&[5, 0, 4, 2], |event| event > 2, &windows, Device::Cpu).unwrap();
+        assert_eq!(Vec::<i64>::try_from(&targets.items).unwrap(), [0]);
     }
 }

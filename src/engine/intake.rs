@@ -7,7 +7,7 @@ use persona_core::check;
 use persona_core::events::{Attached, Collector, Events};
 use persona_core::importance::{self, Importance, Knowledge};
 use persona_core::labels::Examples;
-use persona_core::protocol::{Finding, Holds, Job, Outcome, Phase, Progress, VERSION};
+use persona_core::protocol::{Finding, Holds, Job, Outcome, Phase, Progress, Role, VERSION};
 use persona_core::source::{Attributes, SourceSchema};
 use persona_core::{Error, ErrorKind, Result};
 
@@ -28,10 +28,44 @@ pub fn job(input: &Input) -> Result<Job> {
     }
 }
 
+/// What is stored and a job needs, each with what it is for.
+#[derive(Default)]
+pub struct Stored(Vec<(Role, Vec<u8>)>);
+
+impl Stored {
+    /// All that are for this, in order.
+    pub fn all(&self, role: Role) -> impl Iterator<Item = &[u8]> {
+        self.0.iter().filter(move |(of, _)| *of == role).map(|(_, bytes)| bytes.as_slice())
+    }
+
+    /// The first of these.
+    pub fn one(&self, role: Role) -> Option<&[u8]> {
+        self.all(role).next()
+    }
+
+    /// All that are for this, owned.
+    pub fn take(&mut self, role: Role) -> Vec<Vec<u8>> {
+        let (taken, left) = std::mem::take(&mut self.0).into_iter().partition(|(of, _)| *of == role);
+        self.0 = left;
+        let taken: Vec<(Role, Vec<u8>)> = taken;
+        taken.into_iter().map(|(_, bytes)| bytes).collect()
+    }
+
+    /// Adds to the last one.
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        let (_, last) = self.0.last_mut().ok_or_else(|| protocol("a version came and it was not said what for"))?;
+        last.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn bytes(&self) -> usize {
+        self.0.iter().map(|(_, bytes)| bytes.len()).sum()
+    }
+}
+
 /// All that a job reads.
 pub struct Gathered {
-    /// Of the versions that the job is about: one, or the parts of a blend that is to be trained.
-    pub artifacts: Vec<Vec<u8>>,
+    pub stored: Stored,
     /// With the columns of all attributes.
     pub events: Events,
     /// What the events' columns mean.
@@ -59,8 +93,8 @@ impl Gathered {
     }
 
     /// The version that the job is about.
-    pub fn artifact(&self) -> &[u8] {
-        self.artifacts.first().map_or(&[], Vec::as_slice)
+    pub fn subject(&self) -> Result<&[u8]> {
+        self.stored.one(Role::Subject).ok_or_else(|| protocol("a job came without the model version that it is about"))
     }
 
     /// The table of a label, if it has one.
@@ -69,7 +103,7 @@ impl Gathered {
     }
 
     /// Joins the tables to the events, or puts them beside.
-    fn place(job: &Job, artifacts: Vec<Vec<u8>>, mut events: Events, tables: Vec<Events>) -> Result<Gathered> {
+    fn place(job: &Job, stored: Stored, mut events: Events, tables: Vec<Events>) -> Result<Gathered> {
         let (mut labels, mut notes) = (Vec::new(), Vec::new());
         for (table, rows) in job.tables.iter().zip(tables) {
             match &table.holds {
@@ -90,7 +124,7 @@ impl Gathered {
         }
         let source = job.source.with_attributes();
         match source.fields.len() == events.columns.len() {
-            true => Ok(Gathered { artifacts, events, source, labels, notes }),
+            true => Ok(Gathered { stored, events, source, labels, notes }),
             false => Err(protocol("the attributes of the source did not come")),
         }
     }
@@ -118,16 +152,13 @@ pub fn collect(input: &Input, job: &Job, reporter: &mut Reporter) -> Result<Gath
         Ok::<_, Error>(Collector::new(schema, limit)?.with_threads(limits::threads(&job.limits)))
     };
     let mut collectors = vec![collector(&job.source)?];
-    let (mut artifacts, mut rows) = (Vec::<Vec<u8>>::new(), 0);
+    let (mut stored, mut rows) = (Stored::default(), 0);
     reporter.enter(Phase::Scan)?;
     loop {
         match next(input)? {
             Message::Artifact(bytes) => {
-                match artifacts.last_mut() {
-                    Some(artifact) => artifact.extend_from_slice(&bytes),
-                    None => artifacts.push(bytes),
-                }
-                if limit.is_some_and(|limit| artifacts.iter().map(Vec::len).sum::<usize>() > limit) {
+                stored.append(&bytes)?;
+                if limit.is_some_and(|limit| stored.bytes() > limit) {
                     return Err(too_large());
                 }
             }
@@ -147,7 +178,7 @@ pub fn collect(input: &Input, job: &Job, reporter: &mut Reporter) -> Result<Gath
                 let last = collectors.len() - 1;
                 collectors[last].mistyped(counts)?;
             }
-            Message::Part => artifacts.push(Vec::new()),
+            Message::Part(role) => stored.0.push((role, Vec::new())),
             Message::Job(_) => return Err(protocol("a second job came")),
             Message::End => break,
         }
@@ -162,7 +193,7 @@ pub fn collect(input: &Input, job: &Job, reporter: &mut Reporter) -> Result<Gath
     reporter.enter(Phase::Sequence)?;
     let mut sequenced = collectors.into_iter().map(Collector::finish);
     let events = sequenced.next().ok_or_else(|| protocol("no events came"))??;
-    Gathered::place(job, artifacts, events, sequenced.collect::<Result<_>>()?)
+    Gathered::place(job, stored, events, sequenced.collect::<Result<_>>()?)
 }
 
 /// What an outcome says of the events.

@@ -5,6 +5,7 @@ use crate::counts::{Counts, Data};
 use crate::device::{self, Compute};
 use crate::error::Result;
 use crate::evaluate::{Judged, Protocol, Scorer, training_counts};
+use crate::incremental::News;
 use crate::inputs::Shape;
 use crate::intake::Gathered;
 use crate::lists::Lists;
@@ -16,13 +17,14 @@ use crate::report::Reporter;
 use crate::score::Scoring;
 use crate::segments::Segments;
 use crate::select::Choice;
+use crate::transfer::Start;
 use crate::{intake, network, permute, ratings, reduce, synthesize};
 use persona_core::artifact::Artifact;
 use persona_core::events::Events;
 use persona_core::features::{Encoded, Fitted, check_events, known_ratings, known_targets};
 use persona_core::labels::{Examples, FittedLabel};
 use persona_core::metrics::{Judgement, case_id, self_information};
-use persona_core::protocol::{ARTIFACT_CHUNK, Job, Kind, Outcome, Phase, Task, cut};
+use persona_core::protocol::{ARTIFACT_CHUNK, Job, Kind, Outcome, Phase, Role, Task, cut};
 use persona_core::source::SourceSchema;
 use persona_core::spec::{Encoder, ModelSpec, Objective, Seen, Split};
 use persona_core::split::{Case, Part, Partition, partition, quantiles, repeat_share, sample};
@@ -34,6 +36,8 @@ use rand_chacha::ChaCha8Rng;
 /// Keys of what an artifact says about itself, beside what core's modules put there.
 const SPEC: &str = "spec";
 const SOURCE: &str = "source";
+/// The newest event's time.
+const AS_OF: &str = "as_of";
 
 /// Reads a job and its data, does it, and says how it went.
 pub fn run(input: &Input) -> Result<Outcome> {
@@ -63,22 +67,37 @@ fn protocol(message: impl Into<String>) -> Error {
 
 fn train_job(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: &mut Reporter) -> Result<()> {
     let spec = job.spec.as_ref().ok_or_else(|| protocol("a job to train came without a specification"))?;
-    let examples = examples(spec, &gathered, objective_minimum)?;
-    let Gathered { artifacts, events, source, notes, .. } = gathered;
+    let mut examples = examples(spec, &gathered, objective_minimum)?;
+    let Gathered { mut stored, events, source, notes, .. } = gathered;
     outcome.notes.extend(notes);
     examples.iter().for_each(|examples| outcome.notes.extend_from_slice(&examples.notes));
-    let cutoffs = examples.iter().find_map(|examples| examples.cutoffs(&spec.training));
-    let partition = split(&events, &source, spec, cutoffs)?;
+    let start = Start::open(&stored, spec)?;
+    let news = match (job.ask.incremental, &start) {
+        (true, Some(start)) => Some(News::since(start, &events, source.clock)?),
+        (true, None) => return Err(protocol("incremental training came without a version to begin with").into()),
+        (false, _) => None,
+    };
+    let cutoffs = match &news {
+        Some(news) => news.cutoffs(&mut examples, &events.time, spec, outcome),
+        None => examples.iter().find_map(|examples| examples.cutoffs(&spec.training)),
+    };
+    let mut partition = split(&events, &source, spec, cutoffs)?;
     if spec.target(&source)?.is_some() {
         partition.check_training(&events.offsets)?;
     }
-    let mut fitted = Fitted::fit(&events, &source, spec, &partition.train_end)?;
+    let mut fitted = match &news {
+        Some(news) => {
+            partition = news.learned(partition, &events, spec, outcome)?;
+            news.start.version.fitted.extended(&events, &source)?
+        }
+        None => Fitted::fit(&events, &source, spec, &partition.train_end)?,
+    };
     fitted.cutoffs = partition.cutoffs;
     outcome.fingerprint = events.fingerprint();
     outcome.notes.extend(fitted.notes());
     outcome.notes.extend(fitted.changes(&events));
     let blend = match &spec.encoder {
-        Encoder::Blend(_) => Some(Blend::open(artifacts, &events, &fitted, &spec.training)?),
+        Encoder::Blend(_) => Some(Blend::open(stored.take(Role::Mixed), &events, &fitted, &spec.training)?),
         _ => None,
     };
     let encoded = fitted.encode(events)?;
@@ -89,10 +108,15 @@ fn train_job(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: &mu
     let (fitted, encoded) = chosen.as_ref().map_or((&fitted, &encoded), |chosen| (&chosen.fitted, &chosen.encoded));
     outcome.notes.extend(chosen.as_ref().map(|chosen| chosen.note.clone()));
     outcome.items = encoded.items() as u64;
-    let spec = &settle_seen(spec, encoded, &partition, outcome);
+    let mut spec = settle_seen(spec, encoded, &partition, outcome);
+    if let Some(news) = &news {
+        spec.evaluation.seen = news.start.version.spec.evaluation.seen;
+    }
+    let spec = &spec;
     let mut artifact = Artifact::new();
     artifact.put_json(SPEC, spec)?;
     artifact.put_json(SOURCE, &job.source)?;
+    artifact.put_json(AS_OF, &outcome.as_of)?;
     fitted.write(&mut artifact)?;
     reporter.enter(Phase::Train)?;
     let threads = device::threads();
@@ -116,7 +140,8 @@ fn train_job(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: &mu
         let compute = Compute::choose(&spec.training.device, spec.training.precision)?;
         let day = job.source.clock.day();
         let network = Network::new(spec, encoded, &partition, fitted, examples, day, compute)?;
-        let mut network = network.choosing(choice);
+        let before = news.as_ref().map_or(&[][..], |news| &news.start.version.labels);
+        let mut network = network.choosing(choice).starting_from(start.as_ref()).keeping_labels(before);
         let model = network.train(outcome, reporter)?;
         model.parameters.write(&mut artifact)?;
         FittedLabel::write_all(&network.labels(), &mut artifact)?;
@@ -193,12 +218,12 @@ fn settle_seen(spec: &ModelSpec, encoded: &Encoded, partition: &Partition, outco
 }
 
 fn evaluate_job(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: &mut Reporter) -> Result<()> {
-    let version = Version::read(gathered.artifact(), job)?;
+    let version = Version::read(gathered.subject()?, job)?;
     let spec = &version.spec;
     let segments = job.ask.by.as_ref().map(|by| Segments::new(by, &gathered)).transpose()?;
     let segments = segments.as_ref();
     let mut examples = examples(spec, &gathered, |_| 0)?;
-    let Gathered { artifacts, events, source, .. } = gathered;
+    let Gathered { stored, events, source, .. } = gathered;
     let partition = split(&events, &source, spec, version.fitted.cutoffs)?;
     let (encoded, trained) = version.restore(events, outcome)?;
     let scorer = trained.scorer(spec.training.batch_events);
@@ -213,7 +238,7 @@ fn evaluate_job(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: 
         outcome
             .notes
             .push("Every entity has trained this version; the figures of its folds are in persona.metrics.".into());
-        let judged = artifacts.iter().skip(1).map(|bytes| Judgement::from_bytes(bytes));
+        let judged = stored.all(Role::Folds).map(Judgement::from_bytes);
         let judged = judged.collect::<persona_core::Result<Vec<Judgement>>>()?;
         return segments.map_or(Ok(()), |segments| segments.of_folds(&judged, &examples, &encoded, reporter));
     }
@@ -225,8 +250,8 @@ fn evaluate_job(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: 
 }
 
 fn score_job(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: &mut Reporter) -> Result<()> {
-    let version = Version::read(gathered.artifact(), job)?;
-    let stored = gathered.artifacts.get(1).cloned();
+    let version = Version::read(gathered.subject()?, job)?;
+    let stored = gathered.stored.one(Role::Mapping).map(<[u8]>::to_vec);
     let reduce = job.ask.reduce.as_ref();
     let labelled = match reduce.filter(|_| stored.is_none()) {
         Some(reduce) => reduce::labelled(reduce, &gathered, &version)?,
@@ -264,7 +289,7 @@ fn score_job(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: &mu
 fn synthesize_job(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: &mut Reporter) -> Result<()> {
     let synthesis =
         job.ask.synthesis.ok_or_else(|| protocol("a job to synthesize came without what is to be drawn"))?;
-    let version = Version::read(gathered.artifact(), job)?;
+    let version = Version::read(gathered.subject()?, job)?;
     let encoded = version.encode(gathered.events, outcome)?;
     let Trained::Network(model) = version.open(&encoded)? else {
         return Err(protocol("a model that counts draws no events").into());
@@ -353,7 +378,7 @@ fn describe_model(model: &Model, outcome: &mut Outcome) {
 
 /// A stored version.
 pub struct Version {
-    artifact: Artifact,
+    pub artifact: Artifact,
     /// As trained, but with the device and precision of this job.
     pub spec: ModelSpec,
     pub fitted: Fitted,
@@ -388,9 +413,6 @@ impl Trained {
 
 impl Version {
     pub fn read(bytes: &[u8], job: &Job) -> Result<Self> {
-        if bytes.is_empty() {
-            return Err(protocol("a job came without the model version that it is about").into());
-        }
         let mut version = Version::parse(bytes)?;
         let source: SourceSchema = version.artifact.get_json(SOURCE)?;
         if !source.has_events_of(&job.source) {
@@ -404,6 +426,11 @@ impl Version {
             version.spec.training.precision = now.training.precision;
         }
         Ok(version)
+    }
+
+    /// Time of the newest event that there was; `None` where the version does not say.
+    pub fn as_of(&self) -> Result<Option<f64>> {
+        if self.artifact.meta.contains_key(AS_OF) { Ok(self.artifact.get_json(AS_OF)?) } else { Ok(None) }
     }
 
     /// A version from its bytes alone.

@@ -19,6 +19,8 @@
 //! - [`average`]     a running mean of the weights
 //! - [`augment`]     changes to training sequences
 //! - [`train`]       epochs, early stopping
+//! - [`transfer`]    weights of another version, wherever they fit
+//! - [`incremental`] training that goes on with what is new
 //! - [`network`]     a model with its objectives, trained and judged; folds
 //! - [`select`]      training on the features that tell most
 //! - [`counts`]      families that rank without a network
@@ -40,6 +42,7 @@ mod cpu;
 mod device;
 mod error;
 mod evaluate;
+mod incremental;
 mod inputs;
 mod job;
 mod lists;
@@ -58,6 +61,7 @@ mod segments;
 mod select;
 mod synthesize;
 mod train;
+mod transfer;
 
 use persona_engine::{intake, pipe, report};
 

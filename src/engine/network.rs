@@ -9,6 +9,7 @@ use crate::report::Reporter;
 use crate::segments::Segments;
 use crate::select::{Choice, Chosen};
 use crate::train::Trainer;
+use crate::transfer::{Start, Taken};
 use persona_core::features::{Encoded, Fitted};
 use persona_core::labels::{Example, Examples, FittedLabel, Parts};
 use persona_core::metrics::Judgement;
@@ -31,6 +32,17 @@ pub struct Network<'a> {
     compute: Compute,
     /// From what a fold chooses its features; absent where all are kept.
     choice: Option<Choice<'a>>,
+    /// What training begins with, where that is not drawn.
+    start: Option<&'a Start>,
+}
+
+/// A trained model.
+struct Run {
+    model: Model,
+    epoch: u32,
+    standing: Option<Standing>,
+    /// What it took from the version that it began with.
+    taken: Option<Taken>,
 }
 
 /// One label to be learned.
@@ -55,7 +67,7 @@ impl<'a> Network<'a> {
     ) -> Result<Self> {
         let objectives = spec.objective.iter().filter(|objective| objective.label().is_some());
         let task = |(objective, examples): (&'a Objective, Examples)| {
-            let parts = parts(&examples, encoded, spec, partition.cutoffs);
+            let parts = parts(&examples, encoded, spec, partition.cutoffs, partition.since);
             if parts.train.is_empty() {
                 return Err(nothing_to_train_on(&examples));
             }
@@ -64,7 +76,21 @@ impl<'a> Network<'a> {
             Ok(LabelTask { objective, examples, label, parts })
         };
         let tasks = objectives.zip(examples).map(task).collect::<persona_core::Result<_>>()?;
-        Ok(Network { spec, encoded, partition, fitted, tasks, day, compute, choice: None })
+        Ok(Network { spec, encoded, partition, fitted, tasks, day, compute, choice: None, start: None })
+    }
+
+    /// The same, beginning with the weights of a version.
+    pub fn starting_from(self, start: Option<&'a Start>) -> Self {
+        Network { start, ..self }
+    }
+
+    /// The same with labels as they were fitted before.
+    pub fn keeping_labels(mut self, fitted: &[FittedLabel]) -> Self {
+        for task in &mut self.tasks {
+            let before = fitted.iter().find(|label| label.name == task.label.name);
+            task.label = before.unwrap_or(&task.label).clone();
+        }
+        self
     }
 
     /// The same, where each fold is to choose its features itself: from what it trains on.
@@ -85,9 +111,10 @@ impl<'a> Network<'a> {
             spec.training.epochs = self.folds(outcome, reporter)?;
         }
         let parts: Vec<Parts> = self.tasks.iter().map(|task| task.parts.clone()).collect();
-        let (model, epoch, standing) = self.run(&spec, parts, false, reporter)?;
+        let Run { model, epoch, standing, taken } = self.run(&spec, parts, false, reporter)?;
+        outcome.notes.extend(self.start.zip(taken).map(|(start, taken)| taken.note(&start.name)));
         if let spec::Encoder::Gan(gan) = &spec.encoder {
-            let first = objectives::First::new(&self.encoded.offsets, self.partition, gan.length);
+            let first = objectives::First::new(self.encoded, self.partition, gan.length);
             outcome.notes.extend(first.note(gan.length));
         }
         outcome.best_epoch = Some(epoch);
@@ -106,9 +133,9 @@ impl<'a> Network<'a> {
             let parts = fold_of.iter().map(|fold_of| parts_of_fold(fold_of, fold, training)).collect::<Vec<Parts>>();
             let tests: Vec<Vec<usize>> = parts.iter().map(|parts| parts.test.clone()).collect();
             let chosen = self.chosen(&parts)?;
-            let own = chosen.as_ref().map(|chosen| self.over(&chosen.encoded));
+            let own = chosen.as_ref().map(|chosen| self.over(chosen));
             let network = own.as_ref().unwrap_or(self);
-            let (model, epoch, _) = network.run(self.spec, parts, true, reporter)?;
+            let Run { model, epoch, .. } = network.run(self.spec, parts, true, reporter)?;
             epochs += epoch as usize;
             reporter.count_as(Phase::Evaluate);
             for ((task, test), judged) in self.tasks.iter().zip(tests).zip(&mut judged) {
@@ -143,7 +170,7 @@ impl<'a> Network<'a> {
             "The test figures are of {} models, each of which saw nothing of its fold; the version itself has seen all.",
             training.folds
         ));
-        Ok(epochs.div_ceil(training.folds))
+        Ok(epochs.div_ceil(training.folds).max(1))
     }
 
     /// What a fold keeps of the features, by what it trains on.
@@ -153,18 +180,13 @@ impl<'a> Network<'a> {
     }
 
     /// The same over other inputs of the same events.
-    fn over<'b>(&'b self, encoded: &'b Encoded) -> Network<'b> {
-        let Network { spec, partition, fitted, day, compute, .. } = *self;
-        Network { spec, encoded, partition, fitted, tasks: self.tasks.clone(), day, compute, choice: None }
+    fn over<'b>(&'b self, chosen: &'b Chosen) -> Network<'b> {
+        let Network { spec, partition, day, compute, start, .. } = *self;
+        let (encoded, fitted) = (&chosen.encoded, &chosen.fitted);
+        Network { spec, encoded, partition, fitted, tasks: self.tasks.clone(), day, compute, choice: None, start }
     }
 
-    fn run(
-        &self,
-        spec: &ModelSpec,
-        parts: Vec<Parts>,
-        quiet: bool,
-        reporter: &mut Reporter,
-    ) -> Result<(Model, u32, Option<Standing>)> {
+    fn run(&self, spec: &ModelSpec, parts: Vec<Parts>, quiet: bool, reporter: &mut Reporter) -> Result<Run> {
         let training = &spec.training;
         let mut rng = ChaCha8Rng::seed_from_u64(training.seed);
         tch::manual_seed(training.seed as i64);
@@ -211,14 +233,21 @@ impl<'a> Network<'a> {
                 }
             });
         }
-        let errors = model.pretrain(self.encoded, objectives[0].histories(), training.batch_events, &mut rng)?;
+        let histories = objectives[0].histories();
+        let errors = model.pretrain(self.encoded, histories, training.batch_events, self.start.is_none(), &mut rng)?;
         if !quiet {
             reporter.metrics(&pretraining(&errors))?;
         }
-        let before = self.learn_by_likelihood(&mut model, &mut rng, quiet, reporter)?;
-        let mut trainer = Trainer { training, objectives, rng, quiet, before };
+        let taken = self.start.map(|start| start.fill(&model, self.spec, self.fitted, &self.labels())).transpose()?;
+        model.parameters.freeze(&training.freeze)?;
+        let before = match self.start {
+            Some(_) => 0,
+            None => self.learn_by_likelihood(&mut model, &mut rng, quiet, reporter)?,
+        };
+        let judges_start = self.start.is_some();
+        let mut trainer = Trainer { training, objectives, rng, quiet, before, judges_start };
         let (epoch, standing) = trainer.run(&mut model, reporter)?;
-        Ok((model, epoch, standing))
+        Ok(Run { model, epoch, standing, taken })
     }
 
     /// Lets every class begin at its share, where that is what it should come to.
@@ -244,8 +273,8 @@ impl<'a> Network<'a> {
         let training = spec::Training { epochs: gan.pretrain, ..self.spec.training.clone() };
         let likelihood = objectives::Likelihood::new(self.setting(), self.partition, model);
         let own = ChaCha8Rng::from_rng(rng);
-        let mut trainer =
-            Trainer { training: &training, objectives: vec![Box::new(likelihood)], rng: own, quiet, before: 0 };
+        let objectives: Vec<Box<dyn objectives::Objective>> = vec![Box::new(likelihood)];
+        let mut trainer = Trainer { training: &training, objectives, rng: own, quiet, before: 0, judges_start: false };
         trainer.run(model, reporter)?;
         Ok(gan.pretrain)
     }
@@ -279,11 +308,21 @@ impl<'a> Network<'a> {
 }
 
 /// Which examples train, validate and test. Folds are dealt later; then all of them train.
-pub fn parts(examples: &Examples, encoded: &Encoded, spec: &ModelSpec, cutoffs: Option<(f64, f64)>) -> Parts {
-    match spec.training.split {
+///
+/// Those train that are new `since` a time.
+pub fn parts(
+    examples: &Examples,
+    encoded: &Encoded,
+    spec: &ModelSpec,
+    cutoffs: Option<(f64, f64)>,
+    since: f64,
+) -> Parts {
+    let mut parts = match spec.training.split {
         Split::KFold => Parts { train: (0..examples.rows.len()).collect(), ..Parts::default() },
         _ => examples.parts(&encoded.keys, &spec.training, cutoffs),
-    }
+    };
+    parts.train.retain(|&i| examples.learned_since(since, &examples.rows[i], |entity| encoded.first(entity)));
+    parts
 }
 
 /// What each layer reconstructed before the objectives began.

@@ -3,7 +3,7 @@
 use crate::cpu::{self, adamw};
 use crate::device;
 use crate::error::Result;
-use crate::parameters::Parameters;
+use crate::parameters::{Parameters, gradient as gradient_of};
 use crate::schedule::Schedule;
 use persona_core::spec::Training;
 use tch::{Device, Kind, Tensor};
@@ -39,7 +39,7 @@ impl AdamW {
             Ok(Moments { weight: weight.shallow_clone(), first: zeros(weight)?, second: zeros(weight)?, share: 1.0 })
         };
         Ok(AdamW {
-            moments: parameters.tensors().map(moments).collect::<Result<_>>()?,
+            moments: parameters.trained().map(|(_, weight)| moments(weight)).collect::<Result<_>>()?,
             learning_rate: training.learning_rate,
             weight_decay: training.weight_decay,
             l1: training.l1,
@@ -48,7 +48,7 @@ impl AdamW {
         })
     }
 
-    /// Lets each weight learn at a share of the rate. `shares`: one a weight, in order.
+    /// Lets each weight learn at a share of the rate. `shares`: one for each that is trained, in order.
     pub fn with_shares(mut self, shares: impl Iterator<Item = f64>) -> Self {
         self.moments.iter_mut().zip(shares).for_each(|(moments, share)| moments.share = share);
         self
@@ -142,7 +142,7 @@ impl Moments {
 /// Adds `gradient` to what a weight's gradient already is.
 pub fn accumulate(weight: &Tensor, first_row: i64, gradient: &Tensor) -> Result<()> {
     let _guard = tch::no_grad_guard();
-    let whole = weight.f_grad()?;
+    let Some(whole) = gradient_of(weight)? else { return Ok(()) };
     let _ =
         whole.f_narrow(0, first_row, gradient.size()[0])?.f_add_(&gradient.f_to_dtype(Kind::Float, false, false)?)?;
     Ok(())

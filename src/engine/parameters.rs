@@ -3,6 +3,7 @@
 use crate::device::Compute;
 use crate::error::Result;
 use persona_core::artifact::{Artifact, Dtype, TensorData};
+use persona_core::spec::{freezes, listed};
 use persona_core::{Error, ErrorKind};
 use tch::{Device, Kind, Tensor};
 
@@ -50,25 +51,53 @@ impl Parameters {
     }
 
     pub fn tensors(&self) -> impl Iterator<Item = &Tensor> {
-        self.named.iter().map(|(_, tensor)| tensor)
+        self.named().map(|(_, tensor)| tensor)
+    }
+
+    /// All by their names.
+    pub fn named(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.named.iter().map(|(name, tensor)| (name.as_str(), tensor))
+    }
+
+    /// Those that training moves.
+    pub fn trained(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.named().filter(|(_, weight)| weight.requires_grad())
+    }
+
+    /// Keeps weights from being trained, by names as in `training.freeze`. An error where one of these means no weight,
+    /// or nothing is left to train.
+    pub fn freeze(&mut self, names: &[String]) -> Result<()> {
+        let known = || listed(self.named().map(|(weight, _)| weight));
+        if let Some(name) = names.iter().find(|name| !self.named().any(|(weight, _)| freezes(name, weight))) {
+            return Err(Error::invalid(format!("training.freeze \"{name}\" is the name of no weight"))
+                .hint(format!("The network's weights are {}.", known()))
+                .into());
+        }
+        for (weight, tensor) in &mut self.named {
+            if names.iter().any(|name| freezes(name, weight)) {
+                *tensor = tensor.f_set_requires_grad(false)?;
+            }
+        }
+        match self.trained().next() {
+            Some(_) => Ok(()),
+            None => Err(Error::invalid("training.freeze leaves nothing to train")
+                .hint("Leave out one of its names.")
+                .into()),
+        }
     }
 
     /// Gives every weight a gradient of zeros, for what is added by hand.
     pub fn make_gradients(&self) -> Result<()> {
-        for weight in self.tensors().filter(|weight| weight.requires_grad()) {
+        for (_, weight) in self.trained() {
             weight.f_mul_scalar(0.0)?.f_sum(Kind::Float)?.f_backward()?;
         }
         Ok(())
     }
 
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.named.iter().map(|(name, _)| name.as_str())
-    }
-
     /// Sets the gradients of some weights to zero.
     pub fn clear(&self, which: impl Fn(&str) -> bool) -> Result<()> {
         let _guard = tch::no_grad_guard();
-        for (_, weight) in self.named.iter().filter(|(name, _)| which(name)) {
+        for (_, weight) in self.trained().filter(|(name, _)| which(name)) {
             let _ = weight.f_grad()?.f_zero_()?;
         }
         Ok(())
@@ -114,6 +143,15 @@ impl Parameters {
     }
 }
 
+/// The shape and the numbers of the stored weight `name`, row-major, if there is one.
+pub fn read_weight(artifact: &Artifact, name: &str) -> Result<Option<(Vec<usize>, Vec<f32>)>> {
+    let name = format!("{PREFIX}{name}");
+    match artifact.tensors.get(&name) {
+        Some(data) => Ok(Some((data.shape.clone(), artifact.get_f32(&name)?))),
+        None => Ok(None),
+    }
+}
+
 /// The stored weight `name`, if it has the shape and size that the model expects.
 fn stored<'a>(artifact: &'a Artifact, name: &str, shape: &[i64]) -> Result<&'a TensorData> {
     let damaged = |what: String| {
@@ -132,6 +170,16 @@ fn stored<'a>(artifact: &'a Artifact, name: &str, shape: &[i64]) -> Result<&'a T
         return Err(damaged(text).into());
     }
     Ok(data)
+}
+
+/// The gradient of a weight, to be added to; none of one that is not trained.
+pub fn gradient(weight: &Tensor) -> Result<Option<Tensor>> {
+    if weight.requires_grad() { Ok(Some(weight.f_grad()?)) } else { Ok(None) }
+}
+
+/// Adds the gradient of a loss to those of the weights that it depends on; there may be none that is trained.
+pub fn backward(loss: &Tensor) -> Result<()> {
+    if loss.requires_grad() { Ok(loss.f_backward()?) } else { Ok(()) }
 }
 
 /// A tensor's numbers, row-major.

@@ -34,7 +34,7 @@ const OF_CLASSES: [(&str, bool); 2] = [("auc", true), ("log_loss", false)];
 const OF_NUMBERS: [(&str, bool); 2] = [("rmse", false), ("mae", false)];
 
 pub fn run(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: &mut Reporter) -> Result<()> {
-    let version = Version::read(gathered.artifact(), job)?;
+    let version = Version::read(gathered.subject()?, job)?;
     let spec = &version.spec;
     let name = job.ask.label.as_deref().unwrap_or_default();
     let place = version.labels.iter().position(|label| label.name == name).ok_or_else(|| not_learned(name))?;

@@ -4,7 +4,7 @@
 use crate::region::Region;
 use arrow_array::RecordBatch;
 use persona_core::protocol::region::Placed;
-use persona_core::protocol::{ColumnReader, Frame, Job, Kind, Outcome};
+use persona_core::protocol::{ColumnReader, Frame, Job, Kind, Outcome, Role};
 use persona_core::{Error, ErrorKind, Result};
 use std::fs::File;
 use std::io::BufReader;
@@ -25,8 +25,8 @@ pub enum Message {
     Table,
     /// How many values of each field of what came before were of another type than its kind.
     Mistyped(Vec<u64>),
-    /// What follows is of the next version.
-    Part,
+    /// What follows is of the next thing stored, which is for this.
+    Part(Role),
     End,
 }
 
@@ -154,7 +154,7 @@ impl Decoder {
         Ok(match frame.kind {
             Kind::Job => vec![Message::Job(Box::new(self.job(&frame)?))],
             Kind::Artifact => vec![Message::Artifact(frame.payload)],
-            Kind::Part => vec![Message::Part],
+            Kind::Part => vec![Message::Part(frame.parse()?)],
             Kind::Events => self.columns.read(frame)?.into_iter().map(Message::Events).collect(),
             Kind::Placed => vec![Message::Events(self.placed(&frame)?)],
             Kind::Table => {

@@ -29,7 +29,7 @@ impl Choice<'_> {
         spec: &ModelSpec,
         cutoffs: Option<(f64, f64)>,
     ) -> Result<Chosen> {
-        let part = |examples| parts(examples, self.encoded, spec, cutoffs).train;
+        let part = |examples| parts(examples, self.encoded, spec, cutoffs, f64::NEG_INFINITY).train;
         let train: Vec<Vec<usize>> = examples.iter().map(part).collect();
         self.choose(&examples.iter().zip(train.iter().map(Vec::as_slice)).collect::<Vec<_>>())
     }

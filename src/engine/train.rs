@@ -24,6 +24,8 @@ pub struct Trainer<'a> {
     pub quiet: bool,
     /// Epochs of another kind that came before.
     pub before: usize,
+    /// Whether the weights that training begins with may be the best: they are judged as the epoch 0.
+    pub judges_start: bool,
 }
 
 /// The best epoch so far.
@@ -40,11 +42,22 @@ impl Trainer<'_> {
         model.parameters.make_gradients()?;
         let slowest = |name: &str| self.objectives.iter().map(|objective| objective.rate(name)).fold(1.0, f64::min);
         let mut optimizer = AdamW::new(&model.parameters, self.training, self.steps())?
-            .with_shares(model.parameters.names().map(slowest));
+            .with_shares(model.parameters.trained().map(|(name, _)| slowest(name)));
         let mut average = Average::new(&model.parameters, self.training.average)?;
         let started = Instant::now();
         let mut best: Option<Best> = None;
         let epochs = self.training.epochs;
+        if self.judges_start {
+            reporter.count_as(Phase::Evaluate);
+            let (metrics, standing) = self.validate(model, &[], 0, reporter)?;
+            reporter.count_as(Phase::Train);
+            if !self.quiet && !metrics.is_empty() {
+                reporter.metrics(&metrics)?;
+            }
+            if let Some(standing) = standing {
+                best = Some(Best { epoch: 0, standing, weights: model.parameters.copy()? });
+            }
+        }
         for epoch in 1..=epochs {
             let losses = self.epoch(model, (&mut optimizer, &mut average), epoch, started, reporter)?;
             average.swap(&model.parameters)?;

@@ -42,6 +42,22 @@ fn method() -> String {
     "tpe".into()
 }
 
+/// What `train` is told; as the arguments of `CALL persona.train`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Train {
+    #[serde(default)]
+    incremental: bool,
+}
+
+/// What `refresh` is told; as the arguments of `CALL persona.refresh`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Refresh {
+    #[serde(default)]
+    everything: bool,
+}
+
 /// Kinds without options.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -105,15 +121,17 @@ impl JobKind {
                 self.options::<Tune>(config).and_then(|tune| tuning::check(&tune.space, tune.trials, &tune.method))
             }
             JobKind::Prune => self.options::<Prune>(config)?.check(),
-            JobKind::Train | JobKind::Refresh | JobKind::Evaluate | JobKind::Check => {
-                self.options::<Nothing>(config).map(drop)
-            }
+            JobKind::Train => self.options::<Train>(config).map(drop),
+            JobKind::Refresh => self.options::<Refresh>(config).map(drop),
+            JobKind::Evaluate | JobKind::Check => self.options::<Nothing>(config).map(drop),
         }
     }
 
     fn options<T: DeserializeOwned>(self, config: &Value) -> Result<T> {
         serde_json::from_value(config.clone()).map_err(|e| {
             let valid = match self {
+                JobKind::Train => "\"incremental\"",
+                JobKind::Refresh => "\"everything\"",
                 JobKind::Tune => "\"space\", \"trials\" and \"method\"",
                 JobKind::Prune => "\"keep\", \"job_runs\" and \"trials\"",
                 _ => "none",
@@ -128,13 +146,22 @@ impl JobKind {
     /// Runs it, in the foreground or in the background. What it has to say, if anything.
     pub fn run(self, object: &str, config: &Value, phases: &Phases, reporter: &mut Reporter) -> Result<Value> {
         match self {
-            JobKind::Train => Ok(json!({ "version": training::train(object, phases, reporter)? })),
+            JobKind::Train => {
+                let train = match self.options::<Train>(config)?.incremental {
+                    true => training::train_incrementally,
+                    false => training::train,
+                };
+                Ok(json!({ "version": train(object, phases, reporter)? }))
+            }
             JobKind::Tune => {
                 let Tune { space, trials, method } = self.options(config)?;
                 let version = tuning::tune(object, &space, trials, &method, phases, reporter)?;
                 Ok(json!({ "version": version }))
             }
-            JobKind::Refresh => refresh::refresh(object, phases, reporter).map(|()| Value::Null),
+            JobKind::Refresh => {
+                let Refresh { everything } = self.options(config)?;
+                refresh::refresh_profile(oid_of(object)?, everything, phases, reporter).map(|()| Value::Null)
+            }
             JobKind::Evaluate => {
                 let version = Model::find(object)?.live()?;
                 Ok(figures(version, training::evaluate(object, reporter)?))

@@ -34,7 +34,7 @@ pub fn refresh(
             Some(scored) => merge(target, entities, &scored.stage(target, reporter)?)?,
             None => (0, 0),
         };
-        profile.refreshed(target.version().number)?;
+        profile.refreshed(target.version.number)?;
         news.done(profile, &target.source)?;
         reporter.say(&format!(
             "profile \"{}\": the events of {} entities have changed; {written} rows were written and {gone} deleted",
@@ -56,8 +56,7 @@ pub struct Scored {
 impl Scored {
     /// `until`: a time in SQL, after which no event is read.
     pub fn start(target: &Target, entities: &Entities, until: Option<&str>, reporter: &mut Reporter) -> Result<Scored> {
-        let Target { profile, source, about, .. } = target;
-        let [(model, version)] = about;
+        let Target { profile, source, model, version, .. } = target;
         let query = EventQuery::of_some(source, entities)?;
         let query = match until {
             Some(time) => query.until(source, time),
@@ -68,7 +67,7 @@ impl Scored {
         let mapping = profile.reduction(version.number)?;
         let ask = Ask { without_items: true, ..target.ask() };
         let mut engine = Engine::ask(Task::Score, ask, &query.schema, &beside, Some(&version.spec))?;
-        training::scan_with(&query, &beside, &mut engine, about, mapping.as_slice(), reporter)?;
+        training::scan(&query, &beside, &mut engine, &target.stored(mapping), reporter)?;
         Ok(Scored { engine, query })
     }
 

@@ -111,6 +111,15 @@ impl Values {
         }
     }
 
+    /// These, then others of the same type; of another type there are none to add.
+    pub fn followed_by(&self, others: &Values) -> Values {
+        match (self, others) {
+            (Values::Integer(own), Values::Integer(others)) => Values::Integer([own.as_slice(), others].concat()),
+            (Values::Text(own), Values::Text(others)) => Values::Text(own.iter().chain(others.iter()).collect()),
+            _ => self.clone(),
+        }
+    }
+
     /// A value for people.
     pub fn text(&self, code: usize) -> String {
         match self {

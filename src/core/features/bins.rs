@@ -189,6 +189,11 @@ impl Pace {
         self.gaps.as_ref().and_then(|gaps| gaps.draw(code, rng)).unwrap_or_default()
     }
 
+    /// The input's name, if there is one.
+    pub fn name(&self) -> Option<&'static str> {
+        self.has_gaps().then_some(GAP)
+    }
+
     /// Whether gaps are an input.
     pub fn has_gaps(&self) -> bool {
         self.gaps.is_some()

@@ -95,6 +95,28 @@ fn known_targets_are_those_that_get_a_code() {
 }
 
 #[test]
+fn a_fit_that_goes_on_keeps_codes_and_scales_and_appends_what_is_new() {
+    let mut later = events();
+    later.columns[0] = Column::Category { codes: vec![1, 1, 0, 0, 2, 2, 2], values: Values::Integer(vec![10, 7, 20]) };
+    later.columns[1] = Column::Category {
+        codes: vec![1, 0, 0, 1, 2, NULL, 0],
+        values: Values::Text(["new", "rare", "b"].iter().collect()),
+    };
+    let (fitted, extended) = (fitted(), fitted().extended(&later, &schema()).unwrap());
+    let FieldState::Category(shops) = &extended.fields[0].state else { panic!("shops are a category") };
+    assert_eq!((&shops.values, shops.counts.as_slice()), (&Values::Integer(vec![20, 10, 7]), &[3, 2, 2][..]));
+    // "a" has gone, "b" is rare by now, and "rare" no longer is.
+    let items = extended.items().unwrap();
+    assert_eq!(items.values, Values::Text(["b", "a", "new", "rare"].iter().collect()));
+    assert_eq!(items.counts, [1, 0, 3, 2]);
+    assert_eq!((&extended.fields[2], &extended.time), (&fitted.fields[2], &fitted.time));
+    let codes = extended.codes_in(&fitted, "item").unwrap();
+    assert_eq!(codes, [Some(0), Some(1), Some(2), Some(3), None, None]);
+    assert_eq!(fitted.codes_in(&extended, "shop").unwrap(), [Some(0), Some(1), Some(2), Some(3)]);
+    assert_eq!(extended.codes_in(&fitted, "price"), None);
+}
+
+#[test]
 fn later_events_get_the_codes_of_training() {
     let mut later = events();
     later.columns[0] = Column::Category { codes: vec![0, 1, 2, 2, 2, 2, 2], values: Values::Integer(vec![5, 10, 20]) };

@@ -11,6 +11,8 @@ const GAP_BUCKETS: u32 = 33;
 /// Codes of `time.gap`, with missing (an entity's first event) and unknown.
 pub const GAP_CODES: usize = (GAP_BUCKETS + FIRST) as usize;
 
+const GAP: &str = "time.gap";
+
 /// Microseconds: gaps of calendar clocks are bucketed in seconds.
 const SECOND: f64 = 1e6;
 
@@ -74,17 +76,18 @@ impl TimeFeatures {
     pub fn encode(&self, time: &[f64], offsets: &[usize]) -> Vec<Input> {
         let mut inputs = Vec::new();
         if let Some(gap) = self.gap {
-            inputs.push(Input::Clock {
-                name: "time.gap".into(),
-                codes: gap_codes(gap, time, offsets),
-                size: GAP_CODES,
-            });
+            inputs.push(Input::Clock { name: GAP.into(), codes: gap_codes(gap, time, offsets), size: GAP_CODES });
         }
         for (name, feature, values) in self.calendar() {
             let codes = time.iter().map(|&at| byte(FIRST + feature(at))).collect();
             inputs.push(Input::Clock { name: name.into(), codes, size: values + FIRST as usize });
         }
         inputs
+    }
+
+    /// Names of the inputs, in order.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.gap.map(|_| GAP).into_iter().chain(self.calendar().map(|(name, ..)| name))
     }
 
     /// The calendar's features in use: name, value of a time, and number of values.

@@ -7,8 +7,8 @@ use hashbrown::HashMap;
 use std::cmp::Reverse;
 use std::hash::Hash;
 
-/// The values that have a code of their own, by falling number of events; ties by value. The value
-/// at `i` has the code `i + FIRST`.
+/// The values that have a code of their own, by falling number of events; ties by value; those that came later after
+/// those that there were. The value at `i` has the code `i + FIRST`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Vocabulary {
     pub values: Values,

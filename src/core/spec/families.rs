@@ -137,6 +137,19 @@ pub const FAMILIES: &[Family] = &[
     },
 ];
 
+/// Families that count, or mix what others say.
+const COUNTING: [&str; 5] = ["transitions", "popularity", "knn", "mf", "blend"];
+
+/// Whether a family is a network, whose weights are trained step by step.
+pub fn is_network(kind: &str) -> bool {
+    !COUNTING.contains(&kind)
+}
+
+/// Kinds of families, of those that are so.
+pub fn families_of(are: impl Fn(&str) -> bool) -> impl Iterator<Item = &'static str> {
+    FAMILIES.iter().map(|family| family.kind).filter(move |kind| are(kind))
+}
+
 /// Splits that an objective can be judged by.
 pub(super) const SPLITS: &[(&str, &[Split])] = &[
     ("next_event", &[Split::Temporal, Split::LeaveOneOut, Split::Random]),

@@ -47,6 +47,45 @@ fn refused(spec: &Value) -> String {
 }
 
 #[test]
+fn what_training_begins_with_is_checked() {
+    let spec = |encoder: &str, training: serde_json::Value| {
+        let spec = json!({"encoder": {"kind": encoder}, "objective": {"kind": "next_event", "field": "item"},
+                          "training": training});
+        ModelSpec::parse(&spec, &source())
+    };
+    let parsed = spec("gru", json!({"init_from": "other@3", "freeze": ["embeddings", "layer.0."]})).unwrap();
+    assert_eq!(parsed.training.init_from, Some(VersionName { model: "other".into(), version: Some(3) }));
+    let written = serde_json::to_value(&parsed).unwrap();
+    assert_eq!(written["training"]["init_from"], json!("other@3"));
+    assert_eq!(ModelSpec::parse(&written, &source()).unwrap(), parsed);
+    for (encoder, training, message, hint) in [
+        (
+            "knn",
+            json!({"init_from": "a"}),
+            "encoder \"knn\" counts and has no weights to begin with",
+            "\"transformer\"",
+        ),
+        ("gru", json!({"freeze": ["heads"]}), "training.freeze needs training.init_from", "shoppers@3"),
+        (
+            "gru",
+            json!({"init_from": "a", "freeze": ["body"]}),
+            "training.freeze \"body\" is no part of a network",
+            "\"heads\"",
+        ),
+        (
+            "gru",
+            json!({"init_from": "a", "freeze": ["heads", "encoder", "embeddings"]}),
+            "training.freeze leaves nothing to train",
+            "\"heads\"",
+        ),
+    ] {
+        let error = spec(encoder, training).unwrap_err();
+        assert_eq!(error.message, message);
+        assert!(error.hint.as_ref().unwrap().contains(hint), "{error:?}");
+    }
+}
+
+#[test]
 fn an_objective_is_enough() {
     let spec = parse(&json!({"objective": {"kind": "next_event", "field": "item"}})).unwrap();
     assert_eq!(spec.encoder, Encoder::Transformer(Transformer::default()));

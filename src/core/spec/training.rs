@@ -1,6 +1,6 @@
 //! How a model is trained and judged.
 
-use super::{fraction, positive, within};
+use super::{VersionName, fraction, positive, within};
 use crate::error::{Error, Result};
 use crate::importance::Method;
 use serde::{Deserialize, Serialize};
@@ -35,6 +35,13 @@ pub struct Training {
     /// What of the fields is kept; absent for all of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub select: Option<Select>,
+    /// The version whose weights training begins with, wherever they fit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init_from: Option<VersionName>,
+    /// Parts of the network that keep the weights they begin with: `embeddings`, `encoder`, `heads`, or beginnings of the
+    /// names of weights.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub freeze: Vec<String>,
     pub seed: u64,
     /// `auto`, `cpu`, `cuda` or `cuda:N`.
     pub device: String,
@@ -149,6 +156,8 @@ impl Default for Training {
             average: 0.0,
             augment: Augment::default(),
             select: None,
+            init_from: None,
+            freeze: Vec::new(),
             seed: 1,
             device: "auto".into(),
             precision: Precision::Auto,

@@ -4,6 +4,7 @@ use super::integers;
 use crate::cpu;
 use crate::device::upload;
 use crate::error::Result;
+use crate::parameters;
 use persona_core::features::UNKNOWN;
 use tch::{Device, Tensor};
 
@@ -66,7 +67,7 @@ impl Bags {
 
     /// Adds the gradient of [`Bags::sum`] to that of `table`, on the CPU and without a table of zeros.
     pub fn add(&self, table: &Tensor, gradient: &Tensor) -> Result<()> {
-        let mut whole = table.f_grad()?;
+        let Some(mut whole) = parameters::gradient(table)? else { return Ok(()) };
         let dim = whole.size()[1] as usize;
         let whole = cpu::floats_mut(&mut whole)?;
         let (codes, weights) = (cpu::integers(&self.codes)?, cpu::floats(&self.weights)?);

@@ -3,7 +3,7 @@
 use super::{Batch, Shape, add_gradient, rows};
 use crate::device::Compute;
 use crate::error::Result;
-use crate::parameters::{Parameters, Start};
+use crate::parameters::{self, Parameters, Start};
 use tch::{Kind, Tensor};
 
 /// The sum of the embeddings of all category inputs, of a linear map of all numbers, of each list's embeddings over
@@ -120,15 +120,19 @@ impl Embedding {
             Some(hidden) => gradient.f_mul(&hidden.f_rsub_scalar(1.0)?)?,
             None => gradient.shallow_clone(),
         };
-        if let (Some(mask), Some(hidden)) = (&self.mask, &batch.hidden) {
-            let _ = mask.f_grad()?.f_add_(&gradient.f_mul(hidden)?.f_sum_dim_intlist(0i64, true, Kind::Float)?)?;
+        if let (Some(mask), Some(hidden)) = (&self.mask, &batch.hidden)
+            && let Some(mut sum) = parameters::gradient(mask)?
+        {
+            let _ = sum.f_add_(&gradient.f_mul(hidden)?.f_sum_dim_intlist(0i64, true, Kind::Float)?)?;
         }
         let gradient = &visible;
         for (table, codes) in self.tables.iter().zip(&batch.categories) {
             add_gradient(table, codes, gradient)?;
         }
-        if let (Some(weight), Some(numbers)) = (&self.numbers, &batch.numbers) {
-            let _ = weight.f_grad()?.f_add_(&gradient.f_tr()?.f_mm(numbers)?)?;
+        if let (Some(weight), Some(numbers)) = (&self.numbers, &batch.numbers)
+            && let Some(mut sum) = parameters::gradient(weight)?
+        {
+            let _ = sum.f_add_(&gradient.f_tr()?.f_mm(numbers)?)?;
         }
         for (table, bags) in self.lists.iter().zip(&batch.lists) {
             bags.add(table, gradient)?;

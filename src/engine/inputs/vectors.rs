@@ -4,6 +4,7 @@ use super::{add_rows, integers, rows};
 use crate::cpu;
 use crate::device::{Compute, upload};
 use crate::error::Result;
+use crate::parameters;
 use persona_core::events;
 use persona_core::features::MISSING;
 use std::collections::HashMap;
@@ -60,9 +61,10 @@ impl Vectors {
 
     /// Adds the gradient of [`Vectors::project`] to that of `weight`, on the CPU. `gradient`: [tokens, dim]
     pub fn add(&self, weight: &Tensor, gradient: &Tensor) -> Result<()> {
+        let Some(mut whole) = parameters::gradient(weight)? else { return Ok(()) };
         let mut sums = Tensor::f_zeros([self.distinct.size()[0], gradient.size()[1]], (Kind::Float, Device::Cpu))?;
         add_rows(cpu::floats_mut(&mut sums)?, &self.row_of_token, gradient)?;
-        let _ = weight.f_grad()?.f_add_(&sums.f_tr()?.f_mm(&self.distinct)?)?;
+        let _ = whole.f_add_(&sums.f_tr()?.f_mm(&self.distinct)?)?;
         Ok(())
     }
 }

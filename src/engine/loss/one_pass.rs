@@ -6,6 +6,7 @@ use crate::cpu::{floats, floats_mut, integers};
 use crate::device;
 use crate::error::Result;
 use crate::inputs::rows;
+use crate::parameters;
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
 
@@ -85,7 +86,7 @@ impl OnePass {
     /// Adds the items' gradient to that of `table`, in which items begin at row `first`.
     pub fn accumulate(&self, table: &Tensor, first: usize) -> Result<()> {
         let _guard = tch::no_grad_guard();
-        let mut whole = table.f_grad()?;
+        let Some(mut whole) = parameters::gradient(table)? else { return Ok(()) };
         let dim = whole.size()[1] as usize;
         let gradient = floats_mut(&mut whole)?;
         let mut add = |item: i64, factor: f32, row: &[f32]| {

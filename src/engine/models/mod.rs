@@ -20,7 +20,7 @@ use crate::cpu::transformer as by_hand;
 use crate::device::Compute;
 use crate::error::Result;
 use crate::inputs::{Batch, Embedding, Layout, Shape, rows};
-use crate::parameters::{DEVIATION, Parameters, Start};
+use crate::parameters::{self, DEVIATION, Parameters, Start};
 use autoencoder::Autoencoder;
 use cnn::Cnn;
 use dbn::Dbn;
@@ -166,15 +166,21 @@ impl Model {
     }
 
     /// What a model learns of histories before its objectives do: the mean squared error of each layer, by epoch. Nothing for
-    /// most families.
+    /// most families. `afresh`: whether it begins with fresh weights; others have learned it before.
     pub fn pretrain(
         &self,
         encoded: &Encoded,
         histories: &[Window],
         batch_events: usize,
+        afresh: bool,
         rng: &mut ChaCha8Rng,
     ) -> Result<Vec<Vec<f64>>> {
-        if !matches!(self.encoder, Encoder::Dbn(_) | Encoder::Dnn(_)) || histories.is_empty() {
+        let learns = match self.encoder {
+            Encoder::Dbn(_) => afresh,
+            Encoder::Dnn(_) => true,
+            _ => false,
+        };
+        if !learns || histories.is_empty() {
             return Ok(Vec::new());
         }
         let lengths: Vec<usize> = histories.iter().map(Window::len).collect();
@@ -274,7 +280,7 @@ impl Model {
                 let gradient = transformer.backward_by_hand(*tape, &pass.batch.layout, gradient, norm)?;
                 self.embedding.accumulate(&pass.batch, &gradient)
             }
-            _ => Ok(pass.states.f_mul(gradient)?.f_sum(Kind::Float)?.f_backward()?),
+            _ => parameters::backward(&pass.states.f_mul(gradient)?.f_sum(Kind::Float)?),
         }
     }
 

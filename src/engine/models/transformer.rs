@@ -13,7 +13,7 @@ use crate::cpu::{self, simd};
 use crate::device::{self, Compute};
 use crate::error::Result;
 use crate::inputs::{Layout, add_gradient, rows};
-use crate::parameters::{DEVIATION, Parameters, Start};
+use crate::parameters::{self, DEVIATION, Parameters, Start};
 use persona_core::spec::{self, Positions};
 use persona_core::{Error, ErrorKind};
 use tch::{Device, Kind, Tensor};
@@ -101,7 +101,7 @@ impl Transformer {
     ) -> Result<Tensor> {
         let gradients = self.encoder(norm)?.backward(tape, &layout.lengths, cpu::floats(gradient)?);
         for (weight, gradient) in self.weights(norm).into_iter().zip(&gradients.weights) {
-            let mut whole = weight.f_grad()?;
+            let Some(mut whole) = parameters::gradient(weight)? else { continue };
             cpu::floats_mut(&mut whole)?.iter_mut().zip(gradient).for_each(|(sum, &x)| *sum += x);
         }
         let input = Tensor::f_from_slice(&gradients.input)?.f_view_as(gradient)?;

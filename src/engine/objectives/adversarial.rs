@@ -6,6 +6,7 @@ use super::{Loss, Objective, Setting, Standing, realism};
 use crate::error::Result;
 use crate::inputs::{Batch, Layout};
 use crate::models::{GENERATOR, Model};
+use crate::parameters;
 use crate::report::Reporter;
 use persona_core::batch::Window;
 use persona_core::protocol::Metric;
@@ -34,7 +35,7 @@ impl<'a> Adversarial<'a> {
         partition: &Partition,
         model: &Model,
     ) -> Self {
-        let first = First::new(&setting.encoded.offsets, partition, model.length);
+        let first = First::new(setting.encoded, partition, model.length);
         Adversarial { spec, gan, setting, first, batches: Vec::new(), epochs: 0 }
     }
 
@@ -49,7 +50,7 @@ impl<'a> Adversarial<'a> {
     ) -> Result<()> {
         let said = model.gan()?.generator.say(drawn, noise, &model.compute, false)?;
         let verdicts = model.verdicts_of_drawn(drawn, &said.logits)?;
-        taken_for(&verdicts, 1.0, &drawn.layout)?.f_mul_scalar(self.spec.weight)?.f_backward()?;
+        parameters::backward(&taken_for(&verdicts, 1.0, &drawn.layout)?.f_mul_scalar(self.spec.weight)?)?;
         if self.gan.likelihood > 0.0 {
             drop(self.first.learn(model, (windows, real), self.gan.likelihood, rng)?);
         }
@@ -99,7 +100,7 @@ impl Objective for Adversarial<'_> {
         let of_real = taken_for(&model.verdicts(&real, true)?, 1.0 - self.spec.label_smoothing, &real.layout)?;
         let of_drawn = taken_for(&model.verdicts(&drawn, true)?, 0.0, &drawn.layout)?;
         let loss = of_real.f_add(&of_drawn)?.f_mul_scalar(0.5)?;
-        loss.f_mul_scalar(self.spec.weight)?.f_backward()?;
+        parameters::backward(&loss.f_mul_scalar(self.spec.weight)?)?;
         Ok(Some(Loss { sum: loss.f_detach()?.f_to_dtype(Kind::Double, false, false)?, count: 1 }))
     }
 

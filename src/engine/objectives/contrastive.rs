@@ -53,7 +53,9 @@ impl<'a> Contrastive<'a> {
         let trains = |&entity: &usize| Part::of(&encoded.keys, entity, &setting.spec.training) == Part::Train;
         let events = |entity: usize| Window { start: encoded.offsets[entity], end: partition.train_end[entity] };
         let entities = (0..encoded.entities()).filter(trains).map(events);
-        let entities: Vec<Window> = entities.filter(|events| events.len() > spec.min_length).collect();
+        let learned =
+            |events: &Window| events.len() > spec.min_length && partition.learns(encoded.time[events.end - 1]);
+        let entities: Vec<Window> = entities.filter(learned).collect();
         if entities.len() < 2 {
             return Err(Error::new(ErrorKind::InsufficientData, "no two entities have enough events to be told apart")
                 .detail(format!("Slices have {} events at least, and an entity needs one more.", spec.min_length))

@@ -4,8 +4,10 @@ use super::{Loss, Objective, Setting, Standing, split_name};
 use crate::error::Result;
 use crate::inputs::Batch;
 use crate::models::{Ends, Model};
+use crate::parameters;
 use crate::report::Reporter;
 use persona_core::batch::{Window, buckets};
+use persona_core::features::Encoded;
 use persona_core::protocol::Metric;
 use persona_core::split::{Part, Partition, held_out};
 use rand::SeedableRng;
@@ -21,7 +23,7 @@ pub const JUDGED: usize = 1_000;
 
 const SURPRISE: &str = "nll";
 
-/// The first events of each entity that trains.
+/// The first events of each entity that trains and has something to learn.
 pub struct First {
     pub windows: Vec<Window>,
     /// Whether each has all of the entity's training events.
@@ -29,8 +31,10 @@ pub struct First {
 }
 
 impl First {
-    pub fn new(offsets: &[usize], partition: &Partition, length: usize) -> Self {
-        let events = offsets.iter().zip(&partition.train_end).filter(|(start, end)| start < end);
+    pub fn new(encoded: &Encoded, partition: &Partition, length: usize) -> Self {
+        let learned = |end: usize| partition.learns(encoded.time[end - 1]);
+        let events = encoded.offsets.iter().zip(&partition.train_end);
+        let events = events.filter(|(start, end)| start < end && learned(**end));
         let cut = |(&start, &end): (&usize, &usize)| (Window { start, end: end.min(start + length) }, end);
         let (windows, ends): (Vec<Window>, Vec<usize>) = events.map(cut).unzip();
         let whole = windows.iter().zip(ends).map(|(window, end)| window.end == end).collect();
@@ -71,7 +75,7 @@ impl First {
         let said = generator.say(batch, &noise, &model.compute, true)?;
         let ends = Ends::new(&batch.layout, windows.iter().map(|&i| self.whole[i]), model.compute.device)?;
         let surprise = said.surprise(&batch.categories)?.f_add(&said.surprise_of_end(&ends)?)?;
-        surprise.f_mean(Kind::Float)?.f_mul_scalar(weight)?.f_backward()?;
+        parameters::backward(&surprise.f_mean(Kind::Float)?.f_mul_scalar(weight)?)?;
         Ok(surprise.f_detach()?.f_sum(Kind::Double)?)
     }
 }
@@ -89,7 +93,7 @@ pub struct Likelihood<'a> {
 
 impl<'a> Likelihood<'a> {
     pub fn new(setting: Setting<'a>, partition: &Partition, model: &Model) -> Self {
-        let first = First::new(&setting.encoded.offsets, partition, model.length);
+        let first = First::new(setting.encoded, partition, model.length);
         Likelihood { setting, first, batches: Vec::new() }
     }
 }

@@ -7,7 +7,7 @@ use crate::inputs::{Batch, Targets};
 use crate::loss;
 use crate::models::Model;
 use crate::report::Reporter;
-use persona_core::batch::{Window, training_windows};
+use persona_core::batch::Window;
 use persona_core::features::FIRST;
 use persona_core::protocol::Metric;
 use persona_core::spec;
@@ -25,6 +25,8 @@ pub struct MaskedEvent<'a> {
     windows: Vec<Window>,
     batches: Vec<Vec<usize>>,
     valid: Vec<Case>,
+    /// What happened before is not hidden.
+    since: f64,
 }
 
 impl<'a> MaskedEvent<'a> {
@@ -40,10 +42,11 @@ impl<'a> MaskedEvent<'a> {
         Ok(MaskedEvent {
             spec,
             softmax: loss::NextEvent::new(spec.softmax, spec.negatives, 0.0, counts, &model.compute)?,
-            windows: training_windows(&setting.encoded.offsets, &partition.train_end, model.length),
+            windows: partition.windows(&setting.encoded.offsets, &setting.encoded.time, model.length),
             setting,
             batches: Vec::new(),
             valid: sample(&partition.valid, VALIDATION_CASES, rng),
+            since: partition.since,
         })
     }
 
@@ -53,7 +56,8 @@ impl<'a> MaskedEvent<'a> {
         for window in windows {
             let from = hidden.len();
             let share = if rng.random::<f64>() < ONLY_LAST { 0.0 } else { self.spec.mask };
-            hidden.extend((0..window.len()).map(|_| rng.random::<f64>() < share));
+            let times = &self.setting.encoded.time[window.start..window.end];
+            hidden.extend(times.iter().map(|&at| rng.random::<f64>() < share && at >= self.since));
             if !hidden[from..].contains(&true) {
                 let last = hidden.len() - 1;
                 hidden[last] = true;

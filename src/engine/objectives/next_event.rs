@@ -9,7 +9,7 @@ use crate::inputs::Targets;
 use crate::loss;
 use crate::models::Model;
 use crate::report::Reporter;
-use persona_core::batch::{Window, training_windows};
+use persona_core::batch::Window;
 use persona_core::features::Encoded;
 use persona_core::protocol::{Metric, Standing};
 use persona_core::spec::{self, ModelSpec};
@@ -26,6 +26,8 @@ pub struct NextEvent<'a> {
     augment: Augment,
     batches: Vec<Vec<Window>>,
     valid: Vec<Case>,
+    /// What happened before is no target.
+    since: f64,
 }
 
 impl<'a> NextEvent<'a> {
@@ -39,7 +41,7 @@ impl<'a> NextEvent<'a> {
         model: &Model,
         rng: &mut ChaCha8Rng,
     ) -> Result<Self> {
-        let windows = training_windows(&encoded.offsets, &partition.train_end, model.length);
+        let windows = partition.windows(&encoded.offsets, &encoded.time, model.length);
         let inputs = |window: Window| Window { start: window.start, end: window.end - 1 };
         let (softmax, negatives) = match &spec.encoder {
             spec::Encoder::Ncf(ncf) => (spec::Softmax::Sampled, ncf.negatives),
@@ -54,6 +56,7 @@ impl<'a> NextEvent<'a> {
             augment: Augment(spec.training.augment),
             batches: Vec::new(),
             valid: sample(&partition.valid, VALIDATION_CASES, rng),
+            since: partition.since,
         })
     }
 }
@@ -74,7 +77,8 @@ impl Objective for NextEvent<'_> {
     fn step(&self, model: &Model, batch: usize, rng: &mut ChaCha8Rng) -> Result<Option<Loss>> {
         let device = model.compute.device;
         let (encoded, windows) = self.augment.reorder(self.encoded, self.batches[batch].clone(), 1, rng);
-        let targets = Targets::new(encoded.target_codes(), &windows, device)?;
+        let learned = |event: usize| encoded.time[event] >= self.since;
+        let targets = Targets::new(encoded.target_codes(), learned, &windows, device)?;
         if targets.count == 0 {
             return Ok(None);
         }

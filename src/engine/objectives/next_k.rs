@@ -7,8 +7,9 @@ use crate::error::Result;
 use crate::inputs::{integers, rows};
 use crate::loss;
 use crate::models::Model;
+use crate::parameters;
 use crate::report::Reporter;
-use persona_core::batch::{Window, buckets, history_window, training_windows};
+use persona_core::batch::{Window, buckets, history_window};
 use persona_core::features::FIRST;
 use persona_core::metrics::sets::Sets;
 use persona_core::protocol::Metric;
@@ -27,6 +28,8 @@ pub struct NextK<'a> {
     windows: Vec<Window>,
     /// Where the training events of each window's entity end.
     ends: Vec<usize>,
+    /// What happened before is not to be told.
+    since: f64,
     batches: Vec<Vec<usize>>,
 }
 
@@ -40,7 +43,7 @@ impl<'a> NextK<'a> {
         model: &Model,
     ) -> Result<Self> {
         let offsets = &setting.encoded.offsets;
-        let windows = training_windows(offsets, &partition.train_end, model.length);
+        let windows = partition.windows(offsets, &setting.encoded.time, model.length);
         let entity = |window: &Window| offsets.partition_point(|&offset| offset <= window.start) - 1;
         Ok(NextK {
             spec,
@@ -48,6 +51,7 @@ impl<'a> NextK<'a> {
             ends: windows.iter().map(|window| partition.train_end[entity(window)]).collect(),
             windows: windows.iter().map(|window| Window { start: window.start, end: window.end - 1 }).collect(),
             setting,
+            since: partition.since,
             batches: Vec::new(),
         })
     }
@@ -61,7 +65,7 @@ impl NextK<'_> {
             (Window { start, end: rng.random_range(start + 1..=end) }, self.ends[i])
         };
         let histories: Vec<(Window, usize)> = self.batches[batch].iter().map(cut).collect();
-        let foreseen = Foreseen::new(self.spec, &self.setting, &histories, model.compute.device)?;
+        let foreseen = Foreseen::new(self.spec, &self.setting, self.since, &histories, model.compute.device)?;
         if foreseen.set == 0 {
             return Ok(None);
         }
@@ -72,7 +76,7 @@ impl NextK<'_> {
         let items = integers(&foreseen.items, device)?;
         let share = self.spec.weight / foreseen.set as f64;
         let (sum, gradient) = self.softmax.solve(model, &states.f_detach()?, &items, share, rng)?;
-        states.f_mul(&gradient)?.f_sum(Kind::Float)?.f_backward()?;
+        parameters::backward(&states.f_mul(&gradient)?.f_sum(Kind::Float)?)?;
         Ok(Some(Loss { sum, count: foreseen.items.len() }))
     }
 }
@@ -89,8 +93,14 @@ struct Foreseen {
 }
 
 impl Foreseen {
-    /// `histories`: each with the end of what may follow.
-    fn new(spec: &spec::NextK, setting: &Setting, histories: &[(Window, usize)], device: Device) -> Result<Self> {
+    /// `since`: what is told begins there; `histories`: each with the end of what may follow.
+    fn new(
+        spec: &spec::NextK,
+        setting: &Setting,
+        since: f64,
+        histories: &[(Window, usize)],
+        device: Device,
+    ) -> Result<Self> {
         let codes = setting.encoded.target_codes();
         let (mut told, mut tokens, mut items) = (Vec::new(), Vec::new(), Vec::new());
         let (mut places, mut events) = (Vec::new(), Vec::new());
@@ -98,7 +108,7 @@ impl Foreseen {
             let first = (i * (spec.k + 1)) as i64;
             let next = history.end..history.end + spec.k - 1;
             told.extend(next.map(|event| if event < end { i64::from(codes[event]) } else { 0 }));
-            for (place, item) in following(spec, setting, history.end - 1, end) {
+            for (place, item) in following(spec, setting, since, history.end - 1, end) {
                 tokens.push(first);
                 items.push(i64::from(item));
                 places.push(first + 1 + place as i64);
@@ -112,17 +122,22 @@ impl Foreseen {
     }
 }
 
-/// Place, from 0, and item of the next events after `event` whose items are known, none of which is at `end` or later.
+/// When what may be told begins, where all of it may.
+const ALL: f64 = f64::NEG_INFINITY;
+
+/// Place, from 0, and item of the next events after `event` whose items are known, none of which is at `end` or later, nor
+/// before the time `since`.
 fn following<'a>(
     spec: &'a spec::NextK,
     setting: &'a Setting,
+    since: f64,
     event: usize,
     end: usize,
 ) -> impl Iterator<Item = (usize, u32)> + use<'a> {
     let (codes, time) = (setting.encoded.target_codes(), &setting.encoded.time);
     let limit = spec.within.map_or(f64::INFINITY, |within| time[event] + within * setting.day);
     let next = event + 1..end.min(event + 1 + spec.k);
-    next.filter(move |&next| time[next] <= limit && codes[next] >= FIRST)
+    next.filter(move |&next| (since..=limit).contains(&time[next]) && codes[next] >= FIRST)
         .map(move |next| (next - event - 1, codes[next] - FIRST))
 }
 
@@ -145,7 +160,7 @@ impl Objective for NextK<'_> {
         let (mut tokens, mut items, mut token) = (Vec::new(), Vec::new(), 0);
         for (window, &i) in windows.iter().zip(&self.batches[batch]) {
             for event in window.start..window.end {
-                for (_, item) in following(self.spec, &self.setting, event, self.ends[i]) {
+                for (_, item) in following(self.spec, &self.setting, self.since, event, self.ends[i]) {
                     tokens.push(token);
                     items.push(i64::from(item));
                 }
@@ -190,7 +205,7 @@ pub fn measure(spec: &spec::NextK, setting: &Setting, model: &Model, part: Part)
         if from == first || from == end {
             continue;
         }
-        let mut right: Vec<u32> = following(spec, setting, from - 1, end).map(|(_, item)| item).collect();
+        let mut right: Vec<u32> = following(spec, setting, ALL, from - 1, end).map(|(_, item)| item).collect();
         right.sort_unstable();
         right.dedup();
         if setting.spec.evaluation.seen == Seen::Remove {
@@ -250,7 +265,7 @@ fn told(
     items: &Tensor,
 ) -> Result<(f64, usize)> {
     let device = model.compute.device;
-    let foreseen = Foreseen::new(spec, setting, histories, device)?;
+    let foreseen = Foreseen::new(spec, setting, ALL, histories, device)?;
     let windows: Vec<Window> = histories.iter().map(|(window, _)| *window).collect();
     let states = model.foresee(&model.batch(setting.encoded, &windows)?, &foreseen.told, false)?;
     let states = rows(&states, &integers(&foreseen.tokens[foreseen.set..], device)?)?;

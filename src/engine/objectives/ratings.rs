@@ -9,7 +9,7 @@ use crate::inputs::Targets;
 use crate::models::Model;
 use crate::ratings::{ERROR, judge};
 use crate::report::Reporter;
-use persona_core::batch::{Window, training_windows};
+use persona_core::batch::Window;
 use persona_core::features::{Encoded, FIRST};
 use persona_core::protocol::{Metric, Standing};
 use persona_core::rankers::{Baseline, Sequences};
@@ -26,6 +26,8 @@ pub struct Ratings<'a> {
     augment: Augment,
     batches: Vec<Vec<Window>>,
     valid: Vec<Case>,
+    /// What happened before is no target.
+    since: f64,
 }
 
 impl<'a> Ratings<'a> {
@@ -38,7 +40,7 @@ impl<'a> Ratings<'a> {
         rng: &mut ChaCha8Rng,
     ) -> Result<Self> {
         model.pairs()?.begin(&Baseline::fit(&Sequences::of_training(encoded, &partition.train_end)?))?;
-        let windows = training_windows(&encoded.offsets, &partition.train_end, model.length);
+        let windows = partition.windows(&encoded.offsets, &encoded.time, model.length);
         let inputs = |window: Window| Window { start: window.start, end: window.end - 1 };
         Ok(Ratings {
             spec,
@@ -47,6 +49,7 @@ impl<'a> Ratings<'a> {
             augment: Augment(spec.training.augment),
             batches: Vec::new(),
             valid: sample(&partition.valid, VALIDATION_CASES, rng),
+            since: partition.since,
         })
     }
 }
@@ -66,7 +69,7 @@ impl Objective for Ratings<'_> {
 
     fn step(&self, model: &Model, batch: usize, rng: &mut ChaCha8Rng) -> Result<Option<Loss>> {
         let (encoded, windows) = self.augment.reorder(self.encoded, self.batches[batch].clone(), 1, rng);
-        let (targets, ratings) = targets(&encoded, &windows, model)?;
+        let (targets, ratings) = targets(&encoded, self.since, &windows, model)?;
         if targets.count == 0 {
             return Ok(None);
         }
@@ -92,14 +95,14 @@ impl Objective for Ratings<'_> {
     }
 }
 
-/// For windows of inputs, the items of the events one later that have a rating, and these. [count], f32
-fn targets(encoded: &Encoded, inputs: &[Window], model: &Model) -> Result<(Targets, Tensor)> {
+/// For windows of inputs, the items of the events one later, from a time on, that have a rating, and these. [count], f32
+fn targets(encoded: &Encoded, since: f64, inputs: &[Window], model: &Model) -> Result<(Targets, Tensor)> {
     let device = model.compute.device;
     let codes = encoded.target_codes();
     let (mut tokens, mut items, mut ratings) = (Vec::new(), Vec::new(), Vec::<f32>::new());
     let mut all = 0;
     for event in inputs.iter().flat_map(|window| window.start + 1..window.end + 1) {
-        if codes[event] >= FIRST && !encoded.ratings[event].is_nan() {
+        if codes[event] >= FIRST && !encoded.ratings[event].is_nan() && encoded.time[event] >= since {
             tokens.push(all as i64);
             items.push(i64::from(codes[event] - FIRST));
             ratings.push(encoded.ratings[event]);

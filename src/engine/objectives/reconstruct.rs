@@ -8,7 +8,7 @@ use crate::inputs::{Layout, integers, rows};
 use crate::loss;
 use crate::models::Model;
 use crate::report::Reporter;
-use persona_core::batch::{Window, buckets, history_window, training_windows};
+use persona_core::batch::{Window, buckets, history_window};
 use persona_core::features::FIRST;
 use persona_core::metrics::sets::Sets;
 use persona_core::protocol::Metric;
@@ -43,7 +43,7 @@ impl<'a> Reconstruct<'a> {
         Ok(Reconstruct {
             spec,
             softmax: loss::NextEvent::new(spec.softmax, spec.negatives, 0.0, counts, &model.compute)?,
-            windows: training_windows(&setting.encoded.offsets, &partition.train_end, length),
+            windows: partition.windows(&setting.encoded.offsets, &setting.encoded.time, length),
             setting,
             batches: Vec::new(),
         })

@@ -8,7 +8,7 @@ use arrow_array::{Array, ArrayRef, Float64Array, Int64Array, RecordBatch, String
 use driver::{Answer, job};
 use half::f16;
 use persona_core::ErrorKind;
-use persona_core::protocol::{Ask, Holds, Job, SideTable, Task};
+use persona_core::protocol::{Ask, Holds, Job, Role, SideTable, Task};
 use persona_core::reduction::{Lda, Pca, Reduce, Reduction};
 use persona_core::source::{Clock, Field, FieldKind, KeyType, Label, LabelKind, LabelOrigin, SourceSchema, ValueType};
 use persona_core::spec::ModelSpec;
@@ -93,7 +93,13 @@ fn run(task: Task, ask: Ask, labels: &[&str], spec: Option<&ModelSpec>, artifact
     let batches: Vec<RecordBatch> = std::iter::once(events()).chain(tables.into_iter().map(|(_, rows)| rows)).collect();
     match task {
         Task::Rank => driver::run(Path::new(env!("CARGO_BIN_EXE_persona-check")), &job, &[], &batches, |_| {}),
-        _ => driver::run_about(Path::new(env!("CARGO_BIN_EXE_persona-engine")), &job, artifacts, &batches, |_| {}),
+        _ => {
+            // After the version comes what belongs to it.
+            let more = if task == Task::Score { Role::Mapping } else { Role::Folds };
+            let role = |i| if i == 0 { Role::Subject } else { more };
+            let stored: Vec<(Role, &[u8])> = artifacts.iter().enumerate().map(|(i, bytes)| (role(i), *bytes)).collect();
+            driver::run_about(Path::new(env!("CARGO_BIN_EXE_persona-engine")), &job, &stored, &batches, |_| {})
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use arrow_array::types::{Float32Type, Int64Type, UInt32Type};
 use arrow_array::{ArrayRef, Float64Array, Int64Array, RecordBatch};
 use driver::{Answer, job};
 use persona_core::ErrorKind;
-use persona_core::protocol::{Ask, Job, Task};
+use persona_core::protocol::{Ask, Job, Role, Task};
 use persona_core::source::{Clock, Field, FieldKind, KeyType, SourceSchema, ValueType};
 use persona_core::spec::ModelSpec;
 use serde_json::{Value, json};
@@ -49,7 +49,9 @@ fn spec(encoder: Value) -> ModelSpec {
 }
 
 fn run(job: &Job, artifacts: &[&[u8]]) -> Answer {
-    driver::run_about(Path::new(env!("CARGO_BIN_EXE_persona-engine")), job, artifacts, &[events()], |_| {})
+    let role = if job.task == Task::Train { Role::Mixed } else { Role::Subject };
+    let stored: Vec<(Role, &[u8])> = artifacts.iter().map(|bytes| (role, *bytes)).collect();
+    driver::run_about(Path::new(env!("CARGO_BIN_EXE_persona-engine")), job, &stored, &[events()], |_| {})
 }
 
 fn train(spec: &ModelSpec, parts: &[&[u8]]) -> Vec<u8> {

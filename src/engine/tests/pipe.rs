@@ -8,7 +8,7 @@ use arrow_array::{Array, ArrayRef, Float64Array, Int64Array, RecordBatch, String
 use driver::{Answer, job, start};
 use persona_core::ErrorKind;
 use persona_core::artifact::Artifact;
-use persona_core::protocol::{Frame, Job, Kind, Outcome, Phase, Task, VERSION};
+use persona_core::protocol::{Frame, Job, Kind, Outcome, Phase, Role, Task, VERSION};
 use persona_core::source::{Clock, Field, FieldKind, KeyType, SourceSchema, ValueType};
 use persona_core::spec::ModelSpec;
 use serde_json::json;
@@ -200,7 +200,7 @@ fn a_blend_is_as_good_as_the_best_of_its_models() {
     let parts = [spec(json!({"kind": "transitions"})), spec(json!({"kind": "popularity"})), families()[1].clone()];
     let parts: Vec<Answer> = parts.iter().map(|spec| trained(spec).0).collect();
     let blend = spec(json!({"kind": "blend", "models": ["a", "b", "c"]}));
-    let artifacts: Vec<&[u8]> = parts.iter().map(|part| part.artifact.as_slice()).collect();
+    let artifacts: Vec<(Role, &[u8])> = parts.iter().map(|part| (Role::Mixed, part.artifact.as_slice())).collect();
     let mixed =
         driver::run_about(engine(), &job(Task::Train, &source(), Some(&blend), 1), &artifacts, &[events()], |_| {});
     let outcome = mixed.result.clone().unwrap().unwrap();

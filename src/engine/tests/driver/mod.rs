@@ -6,7 +6,7 @@ use persona_core::importance::Importance;
 use persona_core::metrics::Judgement;
 use persona_core::protocol::{
     ARTIFACT_CHUNK, Ask, ColumnReader, ColumnWriter, Finding, Frame, Job, Kind, Limits, Metric, Outcome, Progress,
-    Segment, Task, VERSION, cut,
+    Role, Segment, Task, VERSION, cut,
 };
 use persona_core::source::SourceSchema;
 use persona_core::spec::ModelSpec;
@@ -58,14 +58,14 @@ pub fn run(
     batches: &[RecordBatch],
     listen: impl FnMut(&Progress),
 ) -> Answer {
-    run_about(engine, job, &[artifact], batches, listen)
+    run_about(engine, job, &[(Role::Subject, artifact)], batches, listen)
 }
 
-/// The same about several versions.
+/// The same with what is stored, each with what it is for.
 pub fn run_about(
     engine: &Path,
     job: &Job,
-    artifacts: &[&[u8]],
+    stored: &[(Role, &[u8])],
     batches: &[RecordBatch],
     mut listen: impl FnMut(&Progress),
 ) -> Answer {
@@ -83,8 +83,8 @@ pub fn run_about(
             frames.extend(columns.write(&part).expect("a batch"));
         }
     }
-    for artifact in artifacts.iter().filter(|artifact| !artifact.is_empty()) {
-        frames.push(Frame::new(Kind::Part, Vec::new()));
+    for (role, artifact) in stored.iter().filter(|(_, artifact)| !artifact.is_empty()) {
+        frames.push(Frame::json(Kind::Part, role).expect("a role"));
         frames.extend(cut(Kind::Artifact, artifact.to_vec(), ARTIFACT_CHUNK));
     }
     frames.push(Frame::new(Kind::End, Vec::new()));
