@@ -81,7 +81,7 @@ fn start(name: &str, function: &str, argument: i64, extra: &[u8]) -> Option<Star
         let previous = pg_sys::MemoryContextSwitchTo(pg_sys::TopMemoryContext);
         let registered = pg_sys::RegisterDynamicBackgroundWorker(&mut worker, &mut handle);
         pg_sys::MemoryContextSwitchTo(previous);
-        registered.then_some(Started(handle))
+        registered.then(|| Started(handle))
     }
 }
 
