@@ -13,15 +13,27 @@ fn answers(client: &mut Client, function: &str) -> Answers {
 
 /// Everything that persona knows, as text.
 fn catalog(client: &mut Client) -> Vec<String> {
-    ["sources", "tracked", "models", "versions", "aliases", "lives", "metrics", "weights", "profiles", "reductions", "jobs"]
-        .iter()
-        .map(|table| {
-            let sql = format!(
-                "SELECT concat(count(*), ' ', md5(string_agg(t::text, '' ORDER BY t::text))) FROM persona.{table} t"
-            );
-            format!("{table}: {}", client.query_one(&sql, &[]).expect("a table").get::<_, String>(0))
-        })
-        .collect()
+    [
+        "sources",
+        "tracked",
+        "models",
+        "versions",
+        "aliases",
+        "lives",
+        "metrics",
+        "weights",
+        "profiles",
+        "reductions",
+        "jobs",
+    ]
+    .iter()
+    .map(|table| {
+        let sql = format!(
+            "SELECT concat(count(*), ' ', md5(string_agg(t::text, '' ORDER BY t::text))) FROM persona.{table} t"
+        );
+        format!("{table}: {}", client.query_one(&sql, &[]).expect("a table").get::<_, String>(0))
+    })
+    .collect()
 }
 
 fn evaluated(client: &mut Client) -> Vec<String> {

@@ -1,10 +1,8 @@
 //! Families and objectives that learn from sequences alone: each learns its toy task, is stored, judged again and scored.
 
-mod driver;
-
+use crate::driver::{Answer, job};
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, Float64Array, Int64Array, RecordBatch};
-use driver::{Answer, job};
 use persona_core::ErrorKind;
 use persona_core::protocol::{Metric, Task};
 use persona_core::source::{
@@ -75,7 +73,7 @@ fn small(kind: &str) -> Value {
 
 fn run(task: Task, spec: &ModelSpec, events: &RecordBatch, artifact: &[u8]) -> Answer {
     let job = job(task, &source(), Some(spec), 1);
-    let answer = driver::run(
+    let answer = crate::driver::run(
         Path::new(env!("CARGO_BIN_EXE_persona-engine")),
         &job,
         artifact,
@@ -134,7 +132,7 @@ fn slices_of_one_entity_become_alike() {
 fn too_short_histories_have_no_slices() {
     let spec = spec(small("gru"), json!({"kind": "contrastive", "min_length": 60}), "random");
     let job = job(Task::Train, &source(), Some(&spec), 1);
-    let answer = driver::run(Path::new(env!("CARGO_BIN_EXE_persona-engine")), &job, &[], &[tastes()], |_| {});
+    let answer = crate::driver::run(Path::new(env!("CARGO_BIN_EXE_persona-engine")), &job, &[], &[tastes()], |_| {});
     let error = answer.result.unwrap().unwrap_err();
     assert_eq!(error.kind, ErrorKind::InsufficientData);
     assert_eq!(error.message, "no two entities have enough events to be told apart");

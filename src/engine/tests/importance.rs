@@ -1,11 +1,9 @@
 //! What tells how much of a label: ranked over events, kept by training, missed by a model; figures of groups; vectors of
 //! fewer dimensions.
 
-mod driver;
-
+use crate::driver::{Answer, job};
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
-use driver::{Answer, job};
 use half::f16;
 use persona_core::ErrorKind;
 use persona_core::protocol::{Ask, Holds, Job, Role, SideTable, Task};
@@ -92,13 +90,13 @@ fn run(task: Task, ask: Ask, labels: &[&str], spec: Option<&ModelSpec>, artifact
     job.ask = ask;
     let batches: Vec<RecordBatch> = std::iter::once(events()).chain(tables.into_iter().map(|(_, rows)| rows)).collect();
     match task {
-        Task::Rank => driver::run(Path::new(env!("CARGO_BIN_EXE_persona-check")), &job, &[], &batches, |_| {}),
+        Task::Rank => crate::driver::run(Path::new(env!("CARGO_BIN_EXE_persona-check")), &job, &[], &batches, |_| {}),
         _ => {
             // After the version comes what belongs to it.
             let more = if task == Task::Score { Role::Mapping } else { Role::Folds };
             let role = |i| if i == 0 { Role::Subject } else { more };
             let stored: Vec<(Role, &[u8])> = artifacts.iter().enumerate().map(|(i, bytes)| (role(i), *bytes)).collect();
-            driver::run_about(Path::new(env!("CARGO_BIN_EXE_persona-engine")), &job, &stored, &batches, |_| {})
+            crate::driver::run_about(Path::new(env!("CARGO_BIN_EXE_persona-engine")), &job, &stored, &batches, |_| {})
         }
     }
 }

@@ -1,9 +1,7 @@
 //! Vectors and times as fields: labels that depend on nothing else are learned from them.
 
-mod driver;
-
+use crate::driver::{Answer, job};
 use arrow_array::{ArrayRef, FixedSizeBinaryArray, Int64Array, RecordBatch};
-use driver::{Answer, job};
 use persona_core::protocol::{Holds, SideTable, Task};
 use persona_core::source::{
     Attributes, Clock, Field, FieldKind, KeyType, Label, LabelKind, LabelOrigin, SourceSchema, ValueType,
@@ -112,7 +110,7 @@ fn run(task: Task, spec: &ModelSpec, label: &str, artifact: &[u8]) -> Answer {
     let mut job = job(task, &source(), Some(spec), 1);
     job.tables = tables.iter().map(|(table, _)| table.clone()).collect();
     let batches: Vec<RecordBatch> = std::iter::once(events()).chain(tables.into_iter().map(|(_, rows)| rows)).collect();
-    driver::run(Path::new(env!("CARGO_BIN_EXE_persona-engine")), &job, artifact, &batches, |_| {})
+    crate::driver::run(Path::new(env!("CARGO_BIN_EXE_persona-engine")), &job, artifact, &batches, |_| {})
 }
 
 fn families() -> [Value; 3] {

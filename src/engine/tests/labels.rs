@@ -1,11 +1,9 @@
 //! Labels: classes and numbers of entities, learned, judged and scored.
 
-mod driver;
-
+use crate::driver::{Answer, job};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float32Type, Float64Type, Int64Type};
 use arrow_array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
-use driver::{Answer, job};
 use persona_core::ErrorKind;
 use persona_core::protocol::{Holds, Job, Metric, SideTable, Task};
 use persona_core::source::{
@@ -87,7 +85,7 @@ fn run(task: Task, spec: &ModelSpec, artifact: &[u8]) -> Answer {
     let mut job: Job = job(task, &source(), Some(spec), 1);
     job.tables = tables.iter().map(|(table, _)| table.clone()).collect();
     let batches: Vec<RecordBatch> = std::iter::once(events()).chain(tables.into_iter().map(|(_, rows)| rows)).collect();
-    driver::run(Path::new(env!("CARGO_BIN_EXE_persona-engine")), &job, artifact, &batches, |_| {})
+    crate::driver::run(Path::new(env!("CARGO_BIN_EXE_persona-engine")), &job, artifact, &batches, |_| {})
 }
 
 fn trained(spec: &ModelSpec) -> Answer {

@@ -1,12 +1,9 @@
 //! Every entity's best items, from families with and without vectors.
 
-#[allow(dead_code)]
-mod driver;
-
+use crate::driver::{Answer, job};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float32Type, Int64Type, UInt32Type};
 use arrow_array::{ArrayRef, Float64Array, Int64Array, RecordBatch};
-use driver::{Answer, job};
 use persona_core::ErrorKind;
 use persona_core::protocol::{Ask, Job, Role, Task};
 use persona_core::source::{Clock, Field, FieldKind, KeyType, SourceSchema, ValueType};
@@ -51,7 +48,7 @@ fn spec(encoder: Value) -> ModelSpec {
 fn run(job: &Job, artifacts: &[&[u8]]) -> Answer {
     let role = if job.task == Task::Train { Role::Mixed } else { Role::Subject };
     let stored: Vec<(Role, &[u8])> = artifacts.iter().map(|bytes| (role, *bytes)).collect();
-    driver::run_about(Path::new(env!("CARGO_BIN_EXE_persona-engine")), job, &stored, &[events()], |_| {})
+    crate::driver::run_about(Path::new(env!("CARGO_BIN_EXE_persona-engine")), job, &stored, &[events()], |_| {})
 }
 
 fn train(spec: &ModelSpec, parts: &[&[u8]]) -> Vec<u8> {

@@ -1,11 +1,9 @@
 //! The engine as a Postgres process sees it: a program, two pipes, one job.
 
-mod driver;
-
+use crate::driver::{Answer, job, start};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type};
 use arrow_array::{Array, ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
-use driver::{Answer, job, start};
 use persona_core::ErrorKind;
 use persona_core::artifact::Artifact;
 use persona_core::protocol::{Frame, Job, Kind, Outcome, Phase, Role, Task, VERSION};
@@ -69,7 +67,7 @@ fn spec(encoder: serde_json::Value) -> ModelSpec {
 }
 
 fn run(job: &Job, artifact: &[u8]) -> Answer {
-    driver::run(engine(), job, artifact, &[events()], |_| {})
+    crate::driver::run(engine(), job, artifact, &[events()], |_| {})
 }
 
 /// Trains; the engine must succeed.
@@ -201,8 +199,13 @@ fn a_blend_is_as_good_as_the_best_of_its_models() {
     let parts: Vec<Answer> = parts.iter().map(|spec| trained(spec).0).collect();
     let blend = spec(json!({"kind": "blend", "models": ["a", "b", "c"]}));
     let artifacts: Vec<(Role, &[u8])> = parts.iter().map(|part| (Role::Mixed, part.artifact.as_slice())).collect();
-    let mixed =
-        driver::run_about(engine(), &job(Task::Train, &source(), Some(&blend), 1), &artifacts, &[events()], |_| {});
+    let mixed = crate::driver::run_about(
+        engine(),
+        &job(Task::Train, &source(), Some(&blend), 1),
+        &artifacts,
+        &[events()],
+        |_| {},
+    );
     let outcome = mixed.result.clone().unwrap().unwrap();
     assert!(
         outcome.notes.iter().any(|note| note.starts_with("The weights of its models are \"a\" ")),
@@ -216,8 +219,13 @@ fn a_blend_is_as_good_as_the_best_of_its_models() {
     let again = run(&job(Task::Evaluate, &source(), None, 1), &mixed.artifact);
     assert_eq!(again.metrics, mixed.metrics);
     let other = ModelSpec { training: Default::default(), ..blend };
-    let refused =
-        driver::run_about(engine(), &job(Task::Train, &source(), Some(&other), 1), &artifacts, &[events()], |_| {});
+    let refused = crate::driver::run_about(
+        engine(),
+        &job(Task::Train, &source(), Some(&other), 1),
+        &artifacts,
+        &[events()],
+        |_| {},
+    );
     let error = refused.result.unwrap().unwrap_err();
     assert!(error.message.starts_with("a model of the blend was judged by another split"), "{error}");
 }
@@ -252,10 +260,15 @@ fn a_number_as_clock_comes_back_as_a_number() {
     ];
     let events = RecordBatch::try_new(source.arrow(), columns).unwrap();
     let spec = &spec(json!({"kind": "gru", "dim": 8, "length": 8}));
-    let train =
-        driver::run(engine(), &job(Task::Train, &source, Some(spec), 1), &[], std::slice::from_ref(&events), |_| {});
+    let train = crate::driver::run(
+        engine(),
+        &job(Task::Train, &source, Some(spec), 1),
+        &[],
+        std::slice::from_ref(&events),
+        |_| {},
+    );
     assert!(matches!(train.result, Some(Ok(_))), "{:?}", train.result);
-    let score = driver::run(
+    let score = crate::driver::run(
         engine(),
         &job(Task::Score, &source, None, 1),
         &train.artifact,
@@ -286,7 +299,7 @@ fn too_little_memory_is_an_error_that_names_the_setting() {
     let mut job = job(Task::Train, &source(), Some(&families()[0]), 1);
     job.limits.memory_mb = 1;
     let big = repeated(&events(), 60);
-    let answer = driver::run(engine(), &job, &[], &[big], |_| {});
+    let answer = crate::driver::run(engine(), &job, &[], &[big], |_| {});
     let error = answer.result.unwrap().unwrap_err();
     assert_eq!(error.kind, ErrorKind::OutOfMemory);
     assert!(error.hint.unwrap().contains("persona.engine_memory"));

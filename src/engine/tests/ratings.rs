@@ -1,11 +1,9 @@
 //! Ratings, and the network of pairs: each learns its toy task, is stored, and judged again the same.
 
-mod driver;
-
+use crate::driver::{Answer, job};
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use arrow_array::{Array, ArrayRef, Float64Array, Int64Array, RecordBatch};
-use driver::{Answer, job};
 use persona_core::ErrorKind;
 use persona_core::protocol::{Metric, Task};
 use persona_core::source::{Clock, Field, FieldKind, KeyType, SourceSchema, ValueType};
@@ -53,7 +51,7 @@ fn spec(encoder: Value, objective: Value, split: &str) -> ModelSpec {
 
 fn run(task: Task, spec: &ModelSpec, events: &RecordBatch, artifact: &[u8]) -> Answer {
     let engine = Path::new(env!("CARGO_BIN_EXE_persona-engine"));
-    driver::run(engine, &job(task, &source(), Some(spec), 1), artifact, std::slice::from_ref(events), |_| {})
+    crate::driver::run(engine, &job(task, &source(), Some(spec), 1), artifact, std::slice::from_ref(events), |_| {})
 }
 
 fn of_version(answer: &Answer) -> Vec<Metric> {

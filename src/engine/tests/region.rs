@@ -1,10 +1,7 @@
 //! Event batches in shared memory: the same events as through the pipe, and no harm in nonsense.
 
-#[allow(dead_code)]
-mod driver;
-
+use crate::driver::{job, start};
 use arrow_array::{Array, ArrayRef, Float32Array, Int32Array, Int64Array, RecordBatch, StringArray};
-use driver::{job, start};
 use persona_core::protocol::region::{ColumnLayout, Form, Layout, Placed, REGION_BYTES};
 use persona_core::protocol::ring::{ALIGNMENT, Ring};
 use persona_core::protocol::{Frame, Job, Kind, Outcome, Task};

@@ -1,11 +1,9 @@
 //! A generator learns a grammar, is judged, stored, scored, and draws events of its source's form.
 
-mod driver;
-
+use crate::driver::{Answer, job};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type};
 use arrow_array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
-use driver::{Answer, job};
 use persona_core::protocol::{Metric, Synthesis, Task};
 use persona_core::source::{Clock, Field, FieldKind, KeyType, SourceSchema, ValueType};
 use persona_core::spec::ModelSpec;
@@ -56,7 +54,7 @@ fn run(task: Task, spec: &ModelSpec, artifact: &[u8], synthesis: Option<Synthesi
     let events = if task == Task::Synthesize { walks().slice(0, 0) } else { walks() };
     let ask = persona_core::protocol::Ask { synthesis, ..Default::default() };
     let job = persona_core::protocol::Job { ask, ..job(task, &source(), Some(spec), 1) };
-    let answer = driver::run(Path::new(env!("CARGO_BIN_EXE_persona-engine")), &job, artifact, &[events], |_| {});
+    let answer = crate::driver::run(Path::new(env!("CARGO_BIN_EXE_persona-engine")), &job, artifact, &[events], |_| {});
     assert!(matches!(answer.result, Some(Ok(_))), "{:?}", answer.result);
     answer
 }

@@ -1,9 +1,7 @@
 //! Training that begins with another version's weights, and that goes on with what is new.
 
-mod driver;
-
+use crate::driver::{Answer, job};
 use arrow_array::{ArrayRef, Float64Array, Int64Array, RecordBatch};
-use driver::{Answer, job};
 use persona_core::artifact::Artifact;
 use persona_core::events::Values;
 use persona_core::protocol::{Ask, Job, Role, Task};
@@ -74,12 +72,12 @@ fn engine() -> &'static Path {
 }
 
 fn run(job: &Job, stored: &[(Role, &[u8])], events: &RecordBatch) -> Answer {
-    driver::run_about(engine(), job, stored, std::slice::from_ref(events), |_| {})
+    crate::driver::run_about(engine(), job, stored, std::slice::from_ref(events), |_| {})
 }
 
 fn evaluated(artifact: &[u8], events: &RecordBatch) -> Answer {
     let job = job(Task::Evaluate, &source(), None, 1);
-    done(driver::run(engine(), &job, artifact, std::slice::from_ref(events), |_| {}))
+    done(crate::driver::run(engine(), &job, artifact, std::slice::from_ref(events), |_| {}))
 }
 
 fn done(answer: Answer) -> Answer {
