@@ -185,6 +185,25 @@ SELECT pg_catalog.pg_extension_config_dump('trials', '');
 COMMENT ON TABLE trials IS 'settings that persona.tune has tried, and the validation figure of each';
 COMMENT ON COLUMN trials.message IS 'why there is no figure';
 
+CREATE TABLE compressed (
+    model        text NOT NULL,
+    version      integer NOT NULL,
+    owner        regrole NOT NULL,
+    original     text NOT NULL,
+    options      jsonb NOT NULL,
+    figures      jsonb NOT NULL,
+    bytes_before bigint NOT NULL,
+    bytes_after  bigint NOT NULL,
+    zeros        double precision NOT NULL,
+    speed_before double precision NOT NULL,
+    speed_after  double precision NOT NULL,
+    PRIMARY KEY (model, version)
+);
+SELECT pg_catalog.pg_extension_config_dump('compressed', '');
+COMMENT ON TABLE compressed IS 'smaller versions, and what each lost and gained; use the view compressions';
+COMMENT ON COLUMN compressed.original IS 'the version that it was made of, or learned from, as model@version';
+COMMENT ON COLUMN compressed.figures IS 'per metric of the held-out part: split, metric, before, after';
+
 CREATE TABLE aliases (
     model       text NOT NULL,
     alias       text NOT NULL,

@@ -2,7 +2,7 @@
 --
 -- Reading: the rows of objects whose owner one could act as. Writing: only the extension's code.
 GRANT USAGE ON SCHEMA persona TO PUBLIC;
-GRANT SELECT ON sources, tracked, positions, attributes, labels, models, versions, weights, metrics, judgements, trials, aliases, lives, profiles, reductions, jobs, job_runs, job_stats, progress, families TO PUBLIC;
+GRANT SELECT ON sources, tracked, positions, attributes, labels, models, versions, weights, metrics, judgements, trials, compressed, aliases, lives, profiles, reductions, jobs, job_runs, job_stats, progress, compressions, families TO PUBLIC;
 
 ALTER TABLE sources ENABLE ROW LEVEL SECURITY;
 ALTER TABLE tracked ENABLE ROW LEVEL SECURITY;
@@ -15,6 +15,7 @@ ALTER TABLE weights ENABLE ROW LEVEL SECURITY;
 ALTER TABLE metrics ENABLE ROW LEVEL SECURITY;
 ALTER TABLE judgements ENABLE ROW LEVEL SECURITY;
 ALTER TABLE trials ENABLE ROW LEVEL SECURITY;
+ALTER TABLE compressed ENABLE ROW LEVEL SECURITY;
 ALTER TABLE aliases ENABLE ROW LEVEL SECURITY;
 ALTER TABLE lives ENABLE ROW LEVEL SECURITY;
 ALTER TABLE profiles ENABLE ROW LEVEL SECURITY;
@@ -33,6 +34,7 @@ CREATE POLICY owned ON weights FOR SELECT USING (pg_catalog.pg_has_role(owner, '
 CREATE POLICY owned ON metrics FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
 CREATE POLICY owned ON judgements FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
 CREATE POLICY owned ON trials FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
+CREATE POLICY owned ON compressed FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
 CREATE POLICY owned ON aliases FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
 CREATE POLICY owned ON lives FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
 CREATE POLICY owned ON profiles FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
@@ -52,6 +54,7 @@ COMMENT ON FUNCTION drop_source(text) IS 'forgets a source that no model uses';
 COMMENT ON FUNCTION create_model(text, text, jsonb) IS 'names a specification over a source, checked against its columns';
 COMMENT ON PROCEDURE train(text, boolean) IS 'trains a new version of a model and makes it live, on all events or on what is new since the live version was trained; holds no snapshot while epochs run';
 COMMENT ON PROCEDURE tune(text, jsonb, integer, text) IS 'tries settings of a model, records each trial, and trains a version by the best';
+COMMENT ON PROCEDURE compress(text, jsonb) IS 'makes a smaller version of a model''s version: pruned (prune, scope, epochs) and of less precision (weights); set_alias makes it live';
 COMMENT ON FUNCTION evaluate(text) IS 'figures of the live version on the events as they are now, with 95 % intervals';
 COMMENT ON FUNCTION evaluate(text, text) IS
     'the same figures of all cases and of those with one value each of a field, an attribute or a label from a table';

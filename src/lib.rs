@@ -8,6 +8,7 @@
 //! - [`transfer`]  beginning with the weights of another version
 //! - [`stored`]    what a job needs of what is stored
 //! - [`tuning`]    trials of settings
+//! - [`compression`] a smaller version of a version
 //! - [`comparison`] models beside each other on the same cases
 //! - [`importance`] features beside each other: how much each tells of a label
 //! - [`tracking`]  whose events have changed since a profile was filled
@@ -32,6 +33,7 @@
 mod api;
 mod catalog;
 mod comparison;
+mod compression;
 mod error;
 mod events;
 mod health;

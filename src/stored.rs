@@ -24,8 +24,10 @@ impl Stored {
     /// What training by a specification needs.
     pub fn for_training(spec: &ModelSpec, source: &Source, schema: &SourceSchema) -> Result<Vec<Stored>> {
         let start = transfer::start(spec, schema)?;
-        let start = start.map(|(model, version)| Ok(Stored::Version(Role::Start, model, version)));
-        let Encoder::Blend(blend) = &spec.encoder else { return start.into_iter().collect() };
+        let start = start.map(|(model, version)| Stored::Version(Role::Start, model, version));
+        let teacher = transfer::teacher(spec, source, schema)?;
+        let teacher = teacher.map(|(model, version)| Stored::Version(Role::Teacher, model, version));
+        let Encoder::Blend(blend) = &spec.encoder else { return Ok(start.into_iter().chain(teacher).collect()) };
         blend.models.iter().map(|name| mixed(name, spec, source)).collect()
     }
 

@@ -3,6 +3,7 @@
 use crate::catalog::models::Model;
 use crate::catalog::sources::Source;
 use crate::catalog::versions::Version;
+use crate::compression;
 use crate::error::{Code, Error, Result};
 use crate::events::{EventQuery, SideQuery};
 use crate::pg::procedure::Phases;
@@ -81,7 +82,22 @@ fn train_asking(
     let spec = &transfer::resolved(spec)?;
     let (mut engine, query) = start(source, spec, ask, reporter)?;
     release_snapshot(phases, reporter);
-    store(model, spec, &query.schema, &mut engine, reporter)
+    let Made { number, metrics, outcome } = store(model, spec, &query.schema, &mut engine, reporter)?;
+    model.set_alias("live", number)?;
+    reporter.say(&summary(model, number, &outcome, &metrics));
+    if let (Some(teacher), Some(compressed)) = (&spec.training.teacher, &outcome.compressed) {
+        model.add_compression(number, &teacher.model, &serde_json::json!({ "teacher": teacher }), compressed)?;
+        reporter.say(&compression::summary(model, number, &teacher.model, compressed));
+    }
+    tell_notes(&outcome, reporter);
+    Ok(number)
+}
+
+/// A version that was stored.
+pub struct Made {
+    pub number: i32,
+    pub metrics: Vec<Metric>,
+    pub outcome: Outcome,
 }
 
 /// Trains without keeping the result. How good it was, and what it took.
@@ -110,13 +126,13 @@ fn start(source: &Source, spec: &ModelSpec, ask: Ask, reporter: &mut Reporter) -
 
 /// Receives what training makes, and stores it: the version number is taken when the first chunk of
 /// weights arrives, so that no transaction writes while epochs run.
-fn store(
+pub fn store(
     model: &Model,
     spec: &ModelSpec,
     source: &SourceSchema,
     engine: &mut Engine,
     reporter: &mut Reporter,
-) -> Result<i32> {
+) -> Result<Made> {
     let (mut metrics, mut judgements) = (Vec::new(), Vec::new());
     let mut version = None;
     let mut chunk = 0;
@@ -144,10 +160,7 @@ fn store(
                 Version::create(model, number, spec, source, &outcome, as_of.as_deref())?;
                 Version::add_metrics(model, number, &metrics)?;
                 judgements.iter().try_for_each(|bytes| Version::add_judgement(model, number, bytes))?;
-                model.set_alias("live", number)?;
-                reporter.say(&summary(model, number, &outcome, &metrics));
-                tell_notes(&outcome, reporter);
-                return Ok(number);
+                return Ok(Made { number, metrics, outcome });
             }
             _ => return Err(unexpected(&frame)),
         }
@@ -264,16 +277,15 @@ pub fn unexpected(frame: &Frame) -> Error {
         .hint("The extension and the engine may be of different versions; install both anew.")
 }
 
+/// Whether a metric says in short how good a model is.
+pub fn telling(metric: &str) -> bool {
+    let ends = |names: &[&str]| names.iter().any(|name| metric.ends_with(name));
+    metric.starts_with("ndcg@") || ["rmse", "js"].contains(&metric) || ends(&[".auc", ".rmse"])
+}
+
 fn summary(model: &Model, version: i32, outcome: &Outcome, metrics: &[Metric]) -> String {
-    let telling = |m: &&Metric| {
-        let ends = |names: &[&str]| names.iter().any(|name| m.metric.ends_with(name));
-        m.epoch.is_none()
-            && m.split == "test"
-            && (m.metric.starts_with("ndcg@")
-                || ["rmse", "js"].contains(&m.metric.as_str())
-                || ends(&[".auc", ".rmse"]))
-    };
-    let figure = metrics.iter().find(telling);
+    let of_test = |m: &&Metric| m.epoch.is_none() && m.split == "test" && telling(&m.metric);
+    let figure = metrics.iter().find(of_test);
     let figure = figure.map(|m| format!(", test {} {:.4}", m.metric, m.value)).unwrap_or_default();
     let items = if outcome.items > 0 { format!(", {} items", outcome.items) } else { String::new() };
     let seconds: f64 = outcome.seconds.iter().filter(|(phase, _)| *phase != Phase::Scan).map(|(_, s)| s).sum();

@@ -1,10 +1,12 @@
 //! Beginning with another version's weights, and going on with those of the live one.
 
 use crate::catalog::models::Model;
+use crate::catalog::sources::Source;
 use crate::catalog::versions::Version;
 use crate::error::{Code, Error, Result};
+use crate::training::same_fields;
 use persona_core::source::{Field, SourceSchema, ValueType};
-use persona_core::spec::{ModelSpec, Split, VersionName, is_network, no_weights};
+use persona_core::spec::{ModelSpec, Objective, Split, VersionName, families_of, is_network, listed, no_weights};
 
 /// The version that training by a specification begins with; none where it draws its weights. An error where nothing of it
 /// could be used over the source `now`.
@@ -18,6 +20,42 @@ pub fn start(spec: &ModelSpec, now: &SourceSchema) -> Result<Option<(Model, Vers
     Ok(Some((model, version)))
 }
 
+/// The version that training by a specification learns from, if it names one. An error where it has nothing to say over the
+/// source, or nothing of what is to be learned.
+pub fn teacher(spec: &ModelSpec, source: &Source, now: &SourceSchema) -> Result<Option<(Model, Version)>> {
+    let Some(teacher) = &spec.training.teacher else { return Ok(None) };
+    let (model, version) = find(&teacher.model)?;
+    let name = &teacher.model;
+    if !is_network(version.spec.encoder.kind()) {
+        let message = format!("encoder \"{}\" counts and cannot be a teacher", version.spec.encoder.kind());
+        return Err(Error::new(Code::Unsupported, message)
+            .hint(format!("Families that can are {}.", listed(families_of(is_network)))));
+    }
+    if model.source != source.name {
+        let message =
+            format!("the teacher \"{name}\" is over source \"{}\", the model over \"{}\"", model.source, source.name);
+        return Err(Error::new(Code::InvalidParameter, message).hint("A teacher reads the same events as its student."));
+    }
+    same_fields(&model, &version, now)?;
+    let theirs = &version.spec.objective;
+    let taught = spec.objective.iter().any(|own| theirs.iter().any(|other| own.taught_by(other)));
+    match taught {
+        true => Ok(Some((model, version))),
+        false => {
+            let of = |objective: &Objective| {
+                format!("{} of \"{}\"", objective.kind(), objective.field().or(objective.label()).unwrap_or_default())
+            };
+            let learned: Vec<String> = theirs.iter().map(of).collect();
+            Err(Error::new(
+                Code::InvalidParameter,
+                format!("the teacher \"{name}\" does not predict what the model is to learn"),
+            )
+            .detail(format!("It has learned {}.", learned.join(", ")))
+            .hint("A teacher has the field of next_event, or a label, in common with its student."))
+        }
+    }
+}
+
 /// The version of a name, of a model that the current user may use.
 pub fn find(name: &VersionName) -> Result<(Model, Version)> {
     let model = Model::find(&name.model)?;
@@ -26,10 +64,12 @@ pub fn find(name: &VersionName) -> Result<(Model, Version)> {
     Ok((model, version))
 }
 
-/// The same specification with the version that it begins with named by its number.
+/// The same specification with the versions that it names, each by its number.
 pub fn resolved(spec: &ModelSpec) -> Result<ModelSpec> {
     let mut spec = spec.clone();
-    if let Some(name) = &mut spec.training.init_from {
+    let training = &mut spec.training;
+    let teacher = training.teacher.as_mut().map(|teacher| &mut teacher.model);
+    for name in training.init_from.iter_mut().chain(teacher) {
         let (model, version) = find(name)?;
         *name = VersionName { model: model.name, version: Some(version.number) };
     }

@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::events::EventQuery;
 use crate::pg::procedure::Phases;
 use crate::worker::progress::Reporter;
-use crate::{comparison, importance, synthesize as synthesis, training, transfer, tuning};
+use crate::{comparison, compression, importance, synthesize as synthesis, training, transfer, tuning};
 use persona_core::metrics::Interval;
 use persona_core::protocol::Segment;
 use persona_core::spec::{FAMILIES, Family, ModelSpec};
@@ -21,6 +21,7 @@ fn create_model(name: Option<&str>, source: Option<&str>, spec: Option<JsonB>) -
     let query = EventQuery::of(&source)?;
     let spec = ModelSpec::parse(&spec.0, &query.schema).map_err(Error::from)?;
     transfer::start(&spec, &query.schema)?;
+    transfer::teacher(&spec, &source, &query.schema)?;
     let full =
         serde_json::to_value(&spec).map_err(|e| persona_core::Error::invalid(e.to_string())).map_err(Error::from)?;
     Ok(Model::create(name, &source.name, full)?)
@@ -78,6 +79,19 @@ fn tune(
     let mut reporter = Reporter::foreground("tune", &model);
     let phases = Phases::of_call(fcinfo);
     tuning::tune(&model, &space, given(trials, "trials")?, &method, &phases, &mut reporter)?;
+    phases.finish();
+    Ok(())
+}
+
+/// Makes a smaller version of a model's live version, or of one named as `model@3`. It is not live.
+#[pg_extern(
+    sql = "CREATE PROCEDURE compress(model text, options jsonb) LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';"
+)]
+fn compress(model: Option<&str>, options: Option<JsonB>, fcinfo: pg_sys::FunctionCallInfo) -> Result<(), ErrorReport> {
+    let (model, options) = (given(model, "model")?.to_string(), given(options, "options")?.0);
+    let mut reporter = Reporter::foreground("compress", &model);
+    let phases = Phases::of_call(fcinfo);
+    compression::compress(&model, &options, &phases, &mut reporter)?;
     phases.finish();
     Ok(())
 }

@@ -77,7 +77,9 @@ impl Model {
                 .hint("Drop them first with persona.drop_profile."));
         }
         // The model's row first: a training that is storing its version holds it locked.
-        for table in ["models", "aliases", "lives", "metrics", "judgements", "trials", "weights", "versions"] {
+        for table in
+            ["models", "aliases", "lives", "metrics", "judgements", "trials", "compressed", "weights", "versions"]
+        {
             run(&format!("DELETE FROM persona.{table} WHERE model = $1"), &[name.into()])?;
         }
         Ok(())

@@ -3,6 +3,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{Strings, Values};
+use crate::weights;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype as FileDtype, TensorView, serialize};
 use serde::{Serialize, de::DeserializeOwned};
@@ -110,6 +111,12 @@ impl Artifact {
             })
             .collect::<Result<_>>()?;
         Ok(Artifact { meta, tensors })
+    }
+
+    /// Forgets all weights of a network.
+    pub fn remove_weights(&mut self) {
+        self.tensors.retain(|name, _| !name.starts_with(weights::PREFIX));
+        self.meta.remove(weights::KEY);
     }
 
     /// The tensor of this name; an error when there is none.

@@ -24,6 +24,7 @@
 //! - [`reduction`] fewer dimensions for profile vectors
 //! - [`calendar`]  hours, weekdays and months of a time
 //! - [`check`]     what `check_source` reports
+//! - [`weights`]   a network's weights in an artifact, whole or smaller
 //! - [`threads`]   independent pieces of work on several threads
 //! - [`error`]     one error for all of it, ready for SQL
 #![forbid(unsafe_code)]
@@ -53,5 +54,6 @@ pub mod spec;
 pub mod split;
 pub mod synthesis;
 pub mod threads;
+pub mod weights;
 
 pub use error::{Error, ErrorKind, Result};

@@ -27,7 +27,7 @@ pub mod ring;
 use crate::error::{Error, ErrorKind, Result};
 use crate::reduction::Reduce;
 use crate::source::SourceSchema;
-use crate::spec::ModelSpec;
+use crate::spec::{Compression, ModelSpec};
 use arrow_array::RecordBatch;
 use arrow_buffer::Buffer;
 use arrow_ipc::reader::StreamDecoder;
@@ -128,18 +128,22 @@ pub struct Ask {
     pub synthesis: Option<Synthesis>,
     /// Whether only what the starting version has not learned is to be (Train).
     pub incremental: bool,
+    /// How a version is made smaller (Compress).
+    pub compression: Option<Compression>,
 }
 
 /// What something stored is for; the payload of `Part`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// The version that the job is about (Evaluate, Score, Permute, Synthesize).
+    /// The version that the job is about (Evaluate, Score, Permute, Synthesize, Compress).
     Subject,
     /// A version that a blend mixes (Train).
     Mixed,
     /// The version whose weights training begins with (Train).
     Start,
+    /// The version that training learns from (Train).
+    Teacher,
     /// The mapping of a profile (Score).
     Mapping,
     /// Judgements of a version's folds (Evaluate, where cases are grouped).
@@ -175,6 +179,8 @@ pub enum Task {
     Permute,
     /// Events of a version's generator.
     Synthesize,
+    /// A smaller version of a version.
+    Compress,
 }
 
 /// Events to be drawn.
@@ -334,8 +340,35 @@ pub struct Outcome {
     /// Seconds by phase, in order.
     pub seconds: Vec<(Phase, f64)>,
     pub peak_memory_mb: u64,
+    /// What a version lost and gained beside the one that it was made of (Compress; Train, with a teacher).
+    #[serde(default)]
+    pub compressed: Option<Compressed>,
     /// Things a user should know: a field left out, a cut-off moved.
     pub notes: Vec<String>,
+}
+
+/// A version beside the one that it was made of, or beside its teacher.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Compressed {
+    /// Of the same held-out part.
+    pub figures: Vec<Figure>,
+    /// Of what is stored.
+    pub bytes_before: u64,
+    pub bytes_after: u64,
+    /// Share of the numbers in matrices and tables that are zero.
+    pub zeros: f64,
+    /// Entities whose profile is computed in a second.
+    pub speed_before: f64,
+    pub speed_after: f64,
+}
+
+/// A figure of two versions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Figure {
+    pub split: String,
+    pub metric: String,
+    pub before: f64,
+    pub after: f64,
 }
 
 impl Outcome {

@@ -1,6 +1,7 @@
 //! A model's specification as a user writes it in jsonb: parsed, defaulted and checked before
 //! anything runs. Unknown keys and wrong combinations are errors that name the valid ones.
 
+mod compression;
 mod counting;
 mod encoder;
 mod families;
@@ -10,9 +11,11 @@ mod objective;
 mod ratings;
 mod selfmade;
 mod sequence;
+mod teacher;
 mod training;
 mod transfer;
 
+pub use compression::{Compression, Scope};
 pub use counting::{Blend, Mf, Transitions};
 pub use encoder::*;
 pub use families::{FAMILIES, Family, families_of, is_network, listed};
@@ -22,6 +25,7 @@ pub use objective::*;
 pub use ratings::Ratings;
 pub use selfmade::*;
 pub use sequence::*;
+pub use teacher::Teacher;
 pub use training::*;
 pub use transfer::{VersionName, freezes, no_weights};
 
@@ -104,6 +108,7 @@ impl ModelSpec {
             Gan::check_source(source)?;
         }
         transfer::check(self)?;
+        teacher::check(self)?;
         self.encoder.check()?;
         self.training.check()?;
         self.evaluation.check()

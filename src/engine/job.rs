@@ -3,22 +3,23 @@
 use crate::blend::Blend;
 use crate::counts::{Counts, Data};
 use crate::device::{self, Compute};
+use crate::distill::Teacher;
 use crate::error::Result;
 use crate::evaluate::{Judged, Protocol, Scorer, training_counts};
+use crate::held::Held;
 use crate::incremental::News;
 use crate::inputs::Shape;
 use crate::intake::Gathered;
 use crate::lists::Lists;
 use crate::models::Model;
 use crate::network::Network;
-use crate::objectives::Setting;
 use crate::pipe::{self, Input};
 use crate::report::Reporter;
 use crate::score::Scoring;
 use crate::segments::Segments;
 use crate::select::Choice;
 use crate::transfer::Start;
-use crate::{intake, network, permute, ratings, reduce, synthesize};
+use crate::{compress, intake, permute, ratings, reduce, synthesize};
 use persona_core::artifact::Artifact;
 use persona_core::events::Events;
 use persona_core::features::{Encoded, Fitted, check_events, known_ratings, known_targets};
@@ -54,6 +55,7 @@ pub fn run(input: &Input) -> Result<Outcome> {
         Task::Score => score_job(&job, gathered, &mut outcome, &mut reporter)?,
         Task::Rank => reporter.json(Kind::Features, &gathered.importances(&job, &mut outcome)?)?,
         Task::Permute => permute::run(&job, gathered, &mut outcome, &mut reporter)?,
+        Task::Compress => compress::run(&job, gathered, &mut outcome, &mut reporter)?,
         Task::Synthesize => synthesize_job(&job, gathered, &mut outcome, &mut reporter)?,
     }
     outcome.seconds = reporter.seconds();
@@ -100,6 +102,7 @@ fn train_job(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: &mu
         Encoder::Blend(_) => Some(Blend::open(stored.take(Role::Mixed), &events, &fitted, &spec.training)?),
         _ => None,
     };
+    let teacher = Teacher::open(&stored, job, spec, &events)?;
     let encoded = fitted.encode(events)?;
     outcome.notes.extend(unrated(&encoded));
     let choice = spec.training.select.map(|select| Choice { select, encoded: &encoded, fitted: &fitted });
@@ -141,7 +144,8 @@ fn train_job(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: &mu
         let day = job.source.clock.day();
         let network = Network::new(spec, encoded, &partition, fitted, examples, day, compute)?;
         let before = news.as_ref().map_or(&[][..], |news| &news.start.version.labels);
-        let mut network = network.choosing(choice).starting_from(start.as_ref()).keeping_labels(before);
+        let mut network =
+            network.choosing(choice).starting_from(start.as_ref()).keeping_labels(before).taught_by(teacher.as_ref());
         let model = network.train(outcome, reporter)?;
         model.parameters.write(&mut artifact)?;
         FittedLabel::write_all(&network.labels(), &mut artifact)?;
@@ -149,11 +153,18 @@ fn train_job(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: &mu
         let scorer = Scorer::Model { model: &model, batch_events: spec.training.batch_events };
         measure(spec, &scorer, encoded, &partition, None, outcome, reporter)?;
         network.measure(&model, reporter)?;
+        if let Some(teacher) = &teacher {
+            let (labels, examples) = network.labelled();
+            let (labels, examples) = (labels.as_slice(), examples.as_slice());
+            let held = Held { spec, encoded, partition: &partition, labels, examples, day };
+            let bytes = artifact.to_bytes()?.len() as u64;
+            outcome.compressed = Some(teacher.beside(&model, &held, bytes, outcome)?);
+        }
     }
     reporter.enter(Phase::Write)?;
-    for frame in cut(Kind::Artifact, artifact.to_bytes()?, ARTIFACT_CHUNK) {
-        reporter.frame(frame)?;
-    }
+    cut(Kind::Artifact, artifact.to_bytes()?, ARTIFACT_CHUNK)
+        .into_iter()
+        .try_for_each(|frame| reporter.frame(frame))?;
     Ok(())
 }
 
@@ -226,27 +237,25 @@ fn evaluate_job(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: 
     let Gathered { stored, events, source, .. } = gathered;
     let partition = split(&events, &source, spec, version.fitted.cutoffs)?;
     let (encoded, trained) = version.restore(events, outcome)?;
-    let scorer = trained.scorer(spec.training.batch_events);
-    measure(spec, &scorer, &encoded, &partition, segments, outcome, reporter)?;
-    let Trained::Network(model) = trained else { return Ok(()) };
-    let (cutoffs, day) = (version.fitted.cutoffs, job.source.clock.day());
-    network::measure_parts(&model, &Setting { spec, encoded: &encoded, cutoffs, day }, reporter)?;
-    for (label, examples) in version.labels.iter().zip(&mut examples) {
-        label.align(examples);
+    let Trained::Network(model) = &trained else {
+        let scorer = trained.scorer(spec.training.batch_events);
+        return measure(spec, &scorer, &encoded, &partition, segments, outcome, reporter);
+    };
+    version.labels.iter().zip(&mut examples).for_each(|(label, examples)| label.align(examples));
+    let folded = spec.training.split == Split::KFold;
+    let labels: &[FittedLabel] = if folded { &[] } else { &version.labels };
+    let day = job.source.clock.day();
+    let held = Held { spec, encoded: &encoded, partition: &partition, labels, examples: &examples, day };
+    held.judge(model, segments, outcome, reporter)?;
+    if !folded {
+        return Ok(());
     }
-    if spec.training.split == Split::KFold {
-        outcome
-            .notes
-            .push("Every entity has trained this version; the figures of its folds are in persona.metrics.".into());
-        let judged = stored.all(Role::Folds).map(Judgement::from_bytes);
-        let judged = judged.collect::<persona_core::Result<Vec<Judgement>>>()?;
-        return segments.map_or(Ok(()), |segments| segments.of_folds(&judged, &examples, &encoded, reporter));
-    }
-    for (label, examples) in version.labels.iter().zip(&examples) {
-        let parts = examples.parts(&encoded.keys, &spec.training, version.fitted.cutoffs);
-        network::measure_label(&model, &encoded, (examples, label), &parts, spec, segments, reporter)?;
-    }
-    Ok(())
+    outcome
+        .notes
+        .push("Every entity has trained this version; the figures of its folds are in persona.metrics.".into());
+    let judged =
+        stored.all(Role::Folds).map(Judgement::from_bytes).collect::<persona_core::Result<Vec<Judgement>>>()?;
+    segments.map_or(Ok(()), |segments| segments.of_folds(&judged, &examples, &encoded, reporter))
 }
 
 fn score_job(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: &mut Reporter) -> Result<()> {
@@ -303,7 +312,12 @@ fn synthesize_job(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter
 }
 
 /// Which events train, validate and test. `cutoffs`: those of a stored version, or of the labels.
-fn split(events: &Events, source: &SourceSchema, spec: &ModelSpec, cutoffs: Option<(f64, f64)>) -> Result<Partition> {
+pub fn split(
+    events: &Events,
+    source: &SourceSchema,
+    spec: &ModelSpec,
+    cutoffs: Option<(f64, f64)>,
+) -> Result<Partition> {
     let Some(target) = spec.target(source)? else {
         check_events(events, 1)?;
         let by_time = spec.training.split == Split::Temporal && spec.objective.labels().next().is_none();
@@ -322,7 +336,7 @@ fn split(events: &Events, source: &SourceSchema, spec: &ModelSpec, cutoffs: Opti
 const CASES: usize = 50_000;
 
 /// Metrics of the version as a whole, with intervals, coverage and novelty; on a sample where there are many cases.
-fn measure(
+pub fn measure(
     spec: &ModelSpec,
     scorer: &Scorer,
     encoded: &Encoded,
@@ -369,7 +383,7 @@ fn measure(
     Ok(())
 }
 
-fn describe_model(model: &Model, outcome: &mut Outcome) {
+pub fn describe_model(model: &Model, outcome: &mut Outcome) {
     outcome.parameters = model.parameters.count();
     outcome.device = model.compute.device_name();
     outcome.precision = model.compute.precision_name().into();

@@ -103,6 +103,11 @@ impl NextEvent {
         Ok((loss.f_add(&more.loss)?, gradient.f_add(&more.states.f_mul_scalar(share)?)?))
     }
 
+    /// Items that stand for all where the softmax is over a sample; none where it is over all of them.
+    pub fn candidates(&self, rng: &mut ChaCha8Rng) -> Result<Option<Tensor>> {
+        self.sample.as_ref().map(|sample| sample.draw(rng)).transpose()
+    }
+
     fn smoothing(&self, model: &Model, states: &Tensor, items: &Tensor) -> Result<Option<Gradient>> {
         let _guard = tch::no_grad_guard();
         match self.smoothing > 0.0 {

@@ -25,6 +25,10 @@
 //! - [`select`]      training on the features that tell most
 //! - [`counts`]      families that rank without a network
 //! - [`blend`]       several versions as one
+//! - [`prune`]       numbers of matrices that become zero and stay so
+//! - [`compress`]    a smaller version of a version
+//! - [`distill`]     learning from another version
+//! - [`held`]        what a network is judged by
 //! - [`evaluate`]    ranking metrics
 //! - [`segments`]    figures of groups of entities
 //! - [`permute`]     how much each field matters to a model
@@ -37,11 +41,14 @@
 mod augment;
 mod average;
 mod blend;
+mod compress;
 mod counts;
 mod cpu;
 mod device;
+mod distill;
 mod error;
 mod evaluate;
+mod held;
 mod incremental;
 mod inputs;
 mod job;
@@ -53,6 +60,7 @@ mod objectives;
 mod optimizer;
 mod parameters;
 mod permute;
+mod prune;
 mod ratings;
 mod reduce;
 mod schedule;

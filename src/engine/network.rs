@@ -1,10 +1,12 @@
 //! Training a network on a source's events: its objectives, its parts, and what it is worth.
 
 use crate::device::Compute;
+use crate::distill::{Ranking, Teacher};
 use crate::error::Result;
 use crate::inputs::Shape;
 use crate::models::Model;
 use crate::objectives::{self, Labelled, Setting, judged, label_metrics, label_standing, predictions};
+use crate::prune::Pruning;
 use crate::report::Reporter;
 use crate::segments::Segments;
 use crate::select::{Choice, Chosen};
@@ -14,7 +16,7 @@ use persona_core::features::{Encoded, Fitted};
 use persona_core::labels::{Example, Examples, FittedLabel, Parts};
 use persona_core::metrics::Judgement;
 use persona_core::protocol::{Kind, Metric, Outcome, Phase, Progress, Standing};
-use persona_core::spec::{self, ClassWeights, ModelSpec, Objective, Split};
+use persona_core::spec::{self, ClassWeights, Compression, ModelSpec, Objective, Scope, Split};
 use persona_core::split::{Part, Partition};
 use persona_core::{Error, ErrorKind};
 use rand::SeedableRng;
@@ -34,6 +36,9 @@ pub struct Network<'a> {
     choice: Option<Choice<'a>>,
     /// What training begins with, where that is not drawn.
     start: Option<&'a Start>,
+    /// What of that is made zero first, and stays so.
+    prune: Option<(f64, Scope)>,
+    teacher: Option<&'a Teacher>,
 }
 
 /// A trained model.
@@ -76,12 +81,34 @@ impl<'a> Network<'a> {
             Ok(LabelTask { objective, examples, label, parts })
         };
         let tasks = objectives.zip(examples).map(task).collect::<persona_core::Result<_>>()?;
-        Ok(Network { spec, encoded, partition, fitted, tasks, day, compute, choice: None, start: None })
+        Ok(Network {
+            spec,
+            encoded,
+            partition,
+            fitted,
+            tasks,
+            day,
+            compute,
+            choice: None,
+            start: None,
+            prune: None,
+            teacher: None,
+        })
     }
 
     /// The same, beginning with the weights of a version.
     pub fn starting_from(self, start: Option<&'a Start>) -> Self {
         Network { start, ..self }
+    }
+
+    /// The same, learning from a teacher too.
+    pub fn taught_by(self, teacher: Option<&'a Teacher>) -> Self {
+        Network { teacher, ..self }
+    }
+
+    /// The same, without the numbers that a compression prunes.
+    pub fn pruning(self, asked: &Compression) -> Self {
+        Network { prune: Some((asked.prune, asked.scope)), ..self }
     }
 
     /// The same with labels as they were fitted before.
@@ -101,6 +128,11 @@ impl<'a> Network<'a> {
     /// What the version must remember of the labels.
     pub fn labels(&self) -> Vec<FittedLabel> {
         self.tasks.iter().map(|task| task.label.clone()).collect()
+    }
+
+    /// What it learns of labels, and from which examples.
+    pub fn labelled(&self) -> (Vec<FittedLabel>, Vec<Examples>) {
+        self.tasks.iter().map(|task| (task.label.clone(), task.examples.clone())).unzip()
     }
 
     /// Trains a model from its seed.
@@ -181,9 +213,21 @@ impl<'a> Network<'a> {
 
     /// The same over other inputs of the same events.
     fn over<'b>(&'b self, chosen: &'b Chosen) -> Network<'b> {
-        let Network { spec, partition, day, compute, start, .. } = *self;
+        let Network { spec, partition, day, compute, start, prune, teacher, .. } = *self;
         let (encoded, fitted) = (&chosen.encoded, &chosen.fitted);
-        Network { spec, encoded, partition, fitted, tasks: self.tasks.clone(), day, compute, choice: None, start }
+        Network {
+            spec,
+            encoded,
+            partition,
+            fitted,
+            tasks: self.tasks.clone(),
+            day,
+            compute,
+            choice: None,
+            start,
+            prune,
+            teacher,
+        }
     }
 
     fn run(&self, spec: &ModelSpec, parts: Vec<Parts>, quiet: bool, reporter: &mut Reporter) -> Result<Run> {
@@ -200,7 +244,10 @@ impl<'a> Network<'a> {
         let mut objectives: Vec<Box<dyn objectives::Objective>> = Vec::new();
         for objective in self.spec.objective.iter() {
             objectives.push(match objective {
-                Objective::NextEvent(next) => Box::new(self.next_event(next, &model, &mut rng)?),
+                Objective::NextEvent(next) => {
+                    let ranking = self.teacher.map(|teacher| Ranking::new(teacher, self.fitted)).transpose()?.flatten();
+                    Box::new(self.next_event(next, &model, &mut rng)?.taught(ranking))
+                }
                 Objective::Contrastive(o) => {
                     Box::new(objectives::Contrastive::new(o, self.setting(), self.partition, &model)?)
                 }
@@ -229,7 +276,8 @@ impl<'a> Network<'a> {
                     let Some((parts, task)) = parts.next() else { continue };
                     let what = (&task.examples, &task.label);
                     let (train, valid) = (parts.train, parts.valid);
-                    Box::new(Labelled::new(task.objective, training, self.encoded, what, train, valid, &model)?)
+                    let labelled = Labelled::new(task.objective, training, self.encoded, what, train, valid, &model)?;
+                    Box::new(labelled.taught(self.teacher)?)
                 }
             });
         }
@@ -244,8 +292,10 @@ impl<'a> Network<'a> {
             Some(_) => 0,
             None => self.learn_by_likelihood(&mut model, &mut rng, quiet, reporter)?,
         };
+        let prune = |(share, scope)| Pruning::new(&model.parameters, share, scope);
+        let pruning = self.prune.map(prune).transpose()?;
         let judges_start = self.start.is_some();
-        let mut trainer = Trainer { training, objectives, rng, quiet, before, judges_start };
+        let mut trainer = Trainer { training, objectives, rng, quiet, before, judges_start, pruning };
         let (epoch, standing) = trainer.run(&mut model, reporter)?;
         Ok(Run { model, epoch, standing, taken })
     }
@@ -274,7 +324,8 @@ impl<'a> Network<'a> {
         let likelihood = objectives::Likelihood::new(self.setting(), self.partition, model);
         let own = ChaCha8Rng::from_rng(rng);
         let objectives: Vec<Box<dyn objectives::Objective>> = vec![Box::new(likelihood)];
-        let mut trainer = Trainer { training: &training, objectives, rng: own, quiet, before: 0, judges_start: false };
+        let mut trainer =
+            Trainer { training: &training, objectives, rng: own, quiet, before: 0, judges_start: false, pruning: None };
         trainer.run(model, reporter)?;
         Ok(gan.pretrain)
     }

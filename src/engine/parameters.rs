@@ -2,16 +2,15 @@
 
 use crate::device::Compute;
 use crate::error::Result;
-use persona_core::artifact::{Artifact, Dtype, TensorData};
+use crate::prune::is_matrix;
+use persona_core::artifact::Artifact;
 use persona_core::spec::{freezes, listed};
+use persona_core::weights::Precision;
 use persona_core::{Error, ErrorKind};
 use tch::{Device, Kind, Tensor};
 
 /// Every weight starts from a normal distribution of this deviation (as in BERT and SASRec's successors).
 pub const DEVIATION: f64 = 0.02;
-
-/// Before a weight's name in an artifact.
-const PREFIX: &str = "weights.";
 
 /// How a weight starts.
 #[derive(Clone, Copy)]
@@ -125,9 +124,7 @@ impl Parameters {
 
     pub fn write(&self, artifact: &mut Artifact) -> Result<()> {
         for (name, tensor) in &self.named {
-            let shape = tensor.size().into_iter().map(|n| n as usize).collect();
-            let bytes = floats(tensor)?.iter().flat_map(|x| x.to_le_bytes()).collect();
-            artifact.tensors.insert(format!("{PREFIX}{name}"), TensorData { dtype: Dtype::F32, shape, bytes });
+            artifact.put_weight(name, &shape(tensor), &floats(tensor)?);
         }
         Ok(())
     }
@@ -136,40 +133,35 @@ impl Parameters {
     pub fn read(&mut self, artifact: &Artifact) -> Result<()> {
         let _guard = tch::no_grad_guard();
         for (name, tensor) in &mut self.named {
-            let data = stored(artifact, name, &tensor.size())?;
-            tensor.f_copy_(&Tensor::f_from_data_size(&data.bytes, &tensor.size(), Kind::Float)?)?;
+            let weight = artifact.weight(name)?.ok_or_else(|| damaged(format!("It lacks the weight \"{name}\".")))?;
+            let own = shape(tensor);
+            if weight.shape != own || weight.numbers.len() != tensor.numel() {
+                let text = format!("The weight \"{name}\" has the shape {:?} where {own:?} is expected.", weight.shape);
+                return Err(damaged(text).into());
+            }
+            tensor.f_copy_(&Tensor::f_from_slice(&weight.numbers)?.f_view_as(tensor)?)?;
         }
         Ok(())
     }
 }
 
-/// The shape and the numbers of the stored weight `name`, row-major, if there is one.
-pub fn read_weight(artifact: &Artifact, name: &str) -> Result<Option<(Vec<usize>, Vec<f32>)>> {
-    let name = format!("{PREFIX}{name}");
-    match artifact.tensors.get(&name) {
-        Some(data) => Ok(Some((data.shape.clone(), artifact.get_f32(&name)?))),
-        None => Ok(None),
+/// Stores a network's matrices in as few bytes as a precision allows, and the rest as it is.
+pub fn write_small(parameters: &Parameters, precision: Precision, artifact: &mut Artifact) -> Result<()> {
+    for (name, tensor) in parameters.named() {
+        match is_matrix(name, tensor) {
+            true => artifact.put_small_weight(name, &shape(tensor), &floats(tensor)?, precision)?,
+            false => artifact.put_weight(name, &shape(tensor), &floats(tensor)?),
+        }
     }
+    Ok(())
 }
 
-/// The stored weight `name`, if it has the shape and size that the model expects.
-fn stored<'a>(artifact: &'a Artifact, name: &str, shape: &[i64]) -> Result<&'a TensorData> {
-    let damaged = |what: String| {
-        Error::new(ErrorKind::InvalidData, "a stored model version is damaged")
-            .detail(what)
-            .hint("Train the model again.")
-    };
-    let data = artifact
-        .tensors
-        .get(&format!("{PREFIX}{name}"))
-        .ok_or_else(|| damaged(format!("It lacks the weight \"{name}\".")))?;
-    let numbers = shape.iter().product::<i64>() as usize;
-    let fits = data.shape.iter().map(|&n| n as i64).eq(shape.iter().copied());
-    if !fits || data.dtype != Dtype::F32 || data.bytes.len() != 4 * numbers {
-        let text = format!("The weight \"{name}\" has the shape {:?} where {shape:?} is expected.", data.shape);
-        return Err(damaged(text).into());
-    }
-    Ok(data)
+fn shape(tensor: &Tensor) -> Vec<usize> {
+    tensor.size().into_iter().map(|n| n as usize).collect()
+}
+
+fn damaged(what: String) -> Error {
+    Error::new(ErrorKind::InvalidData, "a stored model version is damaged").detail(what).hint("Train the model again.")
 }
 
 /// The gradient of a weight, to be added to; none of one that is not trained.

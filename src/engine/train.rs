@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::models::Model;
 use crate::objectives::Objective;
 use crate::optimizer::AdamW;
+use crate::prune::Pruning;
 use crate::report::{INTERVAL, Reporter};
 use persona_core::protocol::{Metric, Phase, Progress, Standing};
 use persona_core::spec::Training;
@@ -26,6 +27,8 @@ pub struct Trainer<'a> {
     pub before: usize,
     /// Whether the weights that training begins with may be the best: they are judged as the epoch 0.
     pub judges_start: bool,
+    /// Whose numbers stay zero.
+    pub pruning: Option<Pruning>,
 }
 
 /// The best epoch so far.
@@ -121,6 +124,7 @@ impl Trainer<'_> {
             }
             if moved {
                 optimizer.step()?;
+                self.pruning.as_ref().map_or(Ok(()), Pruning::hold)?;
                 average.update(&model.parameters)?;
             }
             if reporter.due(INTERVAL) {

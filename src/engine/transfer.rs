@@ -10,11 +10,12 @@ use crate::error::Result;
 use crate::intake::Stored;
 use crate::job::Version;
 use crate::models::{GENERATOR, Model};
-use crate::parameters::{floats, read_weight};
+use crate::parameters::floats;
 use persona_core::features::{Codes, Fitted, Inputs};
 use persona_core::labels::FittedLabel;
 use persona_core::protocol::Role;
 use persona_core::spec::{Encoder, ModelSpec, VersionName};
+use persona_core::weights::Weight;
 use persona_core::{Error, ErrorKind};
 use std::collections::HashMap;
 use tch::Tensor;
@@ -99,7 +100,7 @@ impl Start {
 
     /// Copies what fits; returns how many numbers that are.
     fn copy(&self, weight: &Tensor, origin: &Origin) -> Result<usize> {
-        let Some((shape, from)) = read_weight(&self.version.artifact, &origin.name)? else { return Ok(0) };
+        let Some(Weight { shape, numbers: from }) = self.version.artifact.weight(&origin.name)? else { return Ok(0) };
         let own: Vec<usize> = weight.size().into_iter().map(|n| n as usize).collect();
         if shape.len() != own.len() || origin.axes.len() != own.len() {
             return Ok(0);

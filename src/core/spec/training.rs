@@ -1,6 +1,6 @@
 //! How a model is trained and judged.
 
-use super::{VersionName, fraction, positive, within};
+use super::{Teacher, VersionName, fraction, positive, within};
 use crate::error::{Error, Result};
 use crate::importance::Method;
 use serde::{Deserialize, Serialize};
@@ -42,6 +42,9 @@ pub struct Training {
     /// names of weights.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub freeze: Vec<String>,
+    /// A version that is learned from beside what is true.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<Teacher>,
     pub seed: u64,
     /// `auto`, `cpu`, `cuda` or `cuda:N`.
     pub device: String,
@@ -158,6 +161,7 @@ impl Default for Training {
             select: None,
             init_from: None,
             freeze: Vec::new(),
+            teacher: None,
             seed: 1,
             device: "auto".into(),
             precision: Precision::Auto,

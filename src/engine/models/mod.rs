@@ -342,6 +342,18 @@ impl Model {
         }
     }
 
+    /// The same with a way back to the weights, of all items or of some, by index: [n, dim] -> [n, items]
+    pub fn scores_in_training(&self, states: &Tensor, some: Option<&Tensor>) -> Result<Tensor> {
+        let table = self.table()?;
+        let count = table.size()[0] - i64::from(FIRST);
+        match (&self.encoder, some) {
+            (Encoder::Ncf(ncf), Some(items)) => ncf.all(states, items),
+            (Encoder::Ncf(ncf), None) => ncf.all(states, &Tensor::f_arange(count, (Kind::Int64, states.device()))?),
+            (_, Some(items)) => Ok(states.f_mm(&rows(table, &items.f_add_scalar(i64::from(FIRST))?)?.f_tr()?)?),
+            (_, None) => Ok(states.f_mm(&table.f_narrow(0, i64::from(FIRST), count)?.f_tr()?)?),
+        }
+    }
+
     /// What draws events and tells them from real ones.
     pub fn gan(&self) -> Result<&Gan> {
         match &self.encoder {

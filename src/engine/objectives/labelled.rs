@@ -2,6 +2,7 @@
 
 use super::{Loss, Objective, shuffled};
 use crate::augment::Augment;
+use crate::distill::{Teacher, soft_classes};
 use crate::error::Result;
 use crate::inputs::integers;
 use crate::models::Model;
@@ -36,6 +37,14 @@ pub struct Labelled<'a> {
     seed: u64,
     /// Of each class. [classes]
     class_weights: Option<Tensor>,
+    teacher: Option<Said<'a>>,
+}
+
+/// What a teacher says of the train examples.
+struct Said<'a> {
+    spec: &'a spec::Teacher,
+    /// [train, outputs]
+    soft: Tensor,
 }
 
 impl<'a> Labelled<'a> {
@@ -69,11 +78,37 @@ impl<'a> Labelled<'a> {
             batch_events: training.batch_events,
             seed: training.seed,
             class_weights,
+            teacher: None,
         })
     }
 
-    /// The mean loss of outputs [examples, members, outputs].
-    fn loss(&self, outputs: &Tensor, examples: &[usize]) -> Result<Tensor> {
+    /// The same, learning from a teacher too, if it has learned the label.
+    pub fn taught(mut self, teacher: Option<&'a Teacher>) -> Result<Self> {
+        let Some(teacher) = teacher else { return Ok(self) };
+        let rows: Vec<Example> = self.train.iter().map(|&i| self.examples.rows[i]).collect();
+        let soft = teacher.of_label(self.label, &rows, self.batch_events)?;
+        self.teacher = soft.map(|soft| Said { spec: &teacher.spec, soft });
+        Ok(self)
+    }
+
+    /// The mean loss of outputs [examples, members, outputs], by what is true and by what the teacher says. `places`: of the
+    /// examples among those that train.
+    fn loss(&self, outputs: &Tensor, examples: &[usize], places: &[usize]) -> Result<Tensor> {
+        let hard = self.true_loss(outputs, examples)?;
+        let Some(Said { spec, soft }) = &self.teacher else { return Ok(hard) };
+        let places: Vec<i64> = places.iter().map(|&place| place as i64).collect();
+        let soft = soft.f_index_select(0, &integers(&places, outputs.device())?)?;
+        let taught = match self.spec {
+            spec::Objective::Regress(regress) => {
+                deviation(regress, outputs, &soft.f_unsqueeze(1)?.f_expand_as(outputs)?)?
+            }
+            _ => soft_classes(outputs, &soft, spec.temperature)?,
+        };
+        Ok(hard.f_mul_scalar(1.0 - spec.weight)?.f_add(&taught.f_mul_scalar(spec.weight)?)?)
+    }
+
+    /// The mean loss of outputs [examples, members, outputs] by what is true.
+    fn true_loss(&self, outputs: &Tensor, examples: &[usize]) -> Result<Tensor> {
         let (members, width) = (outputs.size()[1], outputs.size()[2]);
         let outputs = &outputs.f_reshape([-1, width])?;
         let each = |&i: &usize| std::iter::repeat_n(self.examples.rows[i].truth, members as usize);
@@ -82,11 +117,7 @@ impl<'a> Labelled<'a> {
             spec::Objective::Regress(regress) => {
                 let numbers: Vec<f32> = truth().map(|truth| self.label.scaled(truth)).collect();
                 let numbers = Tensor::f_from_slice(&numbers)?.f_to_device(outputs.device())?;
-                let predicted = outputs.f_squeeze_dim(1)?;
-                Ok(match regress.loss {
-                    Deviation::Mse => predicted.f_mse_loss(&numbers, Reduction::Mean)?,
-                    Deviation::Mae => predicted.f_l1_loss(&numbers, Reduction::Mean)?,
-                })
+                deviation(regress, &outputs.f_squeeze_dim(1)?, &numbers)
             }
             other => {
                 let smoothing = if let spec::Objective::Classify(c) = other { c.label_smoothing } else { 0.0 };
@@ -115,8 +146,9 @@ impl Objective for Labelled<'_> {
     }
 
     fn step(&self, model: &Model, batch: usize, rng: &mut ChaCha8Rng) -> Result<Option<Loss>> {
-        let mut windows: Vec<Window> = self.batches[batch].iter().map(|&i| self.windows[i]).collect();
-        let examples: Vec<usize> = self.batches[batch].iter().map(|&i| self.train[i]).collect();
+        let places = &self.batches[batch];
+        let mut windows: Vec<Window> = places.iter().map(|&i| self.windows[i]).collect();
+        let examples: Vec<usize> = places.iter().map(|&i| self.train[i]).collect();
         self.augment.crop(&mut windows, rng);
         let (encoded, windows) = self.augment.reorder(self.encoded, windows, 0, rng);
         let mut batch = model.batch(&encoded, &windows)?;
@@ -124,7 +156,7 @@ impl Objective for Labelled<'_> {
         let pass = model.forward(batch)?;
         let states = pass.states.f_detach()?.f_set_requires_grad(true)?;
         let profiles = model.pool(&states, &pass.batch.layout)?;
-        let loss = self.loss(&model.head(&self.label.name, &profiles, true)?, &examples)?;
+        let loss = self.loss(&model.head(&self.label.name, &profiles, true)?, &examples, places)?;
         // Batches have equally many events, and so few of the long histories: each example is to count the same.
         let share = (examples.len() * self.batches.len()) as f64 / self.train.len() as f64;
         loss.f_mul_scalar(self.spec.weight() * share)?.f_backward()?;
@@ -145,6 +177,14 @@ impl Objective for Labelled<'_> {
     fn standing(&self, metrics: &[Metric]) -> Option<Standing> {
         label_standing(metrics, self.label)
     }
+}
+
+/// The mean deviation of predicted numbers.
+fn deviation(regress: &spec::Regress, predicted: &Tensor, numbers: &Tensor) -> Result<Tensor> {
+    Ok(match regress.loss {
+        Deviation::Mse => predicted.f_mse_loss(numbers, Reduction::Mean)?,
+        Deviation::Mae => predicted.f_l1_loss(numbers, Reduction::Mean)?,
+    })
 }
 
 /// The figure that a label is learned by.

@@ -3,6 +3,7 @@
 use super::{Loss, Objective, VALIDATION_CASES, shuffled};
 use crate::augment::Augment;
 use crate::device;
+use crate::distill::Ranking;
 use crate::error::Result;
 use crate::evaluate::{Protocol, Scorer};
 use crate::inputs::Targets;
@@ -28,6 +29,8 @@ pub struct NextEvent<'a> {
     valid: Vec<Case>,
     /// What happened before is no target.
     since: f64,
+    /// Who says what else it might be.
+    teacher: Option<Ranking<'a>>,
 }
 
 impl<'a> NextEvent<'a> {
@@ -57,7 +60,15 @@ impl<'a> NextEvent<'a> {
             batches: Vec::new(),
             valid: sample(&partition.valid, VALIDATION_CASES, rng),
             since: partition.since,
+            teacher: None,
         })
+    }
+}
+
+impl<'a> NextEvent<'a> {
+    /// The same, learning from a teacher too.
+    pub fn taught(self, teacher: Option<Ranking<'a>>) -> Self {
+        NextEvent { teacher, ..self }
     }
 }
 
@@ -85,8 +96,18 @@ impl Objective for NextEvent<'_> {
         let mut batch = model.batch(&encoded, &windows)?;
         self.augment.mask(&mut batch, rng)?;
         let pass = model.forward(batch)?;
-        let sum = self.softmax.backward(model, pass, &targets, self.weight, rng)?;
-        Ok(Some(Loss { sum, count: targets.count }))
+        let count = targets.count;
+        let Some(ranking) = &self.teacher else {
+            let sum = self.softmax.backward(model, pass, &targets, self.weight, rng)?;
+            return Ok(Some(Loss { sum, count }));
+        };
+        let (states, soft) = (pass.states.f_detach()?, self.weight * ranking.teacher.spec.weight);
+        let share = (self.weight - soft) / count as f64;
+        let (sum, hard) = self.softmax.solve(model, &targets.select(&states)?, &targets.items, share, rng)?;
+        let some = self.softmax.candidates(rng)?;
+        let gradient = ranking.soften(model, &states, &windows, some.as_ref(), soft)?;
+        model.backward(pass, &targets.spread(&hard)?.f_add(&gradient)?)?;
+        Ok(Some(Loss { sum, count }))
     }
 
     fn validate(&self, model: &Model, reporter: &mut Reporter) -> Result<Vec<Metric>> {

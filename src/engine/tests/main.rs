@@ -2,6 +2,7 @@
 
 mod driver;
 
+mod compress;
 mod families;
 mod importance;
 mod kinds;

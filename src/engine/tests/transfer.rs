@@ -149,6 +149,7 @@ fn what_begins_with_a_version_says_the_same_before_its_weights_move() {
 
 #[test]
 fn frozen_weights_do_not_change_and_the_others_do() {
+    let mut better = 0;
     for (encoder, objective) in networks() {
         let events = events(20);
         // So little was learned that every epoch is better.
@@ -161,9 +162,13 @@ fn frozen_weights_do_not_change_and_the_others_do() {
                 weights(&first).into_iter().filter(|name| weight(&second, name) != weight(&first, name)).collect();
             let is_frozen = |name: &String| persona_core::spec::freezes(frozen, name);
             assert!(!moved.iter().any(is_frozen), "{encoder} without {frozen}: {moved:?}");
-            assert!(!moved.is_empty(), "{encoder} without {frozen}");
+            // Where nothing was better, what training began with is kept.
+            let kept = second.result.clone().unwrap().unwrap().best_epoch == Some(0);
+            assert_eq!(moved.is_empty(), kept, "{encoder} without {frozen}");
+            better += usize::from(!kept);
         }
     }
+    assert!(better >= 8, "{better} of 12");
 }
 
 #[test]

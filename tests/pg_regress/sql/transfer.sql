@@ -69,12 +69,46 @@ SELECT min(epoch) AS begins FROM persona.metrics WHERE model = 'next_song' AND v
 SELECT metric, value > .9 AS good FROM persona.evaluate('next_song') WHERE split = 'test' AND metric = 'hr@1';
 SELECT persona.create_profile('listeners', 'next_song');
 CALL persona.refresh('listeners');
-SELECT count(*) AS listeners, min(model_version) AS version, (SELECT count(*) FROM listeners_items WHERE song = 77) AS new_song FROM listeners;
+SELECT count(*) AS listeners, min(model_version) AS version, (SELECT count(*) FROM listeners_items WHERE item = 77) AS new_song FROM listeners;
 CALL persona.train('counted', incremental => true);
 SELECT persona.submit('train', 'counted', '{"incremental": true}') AS run \gset
 SELECT persona.wait(:run);
 SELECT max(version) AS version FROM persona.versions WHERE model = 'counted';
 
+-- Smaller versions are not live until somebody says so.
+CALL persona.compress('next_song', '{"prune": 0.5, "epochs": 2, "weights": "int8"}');
+SELECT version, original, options, split, metric, after > .5 AS good, bytes_after < bytes_before AS smaller, round(zeros::numeric, 2) AS zeros,
+       speed_before > 0 AND speed_after > 0 AS timed
+FROM persona.compressions WHERE metric = 'hr@1';
+SELECT a.version AS live, (SELECT max(v.version) FROM persona.versions v WHERE v.model = 'next_song') AS newest
+FROM persona.aliases a WHERE a.model = 'next_song' AND alias = 'live';
+SELECT sum(length(bytes)) FILTER (WHERE version = 3) = (SELECT bytes_after FROM persona.compressions LIMIT 1) AS as_told
+FROM persona.weights WHERE model = 'next_song';
+SELECT persona.set_alias('next_song', 'live', 3);
+SELECT metric, value > .5 AS good FROM persona.evaluate('next_song') WHERE split = 'test' AND metric = 'hr@1';
+CALL persona.refresh('listeners');
+SELECT DISTINCT model_version FROM listeners;
+\x on
+SELECT * FROM attempt($$CALL persona.compress('counted', '{"prune": 0.5}')$$);
+SELECT * FROM attempt($$CALL persona.compress('next_song', '{}')$$);
+SELECT * FROM attempt($$CALL persona.compress('next_song', '{"prune": 1}')$$);
+SELECT * FROM attempt($$CALL persona.compress('next_song', '{"weights": "int4"}')$$);
+SELECT * FROM attempt($$CALL persona.compress('next_song@9', '{"weights": "half"}')$$);
+
+-- A student needs a teacher that predicts the same.
+SELECT * FROM attempt($$SELECT persona.create_model('x', 'streams', spec('{"kind": "next_event", "field": "song"}', '{"teacher": {"model": "listener"}}'))$$);
+SELECT * FROM attempt($$SELECT persona.create_model('x', 'streams', spec('{"kind": "next_event", "field": "song"}', '{"teacher": {"model": "counted"}}'))$$);
+SELECT * FROM attempt($$SELECT persona.create_model('x', 'named', spec('{"kind": "next_event", "field": "song"}', '{"teacher": {"model": "next_song"}}'))$$);
+SELECT * FROM attempt($$SELECT persona.create_model('x', 'streams', spec('{"kind": "reconstruct", "field": "song"}', '{"split": "random", "teacher": {"model": "next_song"}}'))$$);
+SELECT * FROM attempt($$SELECT persona.create_model('x', 'streams', spec('{"kind": "next_event", "field": "song"}', '{"teacher": {"model": "next_song", "weight": 2}}'))$$);
+\x off
+SELECT persona.create_model('student', 'streams', spec('{"kind": "next_event", "field": "song"}', '{"teacher": {"model": "next_song@2"}}',
+         '{"kind": "gru", "dim": 4, "dropout": 0}'));
+CALL persona.train('student');
+SELECT original, options, split, bytes_after < bytes_before AS smaller, before > 0 AS judged FROM persona.compressions
+WHERE model = 'student' AND metric = 'hr@1';
+
+SELECT persona.drop_model('student');
 SELECT persona.drop_profile('listeners'), persona.drop_model('listener'), persona.drop_model('counted'), persona.drop_model('next_song');
 SELECT persona.drop_source('named'), persona.drop_source('others'), persona.drop_source('streams');
 DROP VIEW named, others;
