@@ -22,7 +22,7 @@ fn clock() -> TimestampWithTimeZone {
 /// Stops the clock that jobs go by at a time, for tests; with NULL it goes on as the server's.
 #[pg_extern(volatile, parallel_unsafe)]
 fn set_clock(at: Option<TimestampWithTimeZone>) -> Result<(), ErrorReport> {
-    needs_preload("a clock that can be set")?;
+    needs_preload("clocks that tests set")?;
     shared::stop_clock(at.map(jobs_clock::micros));
     Ok(())
 }
