@@ -11,22 +11,22 @@ use persona_core::source::SourceSchema;
 use persona_core::spec::{Encoder, ModelSpec};
 
 pub enum Stored {
-    Version(Role, Model, Version),
+    Version(Role, Model, Box<Version>),
     Bytes(Role, Vec<u8>),
 }
 
 impl Stored {
     /// The version that a job is about.
     pub fn subject(model: &Model, version: &Version) -> Stored {
-        Stored::Version(Role::Subject, model.clone(), version.clone())
+        Stored::Version(Role::Subject, model.clone(), Box::new(version.clone()))
     }
 
     /// What training by a specification needs.
     pub fn for_training(spec: &ModelSpec, source: &Source, schema: &SourceSchema) -> Result<Vec<Stored>> {
         let start = transfer::start(spec, schema)?;
-        let start = start.map(|(model, version)| Stored::Version(Role::Start, model, version));
+        let start = start.map(|(model, version)| Stored::Version(Role::Start, model, Box::new(version)));
         let teacher = transfer::teacher(spec, source, schema)?;
-        let teacher = teacher.map(|(model, version)| Stored::Version(Role::Teacher, model, version));
+        let teacher = teacher.map(|(model, version)| Stored::Version(Role::Teacher, model, Box::new(version)));
         let Encoder::Blend(blend) = &spec.encoder else { return Ok(start.into_iter().chain(teacher).collect()) };
         blend.models.iter().map(|name| mixed(name, spec, source)).collect()
     }
@@ -77,6 +77,6 @@ fn mixed(name: &str, spec: &ModelSpec, source: &Source) -> Result<Stored> {
             Err(Error::new(Code::Unsupported, format!("model \"{name}\" does not predict what the blend does"))
                 .hint("A blend mixes models whose objective next_event has its field."))
         }
-        _ => Ok(Stored::Version(Role::Mixed, model, version)),
+        _ => Ok(Stored::Version(Role::Mixed, model, Box::new(version))),
     }
 }

@@ -47,6 +47,48 @@ fn refused(spec: &Value) -> String {
 }
 
 #[test]
+fn a_compression_has_something_to_do_and_a_teacher_something_to_say() {
+    let parsed = Compression::parse(&json!({"prune": 0.5, "epochs": 2, "weights": "int8"})).unwrap();
+    assert_eq!((parsed.prune, parsed.epochs, parsed.scope), (0.5, 2, Scope::Global));
+    for (options, message) in [
+        (json!({}), "there is nothing to compress"),
+        (json!({"weights": "half", "epochs": 2}), "epochs without prune would only train on"),
+        (json!({"prune": 1.5}), "prune must be at least 0 and less than 1, not 1.5"),
+        (json!({"shrink": 1}), "invalid options of a compression"),
+    ] {
+        assert_eq!(Compression::parse(&options).unwrap_err().message, message);
+    }
+    let taught = |encoder: &str, objective: Value, training: Value| {
+        let mut spec = json!({"encoder": {"kind": encoder}, "objective": objective, "training": training});
+        spec["training"]["teacher"] = json!({"model": "a@2"});
+        parse(&spec)
+    };
+    let next = || json!({"kind": "next_event", "field": "item"});
+    let teacher = taught("gru", next(), json!({})).unwrap().training.teacher.unwrap();
+    assert_eq!((teacher.model.to_string().as_str(), teacher.weight, teacher.temperature), ("a@2", 0.5, 2.0));
+    for (encoder, objective, training, message) in [
+        ("knn", next(), json!({}), "encoder \"knn\" counts and cannot learn from a teacher"),
+        (
+            "gru",
+            json!({"kind": "reconstruct", "field": "item"}),
+            json!({"split": "random"}),
+            "a teacher has nothing to say of the objective \"reconstruct\"",
+        ),
+        (
+            "gru",
+            json!({"kind": "classify", "label": "tier"}),
+            json!({"split": "k_fold"}),
+            "training.split \"k_fold\" does not go with a teacher",
+        ),
+        ("gru", next(), json!({"augment": {"reorder": 0.1}}), "training.augment.reorder does not go with a teacher"),
+    ] {
+        let error = taught(encoder, objective, training).unwrap_err();
+        assert_eq!(error.message, message);
+        assert!(error.hint.is_some());
+    }
+}
+
+#[test]
 fn what_training_begins_with_is_checked() {
     let spec = |encoder: &str, training: serde_json::Value| {
         let spec = json!({"encoder": {"kind": encoder}, "objective": {"kind": "next_event", "field": "item"},
