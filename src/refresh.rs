@@ -20,7 +20,7 @@ use crate::pg::identity::as_table_owner;
 use crate::pg::procedure::Phases;
 use crate::pg::session_lock::SessionLock;
 use crate::pg::types;
-use crate::profile::{must_own, oid_of, open};
+use crate::profile::{must_own, open};
 use crate::relation::Relation;
 use crate::stored::Stored;
 use crate::tracking::{Changed, News};

@@ -21,6 +21,7 @@ fn catalog(client: &mut Client) -> Vec<String> {
         "aliases",
         "lives",
         "metrics",
+        "compressed",
         "weights",
         "profiles",
         "reductions",

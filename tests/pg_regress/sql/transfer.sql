@@ -1,7 +1,7 @@
 -- Beginning with what was learned before: transfer, and training that goes on.
 SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS persona CASCADE;
-CREATE FUNCTION attempt(sql text, OUT state text, OUT message text, OUT detail text, OUT hint text) LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION attempt(sql text, OUT state text, OUT message text, OUT detail text, OUT hint text) LANGUAGE plpgsql AS $$
 BEGIN
     EXECUTE sql;
     message := 'no error';
@@ -113,4 +113,4 @@ SELECT persona.drop_profile('listeners'), persona.drop_model('listener'), person
 SELECT persona.drop_source('named'), persona.drop_source('others'), persona.drop_source('streams');
 DROP VIEW named, others;
 DROP TABLE streams, genders;
-DROP FUNCTION spec, attempt;
+DROP FUNCTION spec;
