@@ -193,7 +193,7 @@ fn no_snapshot_is_held_while_epochs_run_in_a_session_or_a_worker() {
     let client = &mut scene.client;
     let job: i64 = client.query_one("SELECT persona.submit('train', 'endless')", &[]).expect("a job").get(0);
     let worker = await_worker(client, job);
-    let training = "SELECT 1 FROM persona.progress WHERE job = $1 AND phase = 'train'";
+    let training = "SELECT 1 FROM persona.progress WHERE run = $1 AND phase = 'train'";
     until("the job's training", || client.query_opt(training, &[&job]).expect("a view").map(|_| ()));
     let is_free: bool = client.query_one(free, &[&worker]).expect("the worker").get(0);
     assert!(is_free, "a job that trains holds a snapshot");

@@ -13,11 +13,12 @@ fn cluster_with_profile() -> (Cluster, Client) {
     (cluster, client)
 }
 
-/// Runs statements at once: each has begun its scan before any of them ends it.
+/// Runs statements at once: each stands still in its scan, or waits for another that does, before any of them goes on.
 fn at_once(cluster: &Cluster, statements: &[&str]) -> Vec<Running> {
-    let mut gate = Gate::close(cluster);
+    let gate = Gate::close(cluster);
     let running: Vec<_> = statements.iter().map(|sql| Running::start(cluster, "", sql)).collect();
-    running.iter().for_each(|running| gate.until_met_by(running.backend));
+    let mut client = cluster.connect();
+    running.iter().for_each(|running| until_blocked(&mut client, running.backend));
     gate.open();
     running
 }

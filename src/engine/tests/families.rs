@@ -200,7 +200,7 @@ fn the_next_few_events_are_foreseen() {
         if kind == "encoder_decoder" {
             // The history says which item is next; of an entity's five none is likelier without it.
             let perplexity = test_metric(&answer, "next_k.perplexity");
-            assert!(perplexity < 2.0, "{perplexity}");
+            assert!(perplexity < 3.0, "{perplexity}");
         }
     }
 }
