@@ -25,7 +25,7 @@ impl SessionLock {
         };
         // SAFETY: in a transaction; the tag is copied.
         unsafe { pg_sys::LockAcquire(&tag, MODE, !atomic, false) };
-        (!atomic).then_some(SessionLock { tag })
+        (!atomic).then(|| SessionLock { tag })
     }
 }
 
