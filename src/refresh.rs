@@ -14,14 +14,14 @@ use crate::catalog::profiles::Profile;
 use crate::catalog::sources::Source;
 use crate::catalog::versions::Version;
 use crate::error::{Code, Error, Result};
-use crate::events::{EventQuery, clock};
+use crate::events::{EventQuery, SideQuery};
 use crate::pg::bulk::{BulkInsert, Rows};
 use crate::pg::identity::as_table_owner;
 use crate::pg::procedure::Phases;
 use crate::pg::session_lock::SessionLock;
 use crate::pg::types;
 use crate::profile::{must_own, open};
-use crate::relation::Relation;
+use crate::relation::{Column, Relation};
 use crate::stored::Stored;
 use crate::tracking::{Changed, News};
 use crate::training;
@@ -43,13 +43,12 @@ pub fn refresh_profile(table: Oid, everything: bool, phases: &Phases, reporter: 
     must_own(&Relation::open(table, "profile")?)?;
     let _lock = SessionLock::take(table, phases.is_atomic());
     let target = Target::open(table)?;
-    let news = News::of(&target.profile, &target.source, target.relation.rows()?, phases.is_atomic())?;
-    let same_version = target.profile.version == Some(target.version.number);
+    let keeps_rows = !everything && target.profile.version == Some(target.version.number);
+    let rows = keeps_rows.then(|| target.relation.rows()).transpose()?;
+    let news = News::of(&target.profile, &target.source, rows, phases.is_atomic())?;
     match &news.changed {
-        Changed::Entities(entities) if same_version && !everything => {
-            changed::refresh(&target, &news, entities, phases, reporter)
-        }
-        _ => refresh_all(&target, &news, phases, reporter),
+        Changed::Entities(entities) => changed::refresh(&target, &news, entities, phases, reporter),
+        Changed::All => refresh_all(&target, &news, phases, reporter),
     }
 }
 
@@ -88,21 +87,36 @@ impl Target {
         Ok(Target { profile, relation, source, model, version })
     }
 
-    /// Of the source's events.
-    fn clock(&self) -> Result<Clock> {
-        let events = Relation::open(self.source.events, "event table")?;
-        Ok(clock(events.column(&self.source.at)?)?.0)
-    }
-
     fn ask(&self) -> Ask {
         let recommendations = self.profile.recommendations.unwrap_or(0) as usize;
         Ask { reduce: self.profile.reduce.clone(), recommendations, ..Ask::default() }
     }
 
-    /// What the engine needs: the version, and how its vectors are reduced if that is known.
-    fn stored(&self, mapping: Option<Vec<u8>>) -> Vec<Stored> {
+    /// An engine that has read all that it needs to score the query's entities. `mapping`: how vectors are reduced, if that
+    /// is known.
+    fn scoring(
+        &self,
+        query: &EventQuery,
+        beside: &[SideQuery],
+        ask: Ask,
+        mapping: Option<Vec<u8>>,
+        reporter: &mut Reporter,
+    ) -> Result<Engine> {
+        training::same_fields(&self.model, &self.version, &query.schema)?;
+        let mut engine = Engine::ask(Task::Score, ask, &query.schema, beside, Some(&self.version.spec))?;
         let mapping = mapping.map(|mapping| Stored::Bytes(Role::Mapping, mapping));
-        std::iter::once(Stored::subject(&self.model, &self.version)).chain(mapping).collect()
+        let stored: Vec<Stored> = std::iter::once(Stored::subject(&self.model, &self.version)).chain(mapping).collect();
+        training::scan(query, beside, &mut engine, &stored, reporter)?;
+        Ok(engine)
+    }
+
+    fn key(&self) -> Result<&Column> {
+        self.relation.column(&self.source.entity)
+    }
+
+    /// Of the events.
+    fn clock(&self) -> Clock {
+        self.version.source.clock
     }
 
     /// How many columns the profile's table has.
@@ -111,7 +125,8 @@ impl Target {
         OWN + usize::from(self.profile.vectors) + said_columns(&self.version) + lists
     }
 
-    fn writer(&self, clock: Clock) -> Result<RowWriter> {
+    fn writer(&self) -> Result<RowWriter> {
+        let clock = self.clock();
         let date = self.relation.column("first_event")?.type_oid == pg_sys::DATEOID;
         let list = |most: i32| Ok::<_, Error>((self.relation.column("items")?.type_oid, most as usize));
         let lists = self.profile.recommendations.map(list).transpose()?;
@@ -120,16 +135,14 @@ impl Target {
 }
 
 fn refresh_all(target: &Target, news: &News, phases: &Phases, reporter: &mut Reporter) -> Result<()> {
-    let Target { profile, relation, source, model, version } = target;
+    let Target { profile, relation, source, version, .. } = target;
     let query = EventQuery::of(source)?;
     let mapping = profile.reduction(version.number)?;
     let label = profile.reduce.as_ref().filter(|_| mapping.is_none()).and_then(Reduce::label);
     let beside = EventQuery::beside(source, label.into_iter())?;
-    training::same_fields(model, version, &query.schema)?;
-    let mut engine = Engine::ask(Task::Score, target.ask(), &query.schema, &beside, Some(&version.spec))?;
-    training::scan(&query, &beside, &mut engine, &target.stored(mapping), reporter)?;
+    let mut engine = target.scoring(&query, &beside, target.ask(), mapping, reporter)?;
     training::release_snapshot(phases, reporter);
-    as_table_owner(relation.owner, || rebuild(target, news, query.schema.clock, &mut engine, reporter))?;
+    as_table_owner(relation.owner, || rebuild(target, news, &mut engine, reporter))?;
     phases.commit();
     analyze(profile)
 }
@@ -169,6 +182,12 @@ fn same_vectors(profile: &Profile, relation: &Relation, version: &Version) -> Re
     }
 }
 
+/// The table of a profile is not as persona made it.
+fn changed_columns(table: &str) -> Error {
+    Error::new(Code::NotInPrerequisiteState, format!("table \"{table}\" no longer has the columns that persona made"))
+        .hint("Keep columns of your own in another table and join it; drop this profile and create it anew.")
+}
+
 /// Columns for what a version says of labels: a class and its probability, or a number.
 fn said_columns(version: &Version) -> usize {
     let columns = |name: &str| match version.source.label(name).map(|label| label.kind) {
@@ -179,13 +198,13 @@ fn said_columns(version: &Version) -> usize {
     version.spec.objective.labels().map(columns).sum()
 }
 
-fn rebuild(target: &Target, news: &News, clock: Clock, engine: &mut Engine, reporter: &mut Reporter) -> Result<()> {
+fn rebuild(target: &Target, news: &News, engine: &mut Engine, reporter: &mut Reporter) -> Result<()> {
     let (profile, version) = (&target.profile, &target.version);
     let rows = Table::build(profile.profile, target.columns())?;
     let items = profile.items.map(|items| Table::build(items, OWN_OF_ITEMS)).transpose()?;
     let mut into_rows = BulkInsert::open(rows.built);
     let mut into_items = items.as_ref().map(|items| BulkInsert::open(items.built));
-    let (outcome, mapping) = write(&target.writer(clock)?, &mut into_rows, into_items.as_mut(), engine, reporter)?;
+    let (outcome, mapping) = write(&target.writer()?, &mut into_rows, into_items.as_mut(), engine, reporter)?;
     into_rows.finish();
     into_items.into_iter().for_each(BulkInsert::finish);
     training::tell_notes(&outcome, reporter);

@@ -11,7 +11,7 @@ use crate::catalog::tracking::{self, Position, Track, Tracked};
 use crate::error::{Code, Error, Result};
 use crate::events::Entities;
 use crate::pg::local_settings::LocalSettings;
-use crate::pg::types;
+use crate::pg::{clock, types};
 use crate::relation::{Column, Relation};
 use persona_core::position::{Mark, Marks, with_running};
 use pgrx::pg_sys::Oid;
@@ -36,9 +36,9 @@ const SHARE: f64 = 0.2;
 const FEWEST: f64 = 1000.0;
 
 impl News {
-    /// To be asked before the events are read. `rows`: how many rows the profile has. `atomic`: whether the transaction may go
-    /// on to write events.
-    pub fn of(profile: &Profile, source: &Source, rows: f64, atomic: bool) -> Result<News> {
+    /// To be asked before the events are read. `rows`: how many rows the profile has; none where all of them are to be
+    /// made anew whatever has changed. `atomic`: whether the transaction may go on to write events.
+    pub fn of(profile: &Profile, source: &Source, rows: Option<f64>, atomic: bool) -> Result<News> {
         let track = Track::of(&source.name)?;
         if track == Track::None {
             return Ok(News { changed: Changed::All, position: None });
@@ -46,29 +46,21 @@ impl News {
         // First: what commits after this is news again.
         let snapshot = snapshot()?;
         let last = Position::of(profile.profile)?;
-        let most = (rows * SHARE).max(FEWEST) as usize;
         let events = Relation::open(source.events, &format!("event table of source \"{}\"", source.name))?;
-        let entity = events.column(&source.entity)?;
-        let mut entities = Entities::none(entity)?;
-        let (marks, known) = match &track {
+        let marks = match &track {
             Track::Column(name) => {
-                let last = last.map(|position| position.marks).unwrap_or_default();
-                let column = events.column(name)?;
-                let mark = Mark { at: types::clock_time(), value: greatest(&events, column)? };
-                let known = above(&events, entity, column, &last, most, &mut entities)?;
-                (last.after(mark, tracking::oldest_running(atomic)?), known)
+                let mark = Mark { at: clock::of_server(), value: greatest(&events, events.column(name)?)? };
+                // After the mark and before what is news is read: who ends in between is seen by one of the two.
+                let oldest = tracking::oldest_running(atomic)?;
+                last.as_ref().map(|last| last.marks.clone()).unwrap_or_default().after(mark, oldest)
             }
-            _ => {
-                let known = match &last {
-                    Some(last) => tracking::changed_since(&source.name, &last.snapshot, most, &mut entities)?,
-                    None => false,
-                };
-                (Marks::default(), known)
-            }
+            _ => Marks::default(),
         };
-        let changed = match known {
-            true => Changed::Entities(entities),
-            false => Changed::All,
+        let changed = match (&last, rows) {
+            (Some(last), Some(rows)) => {
+                changed_since(last, source, &track, &events, (rows * SHARE).max(FEWEST) as usize)?
+            }
+            _ => Changed::All,
         };
         Ok(News { changed, position: Some(Position { snapshot, marks }) })
     }
@@ -79,6 +71,16 @@ impl News {
         position.keep(profile.profile)?;
         tracking::prune(&source.name)
     }
+}
+
+fn changed_since(last: &Position, source: &Source, track: &Track, events: &Relation, most: usize) -> Result<Changed> {
+    let entity = events.column(&source.entity)?;
+    let mut entities = Entities::none(entity)?;
+    let known = match track {
+        Track::Column(name) => above(events, entity, events.column(name)?, &last.marks, most, &mut entities)?,
+        _ => tracking::changed_since(&source.name, &last.snapshot, most, &mut entities)?,
+    };
+    Ok(if known { Changed::Entities(entities) } else { Changed::All })
 }
 
 /// The snapshot of now, in which our own transaction counts as running: it may write more.

@@ -27,6 +27,7 @@ as_server "$pg/bin/pg_ctl" -D "$home/data" -l "$home/log" -w -t 60 start >/dev/n
 
 # The database is made anew with the settings that the expected files were made with.
 "$pg/bin/psql" -Xqh "$home" -U postgres -c 'CREATE DATABASE regression'
+"$pg/bin/psql" -Xqh "$home" -U postgres -d regression -v ON_ERROR_STOP=1 -f "$root/tests/pg_regress/setup.sql"
 # The driver is 16's for every server: it only calls psql, and the package's own for 18 does not start.
 "$(readlink -f "$deps/pg/16")/lib/postgresql/pgxs/src/test/regress/pg_regress" --use-existing --bindir="$pg/bin" --dbname=regression \
     --host="$home" --port=5432 --user=postgres --inputdir="$root/tests/pg_regress" --outputdir="$out" \

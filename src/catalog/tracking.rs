@@ -178,10 +178,14 @@ pub fn prune(source: &str) -> Result<()> {
 /// When the oldest transaction of this database began that is still running: microseconds since 1970. A prepared one may have
 /// begun at any time. Our own counts only where it may write more.
 pub fn oldest_running(own: bool) -> Result<Option<i64>> {
-    const SQL: &str = "\
-        SELECT CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_prepared_xacts WHERE database = pg_catalog.current_database()) THEN 0 \
-               ELSE (SELECT (extract(epoch FROM min(xact_start)) * 1000000)::bigint FROM pg_catalog.pg_stat_activity \
-                     WHERE datname = pg_catalog.current_database() AND backend_type <> 'autovacuum worker' \
-                     AND (pid <> pg_catalog.pg_backend_pid() OR $1)) END";
-    one(SQL, &[own.into()], |row| Ok(row.get::<i64>(1)?)).map(Option::flatten)
+    const BEGUN: &str = "SELECT (extract(epoch FROM min(xact_start)) * 1000000)::bigint FROM pg_catalog.pg_stat_activity \
+         WHERE datname = pg_catalog.current_database() AND backend_type <> 'autovacuum worker' \
+         AND (pid <> pg_catalog.pg_backend_pid() OR $1)";
+    const PREPARED: &str =
+        "SELECT 1 FROM pg_catalog.pg_prepared_xacts WHERE database = pg_catalog.current_database() LIMIT 1";
+    // A transaction keeps what it has once seen of others' activity.
+    run("SELECT pg_catalog.pg_stat_clear_snapshot()", &[])?;
+    // In this order: one that is prepared meanwhile is seen as the one or as the other.
+    let begun = one(BEGUN, &[own.into()], |row| Ok(row.get::<i64>(1)?))?.flatten();
+    Ok(if one(PREPARED, &[], |_| Ok(()))?.is_some() { Some(0) } else { begun })
 }

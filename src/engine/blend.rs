@@ -5,8 +5,8 @@
 use crate::cpu;
 use crate::error::{Failure, Result};
 use crate::evaluate::{Protocol, counted_scores, model_scores};
-use crate::job::{Trained, Version};
 use crate::report::{INTERVAL, Reporter};
+use crate::version::{Trained, Version};
 use persona_core::artifact::{Artifact, Dtype, TensorData};
 use persona_core::events::Events;
 use persona_core::features::{Encoded, FIRST, Fitted};

@@ -3,13 +3,14 @@
 use crate::error::Result;
 use crate::held::Held;
 use crate::intake::Gathered;
-use crate::job::{self, Trained, Version, describe_model};
+use crate::job;
 use crate::models::Model;
 use crate::network::Network;
 use crate::parameters::{floats, write_small};
 use crate::prune::{Pruning, zeros};
 use crate::report::Reporter;
 use crate::transfer::Start;
+use crate::version::{Trained, Version, describe_model};
 use persona_core::batch::{Window, buckets, history_window};
 use persona_core::features::Encoded;
 use persona_core::protocol::{ARTIFACT_CHUNK, Compressed, Figure, Job, Kind, Metric, Outcome, Phase, cut};

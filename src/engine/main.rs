@@ -24,6 +24,7 @@
 //! - [`network`]     a model with its objectives, trained and judged; folds
 //! - [`select`]      training on the features that tell most
 //! - [`counts`]      families that rank without a network
+//! - [`version`]     a stored version, and what it has learned
 //! - [`blend`]       several versions as one
 //! - [`prune`]       numbers of matrices that become zero and stay so
 //! - [`compress`]    a smaller version of a version
@@ -70,6 +71,7 @@ mod select;
 mod synthesize;
 mod train;
 mod transfer;
+mod version;
 
 use persona_engine::{intake, pipe, report};
 

@@ -3,10 +3,11 @@
 
 use crate::error::Result;
 use crate::intake::Gathered;
-use crate::job::{self, Trained, Version};
+use crate::job;
 use crate::models::{Model, without_vectors};
 use crate::objectives::{judged, predictions};
 use crate::report::{INTERVAL, Reporter};
+use crate::version::{Trained, Version};
 use persona_core::batch::{Window, history_window};
 use persona_core::features::{Encoded, Input};
 use persona_core::importance::{Importance, ranked};

@@ -9,10 +9,10 @@
 
 use crate::error::Result;
 use crate::intake::Gathered;
-use crate::job::Version;
 use crate::parameters::floats;
 use crate::report::Reporter;
 use crate::score::Scoring;
+use crate::version::Version;
 use persona_core::features::Encoded;
 use persona_core::labels::{Example, Examples, Truth};
 use persona_core::protocol::{self, ARTIFACT_CHUNK, Outcome, cut};

@@ -4,12 +4,12 @@
 use crate::counts::vectors;
 use crate::device;
 use crate::error::Result;
-use crate::job::{Trained, Version};
 use crate::lists::Lists;
 use crate::models::{Model, without_vectors};
 use crate::objectives::readable;
 use crate::parameters::floats;
 use crate::report::{INTERVAL, Reporter};
+use crate::version::{Trained, Version};
 use arrow_array::{ArrayRef, FixedSizeBinaryArray, Float32Array, Float64Array, Int64Array, RecordBatch};
 use half::f16;
 use persona_core::batch::{Window, buckets, history_window};

@@ -8,9 +8,9 @@
 
 use crate::error::Result;
 use crate::intake::Stored;
-use crate::job::Version;
 use crate::models::{GENERATOR, Model};
 use crate::parameters::floats;
+use crate::version::Version;
 use persona_core::features::{Codes, Fitted, Inputs};
 use persona_core::labels::FittedLabel;
 use persona_core::protocol::Role;

@@ -53,7 +53,7 @@ impl Entities {
     }
 
     /// The keys as an array in SQL, of the column's type, so that an index over the column can be used.
-    pub fn array(&self, column: &Column) -> String {
+    fn array(&self, column: &Column) -> String {
         let element = match column.type_oid {
             // Compared with an integer they use its index all the same, and no key is out of its range.
             pgrx::pg_sys::INT4OID | pgrx::pg_sys::INT8OID => "pg_catalog.int8",

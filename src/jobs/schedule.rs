@@ -1,7 +1,7 @@
 //! What is due becomes runs in the queue, and what failed is tried again.
 
 use crate::catalog::jobs::Job;
-use crate::catalog::runs::{Order, Run, State};
+use crate::catalog::runs::{self, Order, Run, State};
 use crate::error::{Failure, Result};
 use crate::jobs::kind::JobKind;
 use crate::jobs::length;
@@ -62,17 +62,13 @@ fn order(job: &Job) -> Result<Order> {
 
 /// The run that somebody asks for without regard to its schedule.
 pub fn by_hand(job: &Job) -> Result<Order> {
+    let subject = JobKind::parse(&job.kind)?.subject();
     Ok(Order {
         job: Some(job.id),
-        kind: job.kind.clone(),
-        object: job.object.clone(),
-        subject: JobKind::parse(&job.kind)?.subject().into(),
         owner: job.owner,
-        config: job.config.clone(),
         conditions: job.conditions.clone(),
         max_runtime: job.max_runtime,
-        scheduled_for: None,
-        attempt: 1,
+        ..runs::by_hand(&job.kind, subject, &job.object, job.config.clone())
     })
 }
 

@@ -47,12 +47,6 @@ pub fn transaction_time() -> i64 {
     unsafe { pg_sys::GetCurrentTransactionStartTimestamp() }
 }
 
-/// Microseconds since 1970.
-pub fn clock_time() -> i64 {
-    // SAFETY: reads the clock.
-    unsafe { pg_sys::GetCurrentTimestamp() + super::columns::EPOCH }
-}
-
 /// The running transaction's number with its epoch, if it has one.
 pub fn own_transaction() -> Option<u64> {
     // SAFETY: looks at this backend's own state.

@@ -1,7 +1,7 @@
 //! Rows of some entities: scored anew, and written where they have changed.
 
-use super::{Target, write};
-use crate::error::{Code, Error, Result};
+use super::{Target, changed_columns, write};
+use crate::error::{Error, Result};
 use crate::events::{Entities, EventQuery};
 use crate::pg::identity::as_table_owner;
 use crate::pg::procedure::Phases;
@@ -12,7 +12,7 @@ use crate::tracking::News;
 use crate::training;
 use crate::worker::engine::Engine;
 use crate::worker::progress::Reporter;
-use persona_core::protocol::{Ask, Task};
+use persona_core::protocol::Ask;
 use pgrx::spi::quote_identifier;
 
 /// Brings the rows of these entities up to their events as they are now.
@@ -24,14 +24,14 @@ pub fn refresh(
     reporter: &mut Reporter,
 ) -> Result<()> {
     let profile = &target.profile;
-    let scored = match entities.len() {
+    let engine = match entities.len() {
         0 => None,
-        _ => Some(Scored::start(target, entities, None, reporter)?),
+        _ => Some(start(target, entities, None, reporter)?),
     };
     training::release_snapshot(phases, reporter);
     as_table_owner(target.relation.owner, || {
-        let (written, gone) = match scored {
-            Some(scored) => merge(target, entities, &scored.stage(target, reporter)?)?,
+        let (written, gone) = match engine {
+            Some(mut engine) => merge(target, entities, &stage(target, &mut engine, reporter)?)?,
             None => (0, 0),
         };
         profile.refreshed(target.version.number)?;
@@ -47,60 +47,29 @@ pub fn refresh(
     Ok(())
 }
 
-/// An engine that has read all that it needs to score some entities.
-pub struct Scored {
-    engine: Engine,
-    query: EventQuery,
+/// An engine that has read all that it needs to score some entities. `until`: a time in SQL, after which no event is read.
+pub fn start(target: &Target, entities: &Entities, until: Option<&str>, reporter: &mut Reporter) -> Result<Engine> {
+    let Target { profile, source, version, .. } = target;
+    let query = EventQuery::of_some(source, entities)?;
+    let query = match until {
+        Some(time) => query.until(source, time),
+        None => query,
+    };
+    let beside = EventQuery::beside_some(source, entities)?;
+    let ask = Ask { without_items: true, ..target.ask() };
+    target.scoring(&query, &beside, ask, profile.reduction(version.number)?, reporter)
 }
 
-impl Scored {
-    /// `until`: a time in SQL, after which no event is read.
-    pub fn start(target: &Target, entities: &Entities, until: Option<&str>, reporter: &mut Reporter) -> Result<Scored> {
-        let Target { profile, source, model, version, .. } = target;
-        let query = EventQuery::of_some(source, entities)?;
-        let query = match until {
-            Some(time) => query.until(source, time),
-            None => query,
-        };
-        let beside = EventQuery::beside_some(source, entities)?;
-        training::same_fields(model, version, &query.schema)?;
-        let mapping = profile.reduction(version.number)?;
-        let ask = Ask { without_items: true, ..target.ask() };
-        let mut engine = Engine::ask(Task::Score, ask, &query.schema, &beside, Some(&version.spec))?;
-        training::scan(&query, &beside, &mut engine, &target.stored(mapping), reporter)?;
-        Ok(Scored { engine, query })
+/// What it says, as rows that a query can see. They are formed by what persona made, so the table must still look like it.
+pub fn stage(target: &Target, engine: &mut Engine, reporter: &mut Reporter) -> Result<Staged> {
+    let relation = &target.relation;
+    if !relation.as_stored || relation.columns.len() != target.columns() {
+        return Err(changed_columns(&relation.name));
     }
-
-    /// What it says, as rows that a query can see.
-    pub fn stage(mut self, target: &Target, reporter: &mut Reporter) -> Result<Staged> {
-        target.check_shape()?;
-        let mut staged = Staged::like(target.relation.oid);
-        let (outcome, _) =
-            write(&target.writer(self.query.schema.clock)?, &mut staged, None, &mut self.engine, reporter)?;
-        training::tell_notes(&outcome, reporter);
-        Ok(staged)
-    }
-}
-
-impl Target {
-    /// Rows are formed by what persona made, so the table must still look like it.
-    fn check_shape(&self) -> Result<()> {
-        let relation = &self.relation;
-        match relation.as_stored && relation.columns.len() == self.columns() {
-            true => Ok(()),
-            false => Err(changed_columns(&relation.name)),
-        }
-    }
-
-    pub fn key(&self) -> Result<&Column> {
-        self.relation.column(&self.source.entity)
-    }
-}
-
-/// The table of a profile is not as persona made it.
-pub fn changed_columns(table: &str) -> Error {
-    Error::new(Code::NotInPrerequisiteState, format!("table \"{table}\" no longer has the columns that persona made"))
-        .hint("Keep columns of your own in another table and join it; drop this profile and create it anew.")
+    let mut staged = Staged::like(relation.oid);
+    let (outcome, _) = write(&target.writer()?, &mut staged, None, engine, reporter)?;
+    training::tell_notes(&outcome, reporter);
+    Ok(staged)
 }
 
 /// Writes rows that are new or say something else, and deletes those of entities without events. How many each.

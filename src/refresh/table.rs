@@ -1,6 +1,6 @@
 //! The table that is built beside a live one, and takes its place.
 
-use super::changed::changed_columns;
+use super::changed_columns;
 use crate::error::{Code, Error, Result};
 use crate::pg::swap;
 use crate::profile::oid_of;

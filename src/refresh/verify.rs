@@ -1,7 +1,7 @@
 //! Rows beside what the events say: of entities drawn at random as they are now, or of one as it was.
 
 use super::Target;
-use super::changed::{Scored, differs, distance};
+use super::changed::{differs, distance, stage, start};
 use crate::error::{Code, Error, Result};
 use crate::events::Entities;
 use crate::pg::identity::as_table_owner;
@@ -35,9 +35,9 @@ pub fn verify(table: Oid, n: i32, reporter: &mut Reporter) -> Result<(usize, Vec
     if drawn.len() == 0 {
         return Ok((0, Vec::new()));
     }
-    let scored = Scored::start(&target, &drawn, None, reporter)?;
+    let mut engine = start(&target, &drawn, None, reporter)?;
     let differences =
-        as_table_owner(target.relation.owner, || compare(&target, &drawn, &scored.stage(&target, reporter)?))?;
+        as_table_owner(target.relation.owner, || compare(&target, &drawn, &stage(&target, &mut engine, reporter)?))?;
     Ok((drawn.len(), differences))
 }
 
@@ -99,15 +99,15 @@ pub fn as_of(
             format!("entities of profile \"{}\" are of type {}", target.relation.name, key.type_name),
         ));
     }
-    if target.clock()? == Clock::Number {
+    if target.clock() == Clock::Number {
         return Err(Error::new(Code::Unsupported, "the time of the source's events is a plain number")
             .hint("Make it a timestamp in a view."));
     }
     let text = Spi::get_one_with_args::<String>("SELECT $1::pg_catalog.text", &[time.into()])?.unwrap_or_default();
     let time = format!("{}::pg_catalog.timestamptz", quote_literal(text));
-    let scored = Scored::start(&target, &entity, Some(&time), reporter)?;
+    let mut engine = start(&target, &entity, Some(&time), reporter)?;
     as_table_owner(target.relation.owner, || {
-        let staged = scored.stage(&target, reporter)?;
+        let staged = stage(&target, &mut engine, reporter)?;
         let rows = staged.query("SELECT pg_catalog.to_jsonb(s) - 'updated_at' FROM staged AS s", &[], |row| {
             Ok(row.get::<JsonB>(1)?)
         })?;

@@ -1,6 +1,8 @@
 //! Smaller versions of versions: pruned, of less precision, and students of a teacher.
 
+use crate::done;
 use crate::driver::{Answer, job};
+use crate::specs::{again, next, short};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float32Type, Int64Type};
 use arrow_array::{ArrayRef, Float64Array, Int64Array, RecordBatch};
@@ -40,24 +42,7 @@ fn events() -> RecordBatch {
 }
 
 fn spec(encoder: Value, objective: Value, training: Value) -> ModelSpec {
-    let mut spec = json!({
-        "encoder": encoder,
-        "objective": objective,
-        "training": {"epochs": 10, "patience": 10, "batch_events": 256, "learning_rate": 0.01, "warmup": 5, "valid": 0.2,
-                     "test": 0.2, "device": "cpu"},
-        "evaluation": {"k": [5, 1], "seen": "keep"},
-    });
-    let Value::Object(training) = training else { panic!("no object") };
-    spec["training"].as_object_mut().unwrap().extend(training);
-    ModelSpec::parse(&spec, &source()).unwrap()
-}
-
-fn next() -> Value {
-    json!({"kind": "next_event", "field": "item"})
-}
-
-fn again() -> Value {
-    json!({"kind": "classify", "label": "again", "min_examples": 10})
+    short(&source(), 10, encoder, objective, training)
 }
 
 fn small(kind: &str) -> Value {
@@ -66,11 +51,6 @@ fn small(kind: &str) -> Value {
 
 fn run(job: &Job, stored: &[(Role, &[u8])]) -> Answer {
     crate::driver::run_about(Path::new(env!("CARGO_BIN_EXE_persona-engine")), job, stored, &[events()], |_| {})
-}
-
-fn done(answer: Answer) -> Answer {
-    assert!(matches!(answer.result, Some(Ok(_))), "{:?}", answer.result);
-    answer
 }
 
 fn trained(spec: &ModelSpec, stored: &[(Role, &[u8])]) -> Answer {

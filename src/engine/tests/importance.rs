@@ -1,6 +1,7 @@
 //! What tells how much of a label: ranked over events, kept by training, missed by a model; figures of groups; vectors of
 //! fewer dimensions.
 
+use crate::done;
 use crate::driver::{Answer, job};
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
@@ -99,11 +100,6 @@ fn run(task: Task, ask: Ask, labels: &[&str], spec: Option<&ModelSpec>, artifact
             crate::driver::run_about(Path::new(env!("CARGO_BIN_EXE_persona-engine")), &job, &stored, &batches, |_| {})
         }
     }
-}
-
-fn done(answer: Answer) -> Answer {
-    assert!(matches!(answer.result, Some(Ok(_))), "{:?}", answer.result);
-    answer
 }
 
 fn trained(spec: &ModelSpec) -> Answer {

@@ -1,6 +1,8 @@
 //! Training that begins with another version's weights, and that goes on with what is new.
 
+use crate::done;
 use crate::driver::{Answer, job};
+use crate::specs::{again, next, short};
 use arrow_array::{ArrayRef, Float64Array, Int64Array, RecordBatch};
 use persona_core::artifact::Artifact;
 use persona_core::events::Values;
@@ -42,24 +44,7 @@ fn events(until: i64) -> RecordBatch {
 }
 
 fn spec(encoder: Value, objective: Value, training: Value) -> ModelSpec {
-    let mut spec = json!({
-        "encoder": encoder,
-        "objective": objective,
-        "training": {"epochs": 4, "patience": 4, "batch_events": 256, "learning_rate": 0.01, "warmup": 5, "valid": 0.2,
-                     "test": 0.2, "device": "cpu"},
-        "evaluation": {"k": [5, 1], "seen": "keep"},
-    });
-    let Value::Object(training) = training else { panic!("no object") };
-    spec["training"].as_object_mut().unwrap().extend(training);
-    ModelSpec::parse(&spec, &source()).unwrap()
-}
-
-fn next() -> Value {
-    json!({"kind": "next_event", "field": "item"})
-}
-
-fn again() -> Value {
-    json!({"kind": "classify", "label": "again", "min_examples": 10})
+    short(&source(), 4, encoder, objective, training)
 }
 
 /// So small a rate moves no weight of single precision.
@@ -78,11 +63,6 @@ fn run(job: &Job, stored: &[(Role, &[u8])], events: &RecordBatch) -> Answer {
 fn evaluated(artifact: &[u8], events: &RecordBatch) -> Answer {
     let job = job(Task::Evaluate, &source(), None, 1);
     done(crate::driver::run(engine(), &job, artifact, std::slice::from_ref(events), |_| {}))
-}
-
-fn done(answer: Answer) -> Answer {
-    assert!(matches!(answer.result, Some(Ok(_))), "{:?}", answer.result);
-    answer
 }
 
 fn train(spec: &ModelSpec, start: &[u8], events: &RecordBatch) -> Answer {

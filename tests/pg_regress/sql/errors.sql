@@ -1,13 +1,6 @@
 -- Every mistake has a SQLSTATE, a message, and a detail or a hint that says what to do.
 SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS persona CASCADE;
-CREATE FUNCTION attempt(sql text, OUT state text, OUT message text, OUT detail text, OUT hint text) LANGUAGE plpgsql AS $$
-BEGIN
-    EXECUTE sql;
-    message := 'no error';
-EXCEPTION WHEN OTHERS THEN
-    GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-END $$;
 CREATE TABLE shop (who int, at timestamptz, item int, price float8, note text, tags text[], born date);
 INSERT INTO shop SELECT n % 10, timestamptz '2024-01-01 00:00+00' + n * interval '1 hour', n % 7, n, 'n' || n % 3, '{}', '2000-01-01'
 FROM generate_series(1, 200) n;

@@ -15,42 +15,33 @@ SELECT persona.create_model('pages', source => 'visits',
          spec => '{"encoder": {"kind": "transitions"}, "objective": {"kind": "next_event", "field": "page"}}');
 
 -- What makes no sense is refused when the job is added.
-CREATE FUNCTION try(statement text) RETURNS TABLE (state text, message text, detail text, hint text) LANGUAGE plpgsql AS $$
-BEGIN
-    EXECUTE statement;
-    state := '00000';
-    RETURN NEXT;
-EXCEPTION WHEN OTHERS THEN
-    GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-    RETURN NEXT;
-END $$;
 \x on
-SELECT * FROM try($$SELECT persona.add_job('dance', 'pages', '1 hour')$$);
-SELECT * FROM try($$SELECT persona.add_job('train', 'no_such_model', '1 hour')$$);
-SELECT * FROM try($$SELECT persona.add_job('train', 'pages', 'now and then')$$);
-SELECT * FROM try($$SELECT persona.add_job('train', 'pages', '0 seconds')$$);
-SELECT * FROM try($$SELECT persona.add_job('train', 'pages', '0 25 * * *')$$);
-SELECT * FROM try($$SELECT persona.add_job('train', 'pages', '0 0 30 2 *')$$);
-SELECT * FROM try($$SELECT persona.add_job('train', 'pages', '@daily', time_zone => 'Mars/Olympus')$$);
-SELECT * FROM try($$SELECT persona.add_job('train', 'pages', '1 hour', initial_start => 'infinity')$$);
-SELECT * FROM try($$SELECT persona.add_job('train', 'pages', '1 hour', max_retries => -1)$$);
-SELECT * FROM try($$SELECT persona.add_job('train', 'pages', '1 hour', retry_period => '0')$$);
-SELECT * FROM try($$SELECT persona.add_job('train', 'pages', '1 hour', max_runtime => '-1 hour')$$);
-SELECT * FROM try($$SELECT persona.add_job('train', 'pages', '1 hour', overlap => 'both')$$);
-SELECT * FROM try($$SELECT persona.add_job('train', 'pages', '1 hour', conditions => '{"mood": "good"}')$$);
-SELECT * FROM try($$SELECT persona.add_job('train', 'pages', '1 hour', conditions => '{"metric": {"name": "mrr"}}')$$);
-SELECT * FROM try($$SELECT persona.add_job('train', 'pages', '1 hour', conditions => '{"age": "a while"}')$$);
-SELECT * FROM try($$SELECT persona.add_job('evaluate', 'pages', '1 hour', conditions => '{"age": "1 day"}')$$);
-SELECT * FROM try($$SELECT persona.add_job('train', 'pages', '1 hour', config => '{"epochs": 3}')$$);
-SELECT * FROM try($$SELECT persona.add_job('tune', 'pages', '1 week')$$);
-SELECT * FROM try($$SELECT persona.add_job('tune', 'pages', '1 week', config => '{"space": {"encoder.dim": []}}')$$);
-SELECT * FROM try($$SELECT persona.add_job('prune', '*', '1 day', config => '{"keep": -1}')$$);
-SELECT * FROM try($$SELECT persona.add_job('train', 'pages', NULL)$$);
-SELECT * FROM try($$SELECT persona.submit('tune', 'pages')$$);
-SELECT * FROM try($$SELECT persona.alter_job(99)$$);
-SELECT * FROM try($$SELECT persona.pause(99)$$);
-SELECT * FROM try($$SELECT persona.drop_job(99)$$);
-SELECT * FROM try($$CALL persona.run_job(99)$$);
+SELECT * FROM attempt($$SELECT persona.add_job('dance', 'pages', '1 hour')$$);
+SELECT * FROM attempt($$SELECT persona.add_job('train', 'no_such_model', '1 hour')$$);
+SELECT * FROM attempt($$SELECT persona.add_job('train', 'pages', 'now and then')$$);
+SELECT * FROM attempt($$SELECT persona.add_job('train', 'pages', '0 seconds')$$);
+SELECT * FROM attempt($$SELECT persona.add_job('train', 'pages', '0 25 * * *')$$);
+SELECT * FROM attempt($$SELECT persona.add_job('train', 'pages', '0 0 30 2 *')$$);
+SELECT * FROM attempt($$SELECT persona.add_job('train', 'pages', '@daily', time_zone => 'Mars/Olympus')$$);
+SELECT * FROM attempt($$SELECT persona.add_job('train', 'pages', '1 hour', initial_start => 'infinity')$$);
+SELECT * FROM attempt($$SELECT persona.add_job('train', 'pages', '1 hour', max_retries => -1)$$);
+SELECT * FROM attempt($$SELECT persona.add_job('train', 'pages', '1 hour', retry_period => '0')$$);
+SELECT * FROM attempt($$SELECT persona.add_job('train', 'pages', '1 hour', max_runtime => '-1 hour')$$);
+SELECT * FROM attempt($$SELECT persona.add_job('train', 'pages', '1 hour', overlap => 'both')$$);
+SELECT * FROM attempt($$SELECT persona.add_job('train', 'pages', '1 hour', conditions => '{"mood": "good"}')$$);
+SELECT * FROM attempt($$SELECT persona.add_job('train', 'pages', '1 hour', conditions => '{"metric": {"name": "mrr"}}')$$);
+SELECT * FROM attempt($$SELECT persona.add_job('train', 'pages', '1 hour', conditions => '{"age": "a while"}')$$);
+SELECT * FROM attempt($$SELECT persona.add_job('evaluate', 'pages', '1 hour', conditions => '{"age": "1 day"}')$$);
+SELECT * FROM attempt($$SELECT persona.add_job('train', 'pages', '1 hour', config => '{"epochs": 3}')$$);
+SELECT * FROM attempt($$SELECT persona.add_job('tune', 'pages', '1 week')$$);
+SELECT * FROM attempt($$SELECT persona.add_job('tune', 'pages', '1 week', config => '{"space": {"encoder.dim": []}}')$$);
+SELECT * FROM attempt($$SELECT persona.add_job('prune', '*', '1 day', config => '{"keep": -1}')$$);
+SELECT * FROM attempt($$SELECT persona.add_job('train', 'pages', NULL)$$);
+SELECT * FROM attempt($$SELECT persona.submit('tune', 'pages')$$);
+SELECT * FROM attempt($$SELECT persona.alter_job(99)$$);
+SELECT * FROM attempt($$SELECT persona.pause(99)$$);
+SELECT * FROM attempt($$SELECT persona.drop_job(99)$$);
+SELECT * FROM attempt($$CALL persona.run_job(99)$$);
 \x off
 
 -- When they are due. A job that is not enabled is reckoned too, and never started.
@@ -109,5 +100,5 @@ SELECT count(*) FROM persona.jobs;
 SELECT persona.drop_profile('page_profile');
 SELECT persona.drop_model('pages');
 SELECT persona.drop_source('visits');
-DROP FUNCTION try, due;
+DROP FUNCTION due;
 DROP TABLE visits;

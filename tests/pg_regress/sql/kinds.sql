@@ -1,13 +1,6 @@
 -- Every kind of field beside categories and plain numbers: paths into JSON, times, vectors; and a union of event tables.
 SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS persona CASCADE;
-CREATE FUNCTION refused(sql text, OUT state text, OUT message text, OUT detail text, OUT hint text) LANGUAGE plpgsql AS $$
-BEGIN
-    EXECUTE sql;
-    message := 'no error';
-EXCEPTION WHEN OTHERS THEN
-    GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-END $$;
 
 -- Paths into JSON. What has another type than the field's kind is missing, and counted.
 CREATE TABLE clicks (who int, at timestamptz, payload jsonb, raw json);
@@ -115,30 +108,30 @@ SELECT persona.drop_profile('tastes'), persona.drop_model('liking'), persona.dro
 \x on
 -- Mistakes.
 INSERT INTO looks (item, free) VALUES (-1, '[1,2,3]');
-SELECT * FROM refused($$SELECT persona.create_source('wrong', 'likes', 'who', 'at', '{"item": "category"}', attributes => '{"table": "looks", "on": "item", "fields": {"free": "vector"}}')$$);
+SELECT * FROM attempt($$SELECT persona.create_source('wrong', 'likes', 'who', 'at', '{"item": "category"}', attributes => '{"table": "looks", "on": "item", "fields": {"free": "vector"}}')$$);
 DELETE FROM looks;
-SELECT * FROM refused($$SELECT persona.create_source('wrong', 'likes', 'who', 'at', '{"item": "category"}', attributes => '{"table": "looks", "on": "item", "fields": {"free": "vector"}}')$$);
-SELECT * FROM refused($$SELECT persona.create_source('wrong', 'likes', 'who', 'at', '{"item": "vector"}')$$);
-SELECT * FROM refused($$SELECT persona.create_source('wrong', 'likes', 'who', 'at', '{"item": "time"}')$$);
-SELECT * FROM refused($$SELECT persona.create_source('wrong', 'likes', 'who', 'item', '{"mood": "vector", "day": {"kind": "time", "column": "at"}}')$$);
-SELECT * FROM refused($$SELECT persona.create_source('wrong', 'clicks', 'who', 'at', '{"born": {"kind": "time", "column": "payload", "path": "$.born"}}')$$);
-SELECT * FROM refused($$SELECT persona.create_source('wrong', 'likes', 'who', 'at', '{"mood": {"kind": "vector", "min_count": 2}}')$$);
-SELECT * FROM refused($$SELECT persona.create_source('wrong', 'clicks', 'who', 'at', '{"page": {"kind": "category", "column": "payload", "path": "page.name"}}')$$);
-SELECT * FROM refused($$SELECT persona.create_source('wrong', 'clicks', 'who', 'at', '{"page": {"kind": "category", "column": "at", "path": "$.name"}}')$$);
-SELECT * FROM refused($$SELECT persona.create_source('wrong', 'clicks', 'who', 'at', '{"page": {"kind": "category", "column": "who", "path": "$.name"}}')$$);
-SELECT * FROM refused($$SELECT persona.create_source('wrong', 'clicks', 'who', 'at', '{"payload": {"kind": "category", "path": "$.code", "scale": "log"}}')$$);
-SELECT * FROM refused($$SELECT persona.create_source('wrong', 'clicks', 'who', 'at', '{"payload": {"kind": "number", "path": "$.code", "min_count": 3}}')$$);
-SELECT * FROM refused($$SELECT persona.create_source('wrong', 'clicks', 'who', 'at', '{"payload": {"kind": "number", "path": "$.code", "scale": "linear"}}')$$);
-SELECT * FROM refused($$SELECT persona.union_source('activity', '[{"table": "views", "entity": "customer", "at": "seen"}]')$$);
-SELECT * FROM refused($$SELECT persona.union_source('more', '[{"table": "views", "entity": "customer", "at": "seen", "columns": {"x": "seconds"}}, {"table": "clicks", "entity": "who", "at": "at", "columns": {"x": "payload"}}]')$$);
-SELECT * FROM refused($$SELECT persona.union_source('more', '[{"table": "views", "entity": "customer", "at": "seen"}, {"table": "searches", "entity": "words", "at": "seen"}]')$$);
-SELECT * FROM refused($$SELECT persona.union_source('more', '[{"table": "views", "entity": "customer", "at": "seen"}, {"table": "searches", "entity": "customer", "at": "customer"}]')$$);
-SELECT * FROM refused($$SELECT persona.union_source('more', '[{"table": "views", "entity": "customer", "at": "seen", "columns": {"event": "product"}}]')$$);
-SELECT * FROM refused($$SELECT persona.union_source('more', '[{"table": "views", "entity": "customer", "at": "seen", "columns": {"price": "price"}}]')$$);
-SELECT * FROM refused($$SELECT persona.union_source('more', '[{"table": "gone", "entity": "customer", "at": "seen"}]')$$);
-SELECT * FROM refused($$SELECT persona.union_source('more', '[]')$$);
-SELECT * FROM refused($$SELECT persona.union_source('more', '{"table": "views"}')$$);
-SELECT * FROM refused($$SELECT persona.union_source('a.b.c', '[{"table": "views", "entity": "customer", "at": "seen"}]')$$);
+SELECT * FROM attempt($$SELECT persona.create_source('wrong', 'likes', 'who', 'at', '{"item": "category"}', attributes => '{"table": "looks", "on": "item", "fields": {"free": "vector"}}')$$);
+SELECT * FROM attempt($$SELECT persona.create_source('wrong', 'likes', 'who', 'at', '{"item": "vector"}')$$);
+SELECT * FROM attempt($$SELECT persona.create_source('wrong', 'likes', 'who', 'at', '{"item": "time"}')$$);
+SELECT * FROM attempt($$SELECT persona.create_source('wrong', 'likes', 'who', 'item', '{"mood": "vector", "day": {"kind": "time", "column": "at"}}')$$);
+SELECT * FROM attempt($$SELECT persona.create_source('wrong', 'clicks', 'who', 'at', '{"born": {"kind": "time", "column": "payload", "path": "$.born"}}')$$);
+SELECT * FROM attempt($$SELECT persona.create_source('wrong', 'likes', 'who', 'at', '{"mood": {"kind": "vector", "min_count": 2}}')$$);
+SELECT * FROM attempt($$SELECT persona.create_source('wrong', 'clicks', 'who', 'at', '{"page": {"kind": "category", "column": "payload", "path": "page.name"}}')$$);
+SELECT * FROM attempt($$SELECT persona.create_source('wrong', 'clicks', 'who', 'at', '{"page": {"kind": "category", "column": "at", "path": "$.name"}}')$$);
+SELECT * FROM attempt($$SELECT persona.create_source('wrong', 'clicks', 'who', 'at', '{"page": {"kind": "category", "column": "who", "path": "$.name"}}')$$);
+SELECT * FROM attempt($$SELECT persona.create_source('wrong', 'clicks', 'who', 'at', '{"payload": {"kind": "category", "path": "$.code", "scale": "log"}}')$$);
+SELECT * FROM attempt($$SELECT persona.create_source('wrong', 'clicks', 'who', 'at', '{"payload": {"kind": "number", "path": "$.code", "min_count": 3}}')$$);
+SELECT * FROM attempt($$SELECT persona.create_source('wrong', 'clicks', 'who', 'at', '{"payload": {"kind": "number", "path": "$.code", "scale": "linear"}}')$$);
+SELECT * FROM attempt($$SELECT persona.union_source('activity', '[{"table": "views", "entity": "customer", "at": "seen"}]')$$);
+SELECT * FROM attempt($$SELECT persona.union_source('more', '[{"table": "views", "entity": "customer", "at": "seen", "columns": {"x": "seconds"}}, {"table": "clicks", "entity": "who", "at": "at", "columns": {"x": "payload"}}]')$$);
+SELECT * FROM attempt($$SELECT persona.union_source('more', '[{"table": "views", "entity": "customer", "at": "seen"}, {"table": "searches", "entity": "words", "at": "seen"}]')$$);
+SELECT * FROM attempt($$SELECT persona.union_source('more', '[{"table": "views", "entity": "customer", "at": "seen"}, {"table": "searches", "entity": "customer", "at": "customer"}]')$$);
+SELECT * FROM attempt($$SELECT persona.union_source('more', '[{"table": "views", "entity": "customer", "at": "seen", "columns": {"event": "product"}}]')$$);
+SELECT * FROM attempt($$SELECT persona.union_source('more', '[{"table": "views", "entity": "customer", "at": "seen", "columns": {"price": "price"}}]')$$);
+SELECT * FROM attempt($$SELECT persona.union_source('more', '[{"table": "gone", "entity": "customer", "at": "seen"}]')$$);
+SELECT * FROM attempt($$SELECT persona.union_source('more', '[]')$$);
+SELECT * FROM attempt($$SELECT persona.union_source('more', '{"table": "views"}')$$);
+SELECT * FROM attempt($$SELECT persona.union_source('a.b.c', '[{"table": "views", "entity": "customer", "at": "seen"}]')$$);
 \x off
 -- Only what one may read.
 CREATE ROLE reader;
@@ -147,7 +140,7 @@ GRANT SELECT (customer, seen) ON views TO reader;
 SET ROLE reader;
 SELECT persona.union_source('mine', '[{"table": "views", "entity": "customer", "at": "seen"}]');
 SELECT pg_get_userbyid(relowner) AS owner FROM pg_class WHERE relname = 'mine';
-SELECT message FROM public.refused($$SELECT persona.union_source('more', '[{"table": "views", "entity": "customer", "at": "seen", "columns": {"product": "product"}}]')$$);
+SELECT message FROM public.attempt($$SELECT persona.union_source('more', '[{"table": "views", "entity": "customer", "at": "seen", "columns": {"product": "product"}}]')$$);
 RESET ROLE;
 DROP VIEW mine;
 REVOKE ALL ON SCHEMA public FROM reader;

@@ -1,13 +1,6 @@
 -- Profiles of families that rank without vectors: lists of items, made by the same refresh.
 SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS persona CASCADE;
-CREATE OR REPLACE FUNCTION attempt(sql text, OUT state text, OUT message text, OUT detail text, OUT hint text) LANGUAGE plpgsql AS $$
-BEGIN
-    EXECUTE sql;
-    message := 'no error';
-EXCEPTION WHEN OTHERS THEN
-    GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-END $$;
 
 -- Every visitor walks along a ring of 40 items, with some steps to the side, and never comes back.
 CREATE TABLE walks (visitor bigint, at timestamptz, item int);
@@ -210,5 +203,5 @@ SELECT persona.drop_source(source) FROM persona.sources ORDER BY source;
 DROP VIEW small, large, texts, uuids, flags, kinds, words, ours;
 DROP TABLE walks, last_events, wide;
 DROP TYPE kind;
-DROP FUNCTION attempt, model, first_of;
+DROP FUNCTION model, first_of;
 DROP ROLE regress_lists;

@@ -1,13 +1,6 @@
 -- Profiles that are kept up to date by what has changed: triggers and watermark columns say whose events did.
 SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS persona CASCADE;
-CREATE OR REPLACE FUNCTION attempt(sql text, OUT state text, OUT message text, OUT detail text, OUT hint text) LANGUAGE plpgsql AS $$
-BEGIN
-    EXECUTE sql;
-    message := 'no error';
-EXCEPTION WHEN OTHERS THEN
-    GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-END $$;
 CREATE TABLE clicks (visitor bigint, at timestamptz, page text, seen_at timestamptz NOT NULL DEFAULT clock_timestamp())
     PARTITION BY RANGE (at);
 CREATE TABLE clicks_2024 PARTITION OF clicks FOR VALUES FROM ('2024-01-01') TO ('2025-01-01');

@@ -1,13 +1,6 @@
 -- Beginning with what was learned before: transfer, and training that goes on.
 SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS persona CASCADE;
-CREATE OR REPLACE FUNCTION attempt(sql text, OUT state text, OUT message text, OUT detail text, OUT hint text) LANGUAGE plpgsql AS $$
-BEGIN
-    EXECUTE sql;
-    message := 'no error';
-EXCEPTION WHEN OTHERS THEN
-    GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-END $$;
 CREATE TABLE streams (listener bigint, at timestamptz, song int, seconds real);
 CREATE TABLE genders (listener bigint, gender text);
 INSERT INTO streams
