@@ -13,10 +13,10 @@ export RUN_AS ?= nobody
 export DB STAGE RUNS
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build install server conninfo psql stop demo test quality bench lint clean distclean
+.PHONY: help deps build install server conninfo psql stop demo test test-postgres quality bench lint clean distclean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@sed -n 's/^# \(Variables.*\)/\n\1/p; s/^# \(get CUDA.*\|DB=.*\|train-.*\|share.*\)/\1/p' $(firstword $(MAKEFILE_LIST))
 
 deps: ## get what the build needs from the package registries into .deps
@@ -46,6 +46,9 @@ demo: ## from nothing to recommendations on the Complete Journey data
 
 test: deps ## run every check and test: PG=16|18
 	@scripts/test.sh
+
+test-postgres: deps ## run what depends on Postgres: the rest was run for another PG
+	@scripts/test.sh postgres
 
 quality: deps ## reproduce the published table on Amazon Beauty (needs ../shared/data)
 	@scripts/quality.sh

@@ -1,0 +1,14 @@
+//! What needs a cluster of its own. One program, so that it is linked once.
+
+mod answers;
+mod cancels;
+mod clusters;
+mod concurrent;
+mod connections;
+mod dump;
+mod jobs;
+mod kills;
+mod launcher;
+mod privileges;
+mod schedule;
+mod tracking;
