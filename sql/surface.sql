@@ -70,6 +70,11 @@ COMMENT ON FUNCTION create_profile(text, text, jsonb) IS 'makes an empty profile
 COMMENT ON PROCEDURE refresh(regclass, boolean) IS
     'brings a profile up to the events as they are now: the rows of entities whose events changed, where that is known; all beside the live rows, and swaps, else or if asked';
 COMMENT ON FUNCTION verify(regclass, integer) IS 'scores some of a profile''s entities anew, and says where their rows differ';
+COMMENT ON FUNCTION score(regclass, bigint, boolean) IS 'an entity''s row as JSON: what is stored, or if fresh what its events say now';
+COMMENT ON FUNCTION score(regclass, text, boolean) IS 'an entity''s row as JSON: what is stored, or if fresh what its events say now';
+COMMENT ON FUNCTION score(regclass, uuid, boolean) IS 'an entity''s row as JSON: what is stored, or if fresh what its events say now';
+COMMENT ON FUNCTION encode(text, jsonb) IS
+    'the vector that a model''s live version gives to somebody with these events, which are in no table: rows of the event table as a JSON array';
 COMMENT ON FUNCTION profile_as_of(regclass, bigint, timestamptz, integer) IS
     'the row that an entity would have had at a time: by the version live then, or the one that is named, from the events until then';
 COMMENT ON FUNCTION profile_as_of(regclass, text, timestamptz, integer) IS

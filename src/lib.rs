@@ -15,6 +15,7 @@
 //! - [`refresh`]   the job that fills a profile: score, write beside, swap; or write what changed
 //! - [`synthesize`] events that a model draws, into a table
 //! - [`recommend`] answers from stored lists and vectors
+//! - [`online`]    what is computed at the moment of the question
 //! - [`profile`]   the profile table and its companion of item vectors
 //! - [`reduction`] fewer dimensions for a profile's vectors
 //! - [`events`]    a source's table as columns, and the scan into the engine
@@ -39,6 +40,7 @@ mod events;
 mod health;
 mod importance;
 mod jobs;
+mod online;
 mod pg;
 mod profile;
 mod recommend;

@@ -15,6 +15,7 @@ use crate::catalog::sources::Source;
 use crate::catalog::versions::Version;
 use crate::error::{Code, Error, Result};
 use crate::events::{EventQuery, SideQuery};
+use crate::online;
 use crate::pg::bulk::{BulkInsert, Rows};
 use crate::pg::identity::as_table_owner;
 use crate::pg::procedure::Phases;
@@ -36,7 +37,7 @@ use rows::RowWriter;
 use std::time::Instant;
 use table::Table;
 
-pub use verify::{as_of, verify};
+pub use verify::{as_of, score, verify};
 
 /// Brings a profile up to the events as they are now: all rows if `everything`, or where it is not known which changed.
 pub fn refresh_profile(table: Oid, everything: bool, phases: &Phases, reporter: &mut Reporter) -> Result<()> {
@@ -93,17 +94,21 @@ impl Target {
     }
 
     /// An engine that has read all that it needs to score the query's entities. `mapping`: how vectors are reduced, if that
-    /// is known.
+    /// is known. `resident`: whether the resident engine is asked, if there is one.
     fn scoring(
         &self,
         query: &EventQuery,
         beside: &[SideQuery],
         ask: Ask,
         mapping: Option<Vec<u8>>,
+        resident: bool,
         reporter: &mut Reporter,
     ) -> Result<Engine> {
         training::same_fields(&self.model, &self.version, &query.schema)?;
-        let mut engine = Engine::ask(Task::Score, ask, &query.schema, beside, Some(&self.version.spec))?;
+        let mut engine = match resident {
+            true => online::engine(&self.model, &self.version, ask, query, beside)?,
+            false => Engine::ask(Task::Score, ask, &query.schema, beside, Some(&self.version.spec))?,
+        };
         let mapping = mapping.map(|mapping| Stored::Bytes(Role::Mapping, mapping));
         let stored: Vec<Stored> = std::iter::once(Stored::subject(&self.model, &self.version)).chain(mapping).collect();
         training::scan(query, beside, &mut engine, &stored, reporter)?;
@@ -140,7 +145,7 @@ fn refresh_all(target: &Target, news: &News, phases: &Phases, reporter: &mut Rep
     let mapping = profile.reduction(version.number)?;
     let label = profile.reduce.as_ref().filter(|_| mapping.is_none()).and_then(Reduce::label);
     let beside = EventQuery::beside(source, label.into_iter())?;
-    let mut engine = target.scoring(&query, &beside, target.ask(), mapping, reporter)?;
+    let mut engine = target.scoring(&query, &beside, target.ask(), mapping, false, reporter)?;
     training::release_snapshot(phases, reporter);
     as_table_owner(relation.owner, || rebuild(target, news, &mut engine, reporter))?;
     phases.commit();

@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::events::EventQuery;
 use crate::pg::procedure::Phases;
 use crate::worker::progress::Reporter;
-use crate::{comparison, compression, importance, synthesize as synthesis, training, transfer, tuning};
+use crate::{comparison, compression, importance, online, synthesize as synthesis, training, transfer, tuning};
 use persona_core::metrics::Interval;
 use persona_core::protocol::Segment;
 use persona_core::spec::{FAMILIES, Family, ModelSpec};
@@ -172,6 +172,13 @@ fn rank_features(
     let (name, label) = (given(name, "name")?, given(label, "label")?);
     let rows = importance::rank_features(name, label, of, &mut Reporter::foreground("rank", name))?;
     Ok(TableIterator::new(rows.into_iter().map(|r| (r.feature, r.method, r.value, r.low, r.high, r.rank as i32))))
+}
+
+/// The vector that a model's live version gives to somebody with these events, which are in no table: a JSON array of
+/// objects with the columns of the source's event table, the entity's left out.
+#[pg_extern(stable, strict, parallel_restricted)]
+fn encode(model: &str, events: JsonB) -> Result<Vec<f32>, ErrorReport> {
+    Ok(online::encode(model, &events.0, &mut Reporter::silent())?)
 }
 
 /// The figures of several models' live versions on the cases that all of them judged, best first, and how much larger each

@@ -108,6 +108,24 @@ fn as_of(
     Ok(refresh::as_of(profile, entity, time, version, &mut reporter)?)
 }
 
+/// The row of an entity as JSON: what is stored, or if `fresh` what a refresh would write now.
+#[pg_extern(name = "score", stable, strict, parallel_restricted)]
+fn score_integer(profile: Regclass, entity: i64, fresh: default!(bool, false)) -> Result<Option<JsonB>, ErrorReport> {
+    Ok(refresh::score(profile.0, Entities::Integers(vec![entity]), fresh)?)
+}
+
+/// The row of an entity as JSON: what is stored, or if `fresh` what a refresh would write now.
+#[pg_extern(name = "score", stable, strict, parallel_restricted)]
+fn score_text(profile: Regclass, entity: &str, fresh: default!(bool, false)) -> Result<Option<JsonB>, ErrorReport> {
+    Ok(refresh::score(profile.0, Entities::Texts(vec![entity.to_string()]), fresh)?)
+}
+
+/// The row of an entity as JSON: what is stored, or if `fresh` what a refresh would write now.
+#[pg_extern(name = "score", stable, strict, parallel_restricted)]
+fn score_uuid(profile: Regclass, entity: Uuid, fresh: default!(bool, false)) -> Result<Option<JsonB>, ErrorReport> {
+    Ok(refresh::score(profile.0, Entities::Texts(vec![entity.to_string()]), fresh)?)
+}
+
 /// Drops a profile and its table of item vectors.
 #[pg_extern(volatile, parallel_unsafe)]
 fn drop_profile(profile: Option<Regclass>) -> Result<(), ErrorReport> {

@@ -18,6 +18,9 @@
 //! |            | if cases are grouped); `Synthetic`* (Synthesize), in the form of events;        |
 //! |            | last, exactly one `Done` or `Failed`                                            |
 //!
+//! A resident engine serves many connections of a socket, on each one job after the other, without a region and
+//! without `Progress`. It answers `Job` with `Wanted`: whether the version must come, or is kept from an earlier job.
+//!
 //! The engine ends when its input closes before `End`. After `End` it needs no more input, and a
 //! closed input still ends it. It writes nothing after `Done` or `Failed`.
 
@@ -41,7 +44,7 @@ use std::io::{self, Read, Write};
 use std::panic::{self, AssertUnwindSafe};
 
 /// Raised by every change that an older peer would misread.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// No frame is longer: what is larger is cut.
 pub const MAX_FRAME: usize = 64 << 20;
@@ -74,6 +77,7 @@ pub enum Kind {
     Features = 18,
     Segments = 19,
     Synthetic = 20,
+    Wanted = 21,
 }
 
 impl Kind {
@@ -81,7 +85,7 @@ impl Kind {
         use Kind::*;
         [
             Job, Artifact, Events, End, Progress, Metrics, Profiles, Items, Findings, Done, Failed, Placed, Released,
-            Table, Judgement, Part, Mistyped, Features, Segments, Synthetic,
+            Table, Judgement, Part, Mistyped, Features, Segments, Synthetic, Wanted,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == byte)
@@ -111,6 +115,9 @@ pub struct Job {
     /// The descriptor of the region that `Placed` batches lie in.
     #[serde(default)]
     pub region: Option<i32>,
+    /// The name under which a resident engine keeps the version that the job is about.
+    #[serde(default)]
+    pub keep: Option<String>,
     pub limits: Limits,
 }
 

@@ -9,10 +9,10 @@ use persona_engine::{intake, limits};
 
 fn main() {
     pipe::report_panics();
-    pipe::end(pipe::open().and_then(|input| run(&input)));
+    pipe::end(pipe::open().and_then(|mut input| run(&mut input)));
 }
 
-fn run(input: &Input) -> Result<Outcome> {
+fn run(input: &mut impl Input) -> Result<Outcome> {
     let job = intake::job(input)?;
     if !matches!(job.task, Task::Check | Task::Rank) {
         return Err(Error::new(ErrorKind::Protocol, "a job that needs libtorch came to persona-check"));

@@ -11,13 +11,9 @@ use persona_core::protocol::{Finding, Holds, Job, Outcome, Phase, Progress, Role
 use persona_core::source::{Attributes, SourceSchema};
 use persona_core::{Error, ErrorKind, Result};
 
-fn next(input: &Input) -> Result<Message> {
-    input.recv().map_err(|_| protocol("the input ended too early"))?
-}
-
 /// The job, which is the first frame.
-pub fn job(input: &Input) -> Result<Job> {
-    match next(input)? {
+pub fn job(input: &mut impl Input) -> Result<Job> {
+    match input.next()? {
         Message::Job(job) if job.protocol == VERSION => Ok(*job),
         Message::Job(job) => Err(protocol(format!(
             "the extension speaks version {} of the protocol, the engine {VERSION}",
@@ -146,7 +142,7 @@ fn notes_of(attributes: &Attributes, attached: Attached) -> Vec<String> {
 }
 
 /// The artifact's bytes, and all events in sequence.
-pub fn collect(input: &Input, job: &Job, reporter: &mut Reporter) -> Result<Gathered> {
+pub fn collect(input: &mut impl Input, job: &Job, reporter: &mut Reporter) -> Result<Gathered> {
     let limit = (job.limits.memory_mb > 0).then_some(job.limits.memory_mb << 20);
     let collector = |schema: &SourceSchema| {
         Ok::<_, Error>(Collector::new(schema, limit)?.with_threads(limits::threads(&job.limits)))
@@ -155,7 +151,7 @@ pub fn collect(input: &Input, job: &Job, reporter: &mut Reporter) -> Result<Gath
     let (mut stored, mut rows) = (Stored::default(), 0);
     reporter.enter(Phase::Scan)?;
     loop {
-        match next(input)? {
+        match input.next()? {
             Message::Artifact(bytes) => {
                 stored.append(&bytes)?;
                 if limit.is_some_and(|limit| stored.bytes() > limit) {

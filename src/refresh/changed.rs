@@ -57,7 +57,7 @@ pub fn start(target: &Target, entities: &Entities, until: Option<&str>, reporter
     };
     let beside = EventQuery::beside_some(source, entities)?;
     let ask = Ask { without_items: true, ..target.ask() };
-    target.scoring(&query, &beside, ask, profile.reduction(version.number)?, reporter)
+    target.scoring(&query, &beside, ask, profile.reduction(version.number)?, false, reporter)
 }
 
 /// What it says, as rows that a query can see. They are formed by what persona made, so the table must still look like it.

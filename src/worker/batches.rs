@@ -13,7 +13,8 @@ impl Engine {
     /// Sends one batch. Waits while the engine has not read what is in the region.
     pub fn send_batch(&mut self, columns: &mut Columns, large: &mut LargeBatches) -> Result<()> {
         let layout = columns.layout();
-        let Some(bytes) = layout.bytes().filter(|&bytes| self.ring.fits(bytes)) else {
+        let bytes = layout.bytes().filter(|&bytes| self.ring.fits(bytes));
+        let (Some(bytes), true) = (bytes, self.region.is_some()) else {
             return large.frames(&layout, columns)?.iter().try_for_each(|frame| self.send(frame));
         };
         self.read_stdout()?;
@@ -23,12 +24,14 @@ impl Engine {
                 None => self.await_room()?,
             }
         };
-        region::write(&self.region, start, columns.parts()).map_err(|e| cannot_write(&e))?;
+        if let Some(region) = &self.region {
+            region::write(region, start, columns.parts()).map_err(|e| cannot_write(&e))?;
+        }
         self.send(&Frame::json(Kind::Placed, &Placed { start, layout })?)
     }
 }
 
-/// The stream of batches that are larger than the region: a batch with texts of many megabytes.
+/// The stream of batches that are larger than the region, as one with texts of many megabytes, or that have none.
 #[derive(Default)]
 pub struct LargeBatches {
     stream: Option<ColumnWriter>,

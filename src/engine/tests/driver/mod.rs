@@ -45,6 +45,7 @@ pub fn job(task: Task, source: &SourceSchema, spec: Option<&ModelSpec>, threads:
         ask: Ask::default(),
         tables: Vec::new(),
         region: None,
+        keep: None,
         limits,
     }
 }
