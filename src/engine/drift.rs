@@ -7,11 +7,11 @@ use crate::job;
 use crate::report::Reporter;
 use crate::score::Scoring;
 use crate::version::{Trained, Version};
+use persona_core::ErrorKind;
 use persona_core::drift::{CURRENT, Comparison, Parts, REFERENCE, Shift, energy, histories};
 use persona_core::features::Encoded;
 use persona_core::protocol::{Job, Kind, Outcome, Phase};
 use persona_core::split::Partition;
-use persona_core::ErrorKind;
 use std::ops::Range;
 
 /// The fewest entities whose vectors say something of a distribution.

@@ -285,8 +285,13 @@ fn a_model_is_trained_again_only_when_one_of_its_conditions_holds() {
     scene.run(&format!("SELECT persona.alter_job({job}, conditions => '{{\"drift\": {{\"psi\": 0.5}}}}')"));
     scene.run(&format!("CALL persona.run_job({job})"));
     let skipped = scene.until_ended(job, 8);
-    assert!(skipped.message.is_some_and(|message| message.contains("nothing that could have drifted")), "no new events");
-    scene.run("INSERT INTO clicks SELECT visitor, at + interval '400 days', item, amount FROM clicks WHERE at < '2024-06-01'");
+    assert!(
+        skipped.message.is_some_and(|message| message.contains("nothing that could have drifted")),
+        "no new events"
+    );
+    scene.run(
+        "INSERT INTO clicks SELECT visitor, at + interval '400 days', item, amount FROM clicks WHERE at < '2024-06-01'",
+    );
     scene.run(&format!("CALL persona.run_job({job})"));
     let skipped = scene.until_ended(job, 9);
     assert_eq!(skipped.state, "skipped", "more of the same is no reason");

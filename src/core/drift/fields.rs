@@ -67,24 +67,27 @@ fn of_column(parts: &Parts, field: &Field, column: &Column) -> Result<Option<Tal
 
 fn of_numbers(parts: &Parts, number: impl Fn(usize) -> f64) -> Option<Tally> {
     let ranges = Ranges::of_events(parts, &number)?;
-    Some(of_events(parts, ranges.cells(), |event, cells| cells.push(ranges.cell(number(event)))))
+    Some(of_events(parts, ranges.cells(), |event, found| found.push((ranges.cell(number(event)), 1.0))))
 }
 
 fn of_codes(parts: &Parts, codes: &[u32], values: usize) -> Tally {
     let known = |event: usize| Some(codes[event]).filter(|&code| code != NULL);
     let (cells, size) = cells::of_values(&occurrences(parts, values, known));
     let cell = |event| known(event).map_or(MISSING, |code| cells[code as usize]);
-    of_events(parts, size, |event, found| found.push(cell(event)))
+    of_events(parts, size, |event, found| found.push((cell(event), 1.0)))
 }
 
-/// Of what is in lists each is counted; without any, an event counts as missing.
+/// What is in an event's list shares the one that the event counts; without any, it counts as missing.
 fn of_lists(parts: &Parts, codes: &[u32], lists: &Lists, size: usize) -> Tally {
     // Both start with the codes of what is missing and of what is unknown to all: the latter is rare.
     let of_event = |event: usize| lists.get(codes[event] as usize).iter().copied();
     let (mut cells, size) =
         cells::of_values(&occurrences(parts, size, |event| of_event(event).filter(|&code| code >= FIRST)));
     cells[..FIRST as usize].copy_from_slice(&[MISSING, cells::RARE]);
-    of_events(parts, size, |event, found| found.extend(of_event(event).map(|code| cells[code as usize])))
+    of_events(parts, size, |event, found| {
+        let weight = 1.0 / lists.get(codes[event] as usize).len() as f64;
+        found.extend(of_event(event).map(|code| (cells[code as usize], weight)));
+    })
 }
 
 /// How often each of so many codes occurs in both parts.
@@ -97,14 +100,14 @@ fn occurrences<I: IntoIterator<Item = u32>>(parts: &Parts, codes: usize, of: imp
 }
 
 /// `found`: adds the cells of an event.
-fn of_events(parts: &Parts, cells: usize, found: impl Fn(usize, &mut Vec<u32>)) -> Tally {
+fn of_events(parts: &Parts, cells: usize, found: impl Fn(usize, &mut Vec<(u32, f64)>)) -> Tally {
     of_entities(parts, cells, |entity, part, occurring| {
         parts.of(entity, part).for_each(|event| found(event, occurring));
     })
 }
 
 /// `found`: adds the cells of an entity in a part.
-fn of_entities(parts: &Parts, cells: usize, found: impl Fn(usize, usize, &mut Vec<u32>)) -> Tally {
+fn of_entities(parts: &Parts, cells: usize, found: impl Fn(usize, usize, &mut Vec<(u32, f64)>)) -> Tally {
     let mut tally = Tally::new(cells);
     let mut occurring = Vec::new();
     for part in [REFERENCE, CURRENT] {
@@ -127,7 +130,7 @@ fn gaps(parts: &Parts) -> Option<Tally> {
     let all = |part| (0..events.entities()).flat_map(move |entity| gaps(entity, part));
     let ranges = Ranges::fit(all(REFERENCE), [REFERENCE, CURRENT].map(|part| all(part).count()))?;
     Some(of_entities(parts, ranges.cells(), |entity, part, found| {
-        found.extend(gaps(entity, part).map(|gap| ranges.cell(gap)))
+        found.extend(gaps(entity, part).map(|gap| (ranges.cell(gap), 1.0)))
     }))
 }
 
@@ -145,6 +148,6 @@ fn activity(parts: &Parts, clock: Clock) -> Option<Tally> {
     let active = |part| (0..parts.events.entities()).filter_map(move |entity| count(entity, part));
     let ranges = Ranges::fit(active(REFERENCE), [REFERENCE, CURRENT].map(|part| active(part).count()))?;
     Some(of_entities(parts, ranges.cells(), |entity, part, found| {
-        found.extend(count(entity, part).map(|count| ranges.cell(count)));
+        found.extend(count(entity, part).map(|count| (ranges.cell(count), 1.0)));
     }))
 }

@@ -31,17 +31,17 @@ impl Tally {
         Tally { parts: [part(), part()] }
     }
 
-    /// Adds the cells that occur in one entity's events of a part, in any order.
-    pub fn add(&mut self, part: usize, occurring: &mut [u32]) {
+    /// Adds the cells that occur in one entity's events of a part, in any order, each with how much it counts.
+    pub fn add(&mut self, part: usize, occurring: &mut [(u32, f64)]) {
         if occurring.is_empty() {
             return;
         }
         let counted = &mut self.parts[part];
-        let all = occurring.len() as f64;
-        occurring.sort_unstable();
-        for same in occurring.chunk_by(|a, b| a == b) {
-            let n = same.len() as f64;
-            let sums = &mut counted.cells[same[0] as usize];
+        let all: f64 = occurring.iter().map(|(_, weight)| weight).sum();
+        occurring.sort_unstable_by_key(|(cell, _)| *cell);
+        for same in occurring.chunk_by(|a, b| a.0 == b.0) {
+            let n: f64 = same.iter().map(|(_, weight)| weight).sum();
+            let sums = &mut counted.cells[same[0].0 as usize];
             [n, n * n, n * all].iter().zip(sums).for_each(|(more, sum)| *sum += more);
         }
         counted.all += all;
@@ -51,14 +51,14 @@ impl Tally {
 
     /// Occurrences in each part.
     pub fn sizes(&self) -> [u64; 2] {
-        [REFERENCE, CURRENT].map(|part| self.parts[part].all as u64)
+        [REFERENCE, CURRENT].map(|part| self.parts[part].all.round() as u64)
     }
 
     /// Occurrences in the two parts, of cells that occur.
-    fn counts(&self) -> Vec<[u64; 2]> {
+    fn counts(&self) -> Vec<[f64; 2]> {
         let cells = (0..self.parts[REFERENCE].cells.len())
-            .map(|cell| [REFERENCE, CURRENT].map(|part| self.parts[part].cells[cell][0] as u64));
-        cells.filter(|counts| *counts != [0, 0]).collect()
+            .map(|cell| [REFERENCE, CURRENT].map(|part| self.parts[part].cells[cell][0]));
+        cells.filter(|counts| *counts != [0.0, 0.0]).collect()
     }
 
     pub fn psi(&self) -> f64 {
@@ -121,7 +121,9 @@ mod tests {
     fn tally(cells: usize, parts: [&[&[u32]]; 2]) -> Tally {
         let mut tally = Tally::new(cells);
         for (part, entities) in parts.iter().enumerate() {
-            entities.iter().for_each(|occurring| tally.add(part, &mut occurring.to_vec()));
+            for occurring in *entities {
+                tally.add(part, &mut occurring.iter().map(|&cell| (cell, 1.0)).collect::<Vec<_>>());
+            }
         }
         tally
     }
@@ -165,7 +167,7 @@ mod tests {
     #[test]
     fn figures_are_of_the_counts() {
         let tally = tally(3, [&[&[0, 0], &[2, 0]], &[&[2, 2], &[0, 2]]]);
-        assert_eq!((tally.sizes(), tally.counts()), ([4, 4], vec![[3, 1], [1, 3]]));
+        assert_eq!((tally.sizes(), tally.counts()), ([4, 4], vec![[3.0, 1.0], [1.0, 3.0]]));
         assert!((tally.psi() - 0.8 * (7.0f64 / 3.0).ln()).abs() < 1e-12);
     }
 }

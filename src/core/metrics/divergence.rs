@@ -19,17 +19,17 @@ pub fn jensen_shannon(mut a: Vec<u64>, mut b: Vec<u64>) -> f64 {
 }
 
 /// How often a value stands from `place` on; moves beyond it.
-fn run(sorted: &[u64], place: &mut usize, value: u64) -> u64 {
+fn run(sorted: &[u64], place: &mut usize, value: u64) -> f64 {
     let count = sorted[*place..].iter().take_while(|&&other| other == value).count();
     *place += count;
-    count as u64
+    count as f64
 }
 
 /// The same of how often each value is in the two.
-pub fn jensen_shannon_of_counts(counts: &[[u64; 2]]) -> f64 {
+pub fn jensen_shannon_of_counts(counts: &[[f64; 2]]) -> f64 {
     let [a, b] = totals(counts);
-    let of_value = |count: &[u64; 2]| {
-        let (p, q) = (count[0] as f64 / a, count[1] as f64 / b);
+    let of_value = |count: &[f64; 2]| {
+        let (p, q) = (count[0] / a, count[1] / b);
         let part = |x: f64| if x > 0.0 { x * (2.0 * x / (p + q)).log2() } else { 0.0 };
         0.5 * (part(p) + part(q))
     };
@@ -41,18 +41,18 @@ pub fn jensen_shannon_of_counts(counts: &[[u64; 2]]) -> f64 {
 ///
 /// `PSI = Σ (p - q) ln(p / q)`. Shares are of counts that are half an occurrence larger, so that it is finite where a
 /// value is in one of them alone.
-pub fn population_stability(counts: &[[u64; 2]]) -> f64 {
+pub fn population_stability(counts: &[[f64; 2]]) -> f64 {
     let [a, b] = totals(counts);
     let more = 0.5 * counts.len() as f64;
-    let of_value = |count: &[u64; 2]| {
-        let (p, q) = ((count[0] as f64 + 0.5) / (a + more), (count[1] as f64 + 0.5) / (b + more));
+    let of_value = |count: &[f64; 2]| {
+        let (p, q) = ((count[0] + 0.5) / (a + more), (count[1] + 0.5) / (b + more));
         (p - q) * (p / q).ln()
     };
     if a == 0.0 || b == 0.0 { f64::NAN } else { counts.iter().map(of_value).sum() }
 }
 
-fn totals(counts: &[[u64; 2]]) -> [f64; 2] {
-    [0, 1].map(|i| counts.iter().map(|count| count[i] as f64).sum())
+fn totals(counts: &[[f64; 2]]) -> [f64; 2] {
+    [0, 1].map(|i| counts.iter().map(|count| count[i]).sum())
 }
 
 /// The probability that a score of the first is above one of the second, where the same is worth a half: the area
@@ -89,10 +89,10 @@ mod tests {
     #[test]
     fn stability_by_hand() {
         let by_hand = ((9.0f64 / 5.0).ln() + (7.0f64 / 3.0).ln()) / 3.0;
-        assert!((population_stability(&[[4, 2], [1, 3]]) - by_hand).abs() < 1e-12);
-        assert_eq!(population_stability(&[[4, 4], [1, 1]]), 0.0);
-        assert!(population_stability(&[[9, 0], [0, 9]]) > 5.0);
-        assert!(population_stability(&[[1, 0]]).is_nan());
+        assert!((population_stability(&[[4.0, 2.0], [1.0, 3.0]]) - by_hand).abs() < 1e-12);
+        assert_eq!(population_stability(&[[4.0, 4.0], [1.0, 1.0]]), 0.0);
+        assert!(population_stability(&[[9.0, 0.0], [0.0, 9.0]]) > 5.0);
+        assert!(population_stability(&[[1.0, 0.0]]).is_nan());
     }
 
     /// By hand: 3 beats 1 and 2, 2 beats 1 and is level with 2.

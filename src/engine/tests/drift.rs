@@ -113,5 +113,7 @@ fn without_events_on_either_side_there_is_nothing_to_compare() {
     let comparison = Comparison { border: Border::From(0.0), bounds: Bounds::default() };
     job.ask = Ask { comparison: Some(comparison), ..Ask::default() };
     let answer = crate::driver::run(Path::new(CHECK), &job, &[], &[events(3, false)], |_| {});
-    assert!(matches!(answer.result, Some(Err(error)) if error.kind == ErrorKind::InsufficientData && error.hint.is_some()));
+    assert!(
+        matches!(answer.result, Some(Err(error)) if error.kind == ErrorKind::InsufficientData && error.hint.is_some())
+    );
 }

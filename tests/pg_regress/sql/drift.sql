@@ -3,11 +3,12 @@ SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS persona CASCADE;
 SET TimeZone = 'UTC';
 CREATE TABLE visits (visitor bigint, at timestamptz, page int, price numeric, note text);
--- A visit a day of a hundred visitors: pages and prices of one distribution.
+-- A visit a day of a hundred visitors, who walk from page to page with a jump now and then.
 CREATE FUNCTION visited(first int, last int) RETURNS TABLE (visitor bigint, at timestamptz, page int, price numeric, note text)
 LANGUAGE sql AS $$
-    SELECT v, timestamptz '2024-01-01 08:00' + n * interval '1 day', ((v + n) * (v + n) + 7 * n) % 13, 1 + (v * n) % 17, 'note ' || (v + n) % 3
-    FROM generate_series(1, 100) v, generate_series(first, last) n
+    SELECT v, timestamptz '2024-01-01 08:00' + n * interval '1 day', (v + n + CASE WHEN h % 5 = 0 THEN h / 5 ELSE 0 END) % 13,
+           1 + h % 17, CASE h % 3 WHEN 0 THEN 'fine' WHEN 1 THEN 'good enough' ELSE 'never again' END
+    FROM generate_series(1, 100) v, generate_series(first, last) n, abs(hashint8(v * 1000 + n) % 100000) h
 $$;
 INSERT INTO visits SELECT * FROM visited(1, 30);
 SELECT persona.create_source('visits', 'visits', entity => 'visitor', at => 'at',
@@ -17,7 +18,7 @@ SELECT persona.create_model('pages', source => 'visits',
 SELECT persona.create_model('tastes', source => 'visits', spec => '{
     "encoder": {"kind": "gru", "dim": 8, "length": 10},
     "objective": {"kind": "next_event", "field": "page"},
-    "training": {"epochs": 2, "device": "cpu", "precision": "f32"}}');
+    "training": {"epochs": 10, "learning_rate": 0.01, "batch_events": 512, "device": "cpu", "precision": "f32"}}');
 
 -- What is wrong is said.
 \x on
@@ -58,8 +59,8 @@ SELECT what, name, measure, value > threshold AS above, drifted, reference, curr
 SELECT name, measure, threshold, drifted FROM persona.drift('pages', bounds => '{"js": 0.9}') ORDER BY name;
 SELECT what, name, measure, drifted FROM persona.drift('tastes', bounds => '{"energy": 0.99}');
 -- A few visitors tell little: chance alone would move as much.
-SELECT name, threshold > 0.2 AS raised FROM persona.drift('pages', since => '2024-02-10 19:00', bounds => '{"psi": 0.2}')
-WHERE what = 'field' ORDER BY name;
+DELETE FROM visits WHERE at > '2024-01-31 12:00' AND visitor > 4;
+SELECT name, threshold > 0.2 AS raised FROM persona.drift('pages', bounds => '{"psi": 0.2}') WHERE name = 'price';
 
 -- A number is a clock too, and then there is no time to say.
 CREATE TABLE steps (walker text, step int, place text);
