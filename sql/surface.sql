@@ -58,6 +58,8 @@ COMMENT ON PROCEDURE compress(text, jsonb) IS 'makes a smaller version of a mode
 COMMENT ON FUNCTION evaluate(text) IS 'figures of the live version on the events as they are now, with 95 % intervals';
 COMMENT ON FUNCTION evaluate(text, text) IS
     'the same figures of all cases and of those with one value each of a field, an attribute or a label from a table';
+COMMENT ON FUNCTION drift(text, timestamptz, jsonb) IS
+    'how far what has come since the live version was trained, or since a time, has moved from what came before: fields, activity, vectors, figures';
 COMMENT ON FUNCTION rank_features(text, text, text) IS
     'how much each feature tells of a label: by correlation and mutual information over a source, by permutation to a model';
 COMMENT ON FUNCTION compare(text[], text) IS

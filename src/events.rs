@@ -6,7 +6,7 @@ mod reading;
 
 pub use entities::Entities;
 pub use infer::infer_fields;
-pub use reading::{category_text, clock, key};
+pub use reading::{category_text, clock, key, microseconds};
 
 use crate::catalog::sources::{Declared, DeclaredAttributes, LabelTable, Source};
 use crate::error::{Code, Error, Result};

@@ -11,6 +11,7 @@
 //! - [`compression`] a smaller version of a version
 //! - [`comparison`] models beside each other on the same cases
 //! - [`importance`] features beside each other: how much each tells of a label
+//! - [`drift`]     whether events are still like those that a version knows
 //! - [`tracking`]  whose events have changed since a profile was filled
 //! - [`refresh`]   the job that fills a profile: score, write beside, swap; or write what changed
 //! - [`synthesize`] events that a model draws, into a table
@@ -35,6 +36,7 @@ mod api;
 mod catalog;
 mod comparison;
 mod compression;
+mod drift;
 mod error;
 mod events;
 mod health;

@@ -5,10 +5,14 @@ use crate::error::Error;
 use crate::events::EventQuery;
 use crate::pg::procedure::Phases;
 use crate::worker::progress::Reporter;
-use crate::{comparison, compression, importance, online, synthesize as synthesis, training, transfer, tuning};
+use crate::{
+    comparison, compression, drift as drifting, importance, online, synthesize as synthesis, training, transfer, tuning,
+};
+use persona_core::drift::{Bounds, Shift};
 use persona_core::metrics::Interval;
 use persona_core::protocol::Segment;
 use persona_core::spec::{FAMILIES, Family, ModelSpec};
+use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::{JsonB, default};
@@ -146,6 +150,39 @@ fn evaluate_by(
         metrics.into_iter().map(move |m| (segment.clone(), cases as i64, m.split, m.metric, m.value, m.low, m.high))
     });
     Ok(TableIterator::new(rows))
+}
+
+/// How far what has come since the live version was trained, or since a time, has moved from what came before.
+#[pg_extern(volatile, parallel_unsafe)]
+#[allow(clippy::type_complexity)]
+fn drift(
+    model: Option<&str>,
+    since: default!(Option<TimestampWithTimeZone>, "NULL"),
+    bounds: default!(Option<JsonB>, "NULL"),
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(what, String),
+            name!(name, String),
+            name!(measure, String),
+            name!(value, f64),
+            name!(threshold, Option<f64>),
+            name!(drifted, bool),
+            name!(reference, i64),
+            name!(current, i64),
+        ),
+    >,
+    ErrorReport,
+> {
+    let model = given(model, "model")?;
+    let bounds = bounds.map(|bounds| Bounds::parse(&bounds.0)).transpose().map_err(Error::from)?;
+    let shifts = drifting::drift(model, since, bounds.as_ref(), &mut Reporter::foreground("drift", model))?;
+    Ok(TableIterator::new(shifts.into_iter().map(|shift| {
+        let drifted = shift.has_drifted();
+        let Shift { what, name, measure, value, threshold, reference, current } = shift;
+        (what, name, measure, value, threshold, drifted, reference as i64, current as i64)
+    })))
 }
 
 /// How much each feature tells of a label: by the events of a source, or to a trained model.

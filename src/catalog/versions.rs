@@ -206,6 +206,19 @@ pub fn trained(model: &Model, version: i32) -> Result<Trained> {
     present(found, "version")
 }
 
+/// The figures of a version as a whole in a split, from when it was trained.
+pub fn figures(model: &Model, version: i32, split: &str) -> Result<Vec<Metric>> {
+    all(
+        "SELECT metric, value, low, high FROM persona.metrics WHERE model = $1 AND version = $2 AND split = $3 AND epoch IS NULL",
+        &[model.name.as_str().into(), version.into(), split.into()],
+        |row| {
+            let metric: String = present(row.get(1)?, "metric")?;
+            let value = present(row.get(2)?, "value")?;
+            Ok(Metric { low: row.get(3)?, high: row.get(4)?, ..Metric::plain(split, metric, value) })
+        },
+    )
+}
+
 /// A figure of a version as a whole, from when it was trained.
 pub fn figure(model: &Model, version: i32, split: &str, metric: &str) -> Result<Option<f64>> {
     one(

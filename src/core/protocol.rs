@@ -11,11 +11,12 @@
 //! | to engine  | `Job`, then `Placed` or `Events`* and at most one `Mistyped`, then for each of the |
 //! |            | job's tables `Table` and the same of it, then for each stored thing that it needs `Part`, |
 //! |            | which says its [`Role`], and its `Artifact`*, then `End`; no events to synthesize |
-//! | to Postgres| `Progress`, `Metrics`, `Judgement`s (Train, Evaluate; one for each split and    |
-//! |            | label) and `Released` (one for each `Placed`) at any time;                      |
+//! | to Postgres| `Progress`, `Metrics`, `Judgement`s (Train, Evaluate, Drift; one for each split |
+//! |            | and label) and `Released` (one for each `Placed`) at any time;                      |
 //! |            | `Artifact`* (Train; Score, a mapping that it fitted); `Profiles`* then `Items`* |
 //! |            | (Score); `Findings` (Check); `Features` (Rank, Permute); `Segments`* (Evaluate, |
 //! |            | if cases are grouped); `Synthetic`* (Synthesize), in the form of events;        |
+//! |            | `Shifts` (Drift);                                                               |
 //! |            | last, exactly one `Done` or `Failed`                                            |
 //!
 //! A resident engine serves many connections of a socket, on each one job after the other, without a region and
@@ -30,6 +31,7 @@ pub mod ring;
 
 pub use reports::*;
 
+use crate::drift::Comparison;
 use crate::error::{Error, ErrorKind, Result};
 use crate::reduction::Reduce;
 use crate::source::SourceSchema;
@@ -78,6 +80,7 @@ pub enum Kind {
     Segments = 19,
     Synthetic = 20,
     Wanted = 21,
+    Shifts = 22,
 }
 
 impl Kind {
@@ -85,7 +88,7 @@ impl Kind {
         use Kind::*;
         [
             Job, Artifact, Events, End, Progress, Metrics, Profiles, Items, Findings, Done, Failed, Placed, Released,
-            Table, Judgement, Part, Mistyped, Features, Segments, Synthetic, Wanted,
+            Table, Judgement, Part, Mistyped, Features, Segments, Synthetic, Wanted, Shifts,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == byte)
@@ -108,7 +111,7 @@ pub struct Job {
     /// What is read beside the events, in the order in which it comes.
     #[serde(default)]
     pub tables: Vec<SideTable>,
-    /// Absent when the task is `Check` or `Rank`.
+    /// Absent when the task needs no libtorch: `Check`, `Rank`, and `Drift` of events alone.
     pub spec: Option<ModelSpec>,
     #[serde(default)]
     pub ask: Ask,
@@ -140,13 +143,15 @@ pub struct Ask {
     pub incremental: bool,
     /// How a version is made smaller (Compress).
     pub compression: Option<Compression>,
+    /// What is compared with what (Drift).
+    pub comparison: Option<Comparison>,
 }
 
 /// What something stored is for; the payload of `Part`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// The version that the job is about (Evaluate, Score, Permute, Synthesize, Compress).
+    /// The version that the job is about (Evaluate, Score, Permute, Synthesize, Compress; Drift, unless of events alone).
     Subject,
     /// A version that a blend mixes (Train).
     Mixed,
@@ -191,6 +196,8 @@ pub enum Task {
     Synthesize,
     /// A smaller version of a version.
     Compress,
+    /// How far events have moved, and what a version makes of them.
+    Drift,
 }
 
 /// Events to be drawn.

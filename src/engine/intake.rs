@@ -4,6 +4,7 @@ use crate::limits;
 use crate::pipe::{Input, Message};
 use crate::report::{Reporter, SCAN_INTERVAL};
 use persona_core::check;
+use persona_core::drift::{self, Comparison, Parts, Shift};
 use persona_core::events::{Attached, Collector, Events};
 use persona_core::importance::{self, Importance, Knowledge};
 use persona_core::labels::Examples;
@@ -86,6 +87,29 @@ impl Gathered {
         outcome.notes = [self.notes.as_slice(), &examples.notes].concat();
         let knowledge = Knowledge { events: &self.events, source: &job.source, examples: &examples };
         importance::rank(&knowledge, limits::threads(&job.limits))
+    }
+
+    /// What is compared with what.
+    pub fn comparison(&self, job: &Job) -> Result<Comparison> {
+        job.ask.comparison.ok_or_else(|| protocol("a job to compare came without what is compared"))
+    }
+
+    /// How far the fields of events from a time on have moved from those before it; none where there are no such events.
+    pub fn shifts(&self, job: &Job, outcome: &mut Outcome) -> Result<Vec<Shift>> {
+        let comparison =
+            job.ask.comparison.ok_or_else(|| protocol("a job to compare came without what is compared"))?;
+        outcome.notes = self.notes.clone();
+        let parts = Parts::new(&self.events, comparison.border);
+        let border = comparison.border.text(self.source.clock);
+        match parts.sizes() {
+            [0, _] => Err(Error::new(ErrorKind::InsufficientData, format!("there are no events but those {border}"))
+                .hint("Let the comparison begin later.")),
+            [_, 0] => {
+                outcome.notes.push(format!("There are no events {border}."));
+                Ok(Vec::new())
+            }
+            _ => drift::fields(&parts, &self.source, &comparison.bounds, limits::threads(&job.limits)),
+        }
     }
 
     /// The version that the job is about.

@@ -18,7 +18,7 @@ use crate::segments::Segments;
 use crate::select::Choice;
 use crate::transfer::Start;
 use crate::version::{AS_OF, SOURCE, SPEC, Trained, Version, counted, describe_model, unrated};
-use crate::{compress, intake, permute, ratings, reduce, synthesize};
+use crate::{compress, drift, intake, permute, ratings, reduce, synthesize};
 use persona_core::artifact::Artifact;
 use persona_core::events::Events;
 use persona_core::features::{Encoded, Fitted, check_events, known_ratings, known_targets};
@@ -47,6 +47,7 @@ pub fn run(input: &mut impl Input) -> Result<Outcome> {
         Task::Evaluate => evaluate_job(&job, gathered, &mut outcome, &mut reporter)?,
         Task::Score => score_job(&job, gathered, &mut outcome, &mut reporter)?,
         Task::Rank => reporter.json(Kind::Features, &gathered.importances(&job, &mut outcome)?)?,
+        Task::Drift => drift::run(&job, gathered, &mut outcome, &mut reporter)?,
         Task::Permute => permute::run(&job, gathered, &mut outcome, &mut reporter)?,
         Task::Compress => compress::run(&job, gathered, &mut outcome, &mut reporter)?,
         Task::Synthesize => synthesize_job(&job, gathered, &mut outcome, &mut reporter)?,

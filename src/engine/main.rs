@@ -29,6 +29,7 @@
 //! - [`prune`]       numbers of matrices that become zero and stay so
 //! - [`compress`]    a smaller version of a version
 //! - [`distill`]     learning from another version
+//! - [`drift`]       whether vectors and figures are still what they were
 //! - [`held`]        what a network is judged by
 //! - [`evaluate`]    ranking metrics
 //! - [`segments`]    figures of groups of entities
@@ -48,6 +49,7 @@ mod counts;
 mod cpu;
 mod device;
 mod distill;
+mod drift;
 mod error;
 mod evaluate;
 mod held;

@@ -69,7 +69,7 @@ impl Engine {
         beside: &[SideQuery],
         spec: Option<&ModelSpec>,
     ) -> Result<Engine> {
-        let program = program(task);
+        let program = program(spec.is_some());
         let region = region::create().map_err(|e| no_region(&e))?;
         let child = child::spawn(&program, &[], Some(&region)).map_err(|e| cannot_start(&program, &e))?;
         let job = Job { region: Some(region.as_raw_fd()), ..job(task, ask, source, beside, spec) };
@@ -330,14 +330,14 @@ pub enum Event {
     Judgement(Vec<u8>),
 }
 
-/// The program for a task. What needs no libtorch has one beside the engine that starts at once.
-pub fn program(task: Task) -> OsString {
+/// The program for a task. What needs no libtorch, as no model is in it, has one beside the engine that starts at once.
+pub fn program(with_model: bool) -> OsString {
     let engine = match settings::ENGINE.get().filter(|path| !path.is_empty()) {
         Some(path) => PathBuf::from(OsString::from_vec(path.into_bytes())),
         None => types::library_folder().join("persona").join("persona-engine"),
     };
     let check = engine.with_file_name("persona-check");
-    if matches!(task, Task::Check | Task::Rank) && check.exists() { check.into() } else { engine.into() }
+    if !with_model && check.exists() { check.into() } else { engine.into() }
 }
 
 /// How long an engine may take to say where it is.
@@ -345,7 +345,7 @@ const PROBE_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Asks the engine where it computes. It loads libtorch for that, which takes a fifth of a second.
 pub fn probe() -> Result<Probe> {
-    let program = program(Task::Train);
+    let program = program(true);
     let child = child::spawn(&program, &["--probe"], None).map_err(|e| cannot_start(&program, &e))?;
     let mut said = Vec::new();
     let mut child = Ending(child);

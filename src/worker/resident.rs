@@ -5,7 +5,7 @@ use super::engine::{limits, program};
 use crate::error::{Code, Error, Result};
 use crate::pg::{child, interrupts, shared};
 use crate::settings;
-use persona_core::protocol::{Limits, Task};
+use persona_core::protocol::Limits;
 use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -101,7 +101,7 @@ impl Resident {
         let limits = Limits { memory_mb, nice: 0, ..limits() };
         let started = serde_json::to_string(&limits)
             .map_err(io::Error::from)
-            .and_then(|limits| child::spawn_resident(&program(Task::Score), &["--resident", SOCKET, &limits]));
+            .and_then(|limits| child::spawn_resident(&program(true), &["--resident", SOCKET, &limits]));
         self.0 = started.map_err(|error| pgrx::warning!("persona: could not start the resident engine: {error}")).ok();
     }
 }
