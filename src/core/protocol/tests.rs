@@ -187,6 +187,7 @@ fn json_frames_round_trip() {
         ask: Ask { label: Some("tier".into()), synthesis: Some(Synthesis { entities: 5, seed: 1 }), ..Ask::default() },
         tables: Vec::new(),
         region: None,
+        keep: None,
         limits,
     };
     assert_eq!(Frame::json(Kind::Job, &job).unwrap().parse::<Job>().unwrap(), job);

@@ -37,9 +37,7 @@ SELECT * FROM attempt($$SELECT persona.add_job('train', 'pages', '1 day', condit
 \x off
 
 -- The version knows all there is.
-SET client_min_messages = notice;
 SELECT count(*) FROM persona.drift('pages', bounds => '{"psi": 0.2}') \g (format=unaligned tuples_only=on)
-SET client_min_messages = warning;
 
 -- More of the same is no drift, whatever is measured; nor is a part of what it knows beside the rest.
 CALL persona.train('tastes');
