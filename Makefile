@@ -18,7 +18,7 @@ export DB STAGE RUNS PART
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@sed -n 's/^# \(Variables.*\)/\n\1/p; s/^# \(get CUDA.*\|DB=.*\|train-.*\|share.*\)/\1/p' $(firstword $(MAKEFILE_LIST))
+	@sed -n 's/^# \(Variables.*\)/\n\1/p; s/^# \(get CUDA.*\|DB=.*\|train-.*\|share.*\|(for quality.*\)/\1/p' $(firstword $(MAKEFILE_LIST))
 
 deps: ## get what the build needs from the package registries into .deps
 	@scripts/deps.sh
