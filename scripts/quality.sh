@@ -11,7 +11,7 @@ server=$("$root/scripts/server.sh" conninfo)
 server=${server%=*}
 sql() { "$pg/bin/psql" -Xq -v ON_ERROR_STOP=1 -P pager=off -d "$server=quality" "$@"; }
 
-# load TABLE COLUMNS DELIMITER: CSV with a header, from the input.
+# load TABLE COLUMNS DELIMITER [GIVEN]: CSV with a header, from the input. GIVEN: its columns, where the table has more.
 load() {
     sql -c "CREATE TABLE $1 ($2)" -c "COPY $1 (${4:-$(sed -E 's/(\w+) [^,]*/\1/g' <<<"$2")}) FROM STDIN (FORMAT csv, HEADER, DELIMITER E'$3')"
 }

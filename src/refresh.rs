@@ -6,6 +6,7 @@
 
 mod changed;
 mod rows;
+mod single;
 mod table;
 mod verify;
 
@@ -37,7 +38,8 @@ use rows::RowWriter;
 use std::time::Instant;
 use table::Table;
 
-pub use verify::{as_of, score, verify};
+pub use single::{as_of, score};
+pub use verify::verify;
 
 /// Brings a profile up to the events as they are now: all rows if `everything`, or where it is not known which changed.
 pub fn refresh_profile(table: Oid, everything: bool, phases: &Phases, reporter: &mut Reporter) -> Result<()> {
@@ -113,6 +115,18 @@ impl Target {
         let stored: Vec<Stored> = std::iter::once(Stored::subject(&self.model, &self.version)).chain(mapping).collect();
         training::scan(query, beside, &mut engine, &stored, reporter)?;
         Ok(engine)
+    }
+
+    /// The same of some entities whose rows are to be like those that are there.
+    fn scoring_some(
+        &self,
+        query: &EventQuery,
+        beside: &[SideQuery],
+        resident: bool,
+        reporter: &mut Reporter,
+    ) -> Result<Engine> {
+        let ask = Ask { without_items: true, ..self.ask() };
+        self.scoring(query, beside, ask, self.profile.reduction(self.version.number)?, resident, reporter)
     }
 
     fn key(&self) -> Result<&Column> {

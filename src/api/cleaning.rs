@@ -1,11 +1,11 @@
 //! How events are cleaned, as a user declares it in jsonb.
 
-use super::sentence;
 use crate::catalog::sources::DeclaredCleaning;
 use crate::error::{Code, Error, Result};
 use crate::events::{clock, microseconds};
 use crate::relation::Column;
 use persona_core::cleaning::{Cleaning, Duplicates};
+use persona_core::error::sentence;
 use persona_core::source::Clock;
 use serde::Deserialize;
 use serde_json::Value;
@@ -31,7 +31,7 @@ pub fn declare(json: Value, at: &Column) -> Result<DeclaredCleaning> {
     if !json.is_object() {
         return Err(invalid("It is no object."));
     }
-    let json: CleaningJson = serde_json::from_value(json).map_err(|e| invalid(sentence(&e)))?;
+    let json: CleaningJson = serde_json::from_value(json).map_err(|e| invalid(sentence(&e.to_string())))?;
     if !(0.0..0.5).contains(&json.winsorize) {
         return Err(invalid(format!("\"winsorize\" must be at least 0 and less than 0.5, not {}.", json.winsorize)));
     }

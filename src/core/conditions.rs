@@ -2,7 +2,7 @@
 //! "drift": {"psi": 0.2}}`. Any that holds is enough.
 
 use crate::drift::Bounds;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sentence};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -62,10 +62,7 @@ pub fn parse(json: &Value) -> Result<Vec<Condition>> {
 fn condition(name: &str, value: &Value) -> Result<Condition> {
     let invalid = |why: String| Error::invalid(format!("invalid condition \"{name}\"")).detail(why).hint(HINT);
     let entry = Value::Object(Map::from_iter([(name.to_string(), value.clone())]));
-    let condition = serde_json::from_value(entry).map_err(|e| {
-        let why = e.to_string().replace('`', "\"");
-        invalid(format!("{}{}.", why[..1].to_uppercase(), &why[1..]))
-    })?;
+    let condition = serde_json::from_value(entry).map_err(|e| invalid(sentence(&e.to_string())))?;
     match &condition {
         Condition::Metric(bound) if bound.below.is_some() == bound.above.is_some() => {
             Err(invalid("A metric has one bound, \"below\" or \"above\".".into()))

@@ -20,7 +20,7 @@ pub use fields::fields;
 pub use histories::histories;
 pub use tally::Tally;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sentence};
 use crate::events::Events;
 use crate::source::Clock;
 use serde::{Deserialize, Serialize};
@@ -61,10 +61,7 @@ impl Bounds {
     /// What a user has written.
     pub fn parse(json: &Value) -> Result<Bounds> {
         let invalid = |why: String| Error::invalid("invalid bounds of drift").detail(why).hint(HINT);
-        let bounds: Bounds = serde_json::from_value(json.clone()).map_err(|e| {
-            let why = e.to_string().replace('`', "\"");
-            invalid(format!("{}{}.", why[..1].to_uppercase(), &why[1..]))
-        })?;
+        let bounds: Bounds = serde_json::from_value(json.clone()).map_err(|e| invalid(sentence(&e.to_string())))?;
         match bounds.check() {
             Ok(()) => Ok(bounds),
             Err(why) => Err(invalid(why.into())),

@@ -96,8 +96,7 @@ impl Gathered {
 
     /// How far the fields of events from a time on have moved from those before it; none where there are no such events.
     pub fn shifts(&self, job: &Job, outcome: &mut Outcome) -> Result<Vec<Shift>> {
-        let comparison =
-            job.ask.comparison.ok_or_else(|| protocol("a job to compare came without what is compared"))?;
+        let comparison = self.comparison(job)?;
         outcome.notes = self.notes.clone();
         let parts = Parts::new(&self.events, comparison.border);
         let border = comparison.border.text(self.source.clock);

@@ -248,8 +248,8 @@ fn score_job(job: &Job, mut gathered: Gathered, outcome: &mut Outcome, reporter:
         None => Vec::new(),
     };
     let (encoded, trained) = version.restore(gathered.events, outcome)?;
-    let asked = Asked { version: &version, trained: &trained, encoded: &encoded, mapping, labelled };
-    asked.tell(job, outcome, reporter)
+    let (mapping, labelled) = (mapping.as_deref(), labelled.as_slice());
+    Asked { version: &version, trained: &trained, encoded: &encoded, mapping, labelled }.tell(job, outcome, reporter)
 }
 
 /// A version that is asked about the entities of some events.
@@ -258,15 +258,15 @@ pub struct Asked<'a> {
     pub trained: &'a Trained,
     pub encoded: &'a Encoded,
     /// How vectors are reduced, if that is known.
-    pub mapping: Option<Vec<u8>>,
+    pub mapping: Option<&'a [u8]>,
     /// What a mapping is fitted by, where it is to be and needs a label.
-    pub labelled: Vec<Example>,
+    pub labelled: &'a [Example],
 }
 
 impl Asked<'_> {
     /// Sends profiles, and items where these are not left out.
     pub fn tell(&self, job: &Job, outcome: &mut Outcome, reporter: &mut Reporter) -> Result<()> {
-        let Asked { version, trained, encoded, .. } = *self;
+        let Asked { version, trained, encoded, mapping, labelled } = *self;
         let spec = &version.spec;
         // What is drawn has no vectors of its values.
         let ranks = spec.objective.adversarial().is_none();
@@ -284,8 +284,7 @@ impl Asked<'_> {
         };
         let mut scoring = Scoring::new(version, trained, encoded, lists)?;
         if let Some(reduce) = &job.ask.reduce {
-            let mapping =
-                reduce::mapping(reduce, self.mapping.as_deref(), &scoring, &self.labelled, outcome, reporter)?;
+            let mapping = reduce::mapping(reduce, mapping, &scoring, labelled, outcome, reporter)?;
             scoring.reduce(mapping)?;
         }
         scoring.profiles(&job.source, reporter)?;

@@ -180,8 +180,7 @@ impl Resident {
         let mapping = gathered.stored.take(Role::Mapping).pop();
         let version = &self.version;
         let mut tell = |encoded: &_, trained: &_| {
-            Asked { version, trained, encoded, mapping: mapping.clone(), labelled: Vec::new() }
-                .tell(job, outcome, reporter)
+            Asked { version, trained, encoded, mapping: mapping.as_deref(), labelled: &[] }.tell(job, outcome, reporter)
         };
         if let Encoder::Blend(_) = version.spec.encoder {
             let (encoded, trained) = version.restore(gathered.events, &mut Outcome::default())?;

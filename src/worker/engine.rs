@@ -39,8 +39,14 @@ pub struct Engine {
     ended: bool,
     /// It has said that the job is done.
     done: bool,
-    pub(super) region: Option<File>,
-    pub(super) ring: Ring,
+    /// A resident engine has none.
+    pub(super) region: Option<Region>,
+}
+
+/// Memory for what the engine is to read, and what of it is in use.
+pub(super) struct Region {
+    pub file: File,
+    pub ring: Ring,
 }
 
 /// Who is at the other end.
@@ -73,6 +79,7 @@ impl Engine {
         let region = region::create().map_err(|e| no_region(&e))?;
         let child = child::spawn(&program, &[], Some(&region)).map_err(|e| cannot_start(&program, &e))?;
         let job = Job { region: Some(region.as_raw_fd()), ..job(task, ask, source, beside, spec) };
+        let region = Region { file: region, ring: Ring::new(REGION_BYTES) };
         Engine::with(Peer::Child(Ending(child)), Some(region), &job)
     }
 
@@ -90,8 +97,7 @@ impl Engine {
         Engine::with(Peer::Resident(connection), None, &job).map(Some)
     }
 
-    fn with(peer: Peer, region: Option<File>, job: &Job) -> Result<Engine> {
-        let ring = Ring::new(region.as_ref().map_or(0, |_| REGION_BYTES));
+    fn with(peer: Peer, region: Option<Region>, job: &Job) -> Result<Engine> {
         let mut engine = Engine {
             peer,
             partial: Vec::new(),
@@ -100,7 +106,6 @@ impl Engine {
             ended: false,
             done: false,
             region,
-            ring,
         };
         engine.send(&Frame::json(Kind::Job, job)?)?;
         Ok(engine)
@@ -166,7 +171,7 @@ impl Engine {
                     Some(stdin) => stdin.write(bytes),
                     None => Err(io::ErrorKind::BrokenPipe.into()),
                 },
-                Peer::Resident(connection) => connection.stream().write(bytes),
+                Peer::Resident(connection) => connection.write(bytes),
             };
             match written {
                 Ok(n) => bytes = &bytes[n..],
@@ -231,7 +236,7 @@ impl Engine {
                 Some(stdout) => stdout.read(&mut chunk),
                 None => return Ok(()),
             },
-            Peer::Resident(connection) => connection.stream().read(&mut chunk),
+            Peer::Resident(connection) => connection.read(&mut chunk),
         };
         match read {
             Ok(0) => self.ended = true,
@@ -251,7 +256,7 @@ impl Engine {
             start += HEADER + length;
             match frame.kind {
                 Kind::Failed => return Err(frame.parse::<persona_core::Error>()?.into()),
-                Kind::Released => self.ring.release()?,
+                Kind::Released => self.region.as_mut().map_or(Ok(()), |region| region.ring.release())?,
                 _ => self.inbox.push_back(frame),
             }
         }

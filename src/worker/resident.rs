@@ -7,7 +7,7 @@ use crate::pg::{child, interrupts, shared};
 use crate::settings;
 use persona_core::protocol::Limits;
 use std::cell::RefCell;
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::process::Child;
@@ -28,7 +28,7 @@ thread_local! {
     static IDLE: RefCell<Option<UnixStream>> = const { RefCell::new(None) };
 }
 
-/// A connection to the resident engine, for one job after the other.
+/// A connection to the resident engine, for one job after the other; without its stream once that is kept.
 pub struct Connection(Option<UnixStream>);
 
 impl Connection {
@@ -54,10 +54,6 @@ impl Connection {
         }
     }
 
-    pub fn stream(&mut self) -> &mut UnixStream {
-        self.0.as_mut().expect("it is there until it is kept")
-    }
-
     pub fn descriptor(&self) -> RawFd {
         self.0.as_ref().map_or(-1, AsRawFd::as_raw_fd)
     }
@@ -68,9 +64,24 @@ impl Connection {
     }
 }
 
+impl Read for Connection {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.0.as_mut().map_or(Ok(0), |stream| stream.read(into))
+    }
+}
+
+impl Write for Connection {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.as_mut().map_or(Err(io::ErrorKind::BrokenPipe.into()), |stream| stream.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Whether the engine at the other end of an idle stream is still there.
 fn is_open(stream: &UnixStream) -> bool {
-    use std::io::Read;
     matches!((&*stream).read(&mut [0]), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
 }
 
