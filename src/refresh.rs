@@ -38,7 +38,7 @@ use rows::RowWriter;
 use std::time::Instant;
 use table::Table;
 
-pub use single::{as_of, score};
+pub use single::{as_of, list, score};
 pub use verify::verify;
 
 /// Brings a profile up to the events as they are now: all rows if `everything`, or where it is not known which changed.
