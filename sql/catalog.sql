@@ -42,11 +42,13 @@ CREATE TABLE changes (
     relation    oid NOT NULL,
     transaction xid8 NOT NULL,
     integers    bigint[],
-    texts       text[]
+    texts       text[],
+    since       bigint
 );
 ALTER TABLE changes ALTER COLUMN integers SET STORAGE EXTERNAL, ALTER COLUMN texts SET STORAGE EXTERNAL;
 CREATE INDEX ON changes (source, transaction);
 COMMENT ON TABLE changes IS 'whose events changed: a row per statement, kept until every profile has been refreshed; all entities'' where both arrays are null';
+COMMENT ON COLUMN changes.since IS 'of rows that were added the earliest time, as Postgres stores it; null where others changed, or it is not known';
 
 CREATE TABLE positions (
     profile     regclass PRIMARY KEY,

@@ -113,13 +113,20 @@ impl EventQuery {
         Ok(query)
     }
 
+    /// The same over something else in FROM with the table's columns.
+    pub fn over_rows(mut self, from: String) -> EventQuery {
+        self.from = from;
+        self
+    }
+
     /// The same until a time, which is one of the events' clock in SQL.
     pub fn until(mut self, source: &Source, time: &str) -> EventQuery {
         self.conditions.push(format!("{} <= {time}", quote_identifier(&source.at)));
         self
     }
 
-    fn only(mut self, entities: &Entities) -> EventQuery {
+    /// The same of some entities.
+    pub fn only(mut self, entities: &Entities) -> EventQuery {
         self.conditions.push(entities.condition(&self.key));
         self
     }
@@ -157,7 +164,7 @@ impl EventQuery {
     pub fn beside_some(source: &Source, entities: &Entities) -> Result<Vec<SideQuery>> {
         let about_entities = |holds: &Holds| match holds {
             Holds::Attributes(place) => source.attributes[*place].attributes.on.is_none(),
-            Holds::Label(_) => false,
+            Holds::Label(_) | Holds::States => false,
         };
         let narrowed = |side: SideQuery| match about_entities(&side.holds) {
             true => SideQuery { query: side.query.only(entities), ..side },
@@ -234,6 +241,13 @@ pub struct SideQuery {
 }
 
 impl SideQuery {
+    /// The hidden states of some entities, from the rows of their profile.
+    pub fn states(profile: &Relation, key: &Column, entities: &Entities) -> Result<SideQuery> {
+        let state = Declared::new("hidden_state", FieldKind::Vector);
+        let query = EventQuery::over(profile, &key.name, Some("last_event"), &[state])?;
+        Ok(SideQuery { holds: Holds::States, query: query.only(entities) })
+    }
+
     /// As the engine's job names it.
     pub fn table(&self) -> SideTable {
         SideTable { holds: self.holds.clone(), schema: self.query.schema.clone() }

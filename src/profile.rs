@@ -31,8 +31,17 @@ pub fn vector_schema() -> Result<String> {
 }
 
 /// The names of our own columns, beside the entity's key.
-const OWN: [&str; 8] =
-    ["embedding", "events", "first_event", "last_event", "model_version", "updated_at", "items", "scores"];
+const OWN: [&str; 9] = [
+    "embedding",
+    "events",
+    "first_event",
+    "last_event",
+    "model_version",
+    "updated_at",
+    "items",
+    "scores",
+    "hidden_state",
+];
 
 /// Makes the table `name` (qualified or not) for profiles of `model`'s source, empty, and its companion.
 pub fn create(name: &str, model: &str, options: &serde_json::Value) -> Result<()> {
@@ -47,13 +56,14 @@ pub fn create(name: &str, model: &str, options: &serde_json::Value) -> Result<()
     let mut options = options.settle(made.is_some())?;
     options.reduce = options.reduce.map(|reduce| reduction::settle(reduce, &source, &model, made)).transpose()?;
     let dim = options.reduce.as_ref().and_then(Reduce::dim).or(made);
+    let carries = options.carries(&spec.encoder, dim.unwrap_or(0))?;
     let events = Relation::open(source.events, "event table")?;
     let entity = events.column(&source.entity)?;
     let has_items = options.reduce.as_ref().is_none_or(Reduce::keeps_products);
     let items = match spec.item_field(&query.schema)?.filter(|_| has_items).map(|target| &source.fields[target]) {
         Some(declared) => {
             let column = item_column(declared, &events)?;
-            options.check_room(&column, dim, spec.objective.labels().count())?;
+            options.check_room(&column, dim, carries, spec.objective.labels().count())?;
             Some(Items {
                 table: quote_qualified_identifier(&schema, &format!("{table}_items")),
                 field: declared.name.clone(),
@@ -72,6 +82,7 @@ pub fn create(name: &str, model: &str, options: &serde_json::Value) -> Result<()
         entity,
         clock: clock_type(query.schema.clock, events.column(&source.at)?),
         vectors: dim.map(|dim| Ok::<_, Error>(Vectors { schema: vector_schema()?, dim })).transpose()?,
+        carries,
         options: &options,
     };
     shape.create(&model)?;
@@ -97,6 +108,8 @@ struct Shape<'a> {
     clock: String,
     /// Absent where the model makes none.
     vectors: Option<Vectors>,
+    /// Numbers of a hidden state; absent where they are not kept.
+    carries: Option<usize>,
     options: &'a Options,
 }
 
@@ -135,11 +148,14 @@ impl Shape<'_> {
         let embedding = self.vectors.as_ref().map(embedding);
         let vector = embedding.as_ref().map(|column| format!("{column}, ")).unwrap_or_default();
         let list = self.list().map(|items| format!(", items {}[] NOT NULL, scores real[] NOT NULL", items.item));
+        let state = self.vectors.as_ref().zip(self.carries);
+        let state = state.map(|(vectors, n)| format!(", hidden_state {}.vector({n}) NOT NULL", vectors.schema));
         Spi::run(&format!(
             "CREATE TABLE {profile} ({entity} {entity_type} NOT NULL, {vector}\
                  events bigint NOT NULL, first_event {clock} NOT NULL, last_event {clock} NOT NULL, \
-                 model_version integer NOT NULL, updated_at timestamptz NOT NULL{labels}{})",
-            list.unwrap_or_default()
+                 model_version integer NOT NULL, updated_at timestamptz NOT NULL{labels}{}{})",
+            list.unwrap_or_default(),
+            state.unwrap_or_default()
         ))?;
         if self.list().is_some() {
             // Frequent elements tell the planner nothing that is worth the time that ANALYZE takes to find them.
@@ -211,6 +227,10 @@ impl Shape<'_> {
             );
             on_column(&self.profile, "items", &text)?;
             on_column(&self.profile, "scores", "what the model gives each of the items")?;
+        }
+        if self.carries.is_some() {
+            let text = "what the encoder carries to the entity's next event: a refresh goes on from it";
+            on_column(&self.profile, "hidden_state", text)?;
         }
         let Some(items) = self.vectors.as_ref().and(self.items.as_ref()) else { return Ok(()) };
         on_table(&items.table, format!("vectors of the values of {} in persona model {}", items.field, model.name))?;

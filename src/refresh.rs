@@ -5,6 +5,7 @@
 //! all the new ones; for some, it writes their rows. An error at any point leaves nothing behind.
 
 mod changed;
+mod going_on;
 mod rows;
 mod single;
 mod table;
@@ -50,7 +51,7 @@ pub fn refresh_profile(table: Oid, everything: bool, phases: &Phases, reporter: 
     let rows = keeps_rows.then(|| target.relation.rows()).transpose()?;
     let news = News::of(&target.profile, &target.source, rows, phases.is_atomic())?;
     match &news.changed {
-        Changed::Entities(entities) => changed::refresh(&target, &news, entities, phases, reporter),
+        Changed::Entities { entities, since } => changed::refresh(&target, &news, entities, since, phases, reporter),
         Changed::All => refresh_all(&target, &news, phases, reporter),
     }
 }
@@ -92,7 +93,8 @@ impl Target {
 
     fn ask(&self) -> Ask {
         let recommendations = self.profile.recommendations.unwrap_or(0) as usize;
-        Ask { reduce: self.profile.reduce.clone(), recommendations, ..Ask::default() }
+        let (reduce, states) = (self.profile.reduce.clone(), self.profile.hidden_states);
+        Ask { reduce, recommendations, states, ..Ask::default() }
     }
 
     /// An engine that has read all that it needs to score the query's entities. `mapping`: how vectors are reduced, if that
@@ -141,7 +143,8 @@ impl Target {
     /// How many columns the profile's table has.
     fn columns(&self) -> usize {
         let lists = if self.profile.recommendations.is_some() { 2 } else { 0 };
-        OWN + usize::from(self.profile.vectors) + said_columns(&self.version) + lists
+        let of_encoder = usize::from(self.profile.vectors) + usize::from(self.profile.hidden_states);
+        OWN + of_encoder + said_columns(&self.version) + lists
     }
 
     fn writer(&self) -> Result<RowWriter> {
@@ -178,8 +181,11 @@ fn same_vectors(profile: &Profile, relation: &Relation, version: &Version) -> Re
     let reduced = profile.reduce.as_ref().and_then(Reduce::dim);
     let of_version = version.spec.dim().map(|dim| format!("halfvec({})", reduced.unwrap_or(dim)));
     let column = relation.columns.iter().find(|column| profile.vectors && column.name == "embedding");
+    let state = relation.columns.iter().find(|column| profile.hidden_states && column.name == "hidden_state");
+    let carried = version.spec.encoder.carries().map(|carries| format!(".vector({carries})"));
+    let goes_on = state.is_none_or(|state| carried.is_some_and(|carried| state.type_name.ends_with(&carried)));
     let same = match (&of_version, column) {
-        (Some(of_version), Some(column)) => column.type_name.ends_with(of_version.as_str()),
+        (Some(of_version), Some(column)) => goes_on && column.type_name.ends_with(of_version.as_str()),
         (None, None) => true,
         _ => false,
     };

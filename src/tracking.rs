@@ -21,7 +21,12 @@ use pgrx::spi::{Spi, quote_identifier, quote_literal};
 pub enum Changed {
     /// Everything: it is not known what changed, or too much has.
     All,
-    Entities(Entities),
+    Entities {
+        entities: Entities,
+        /// Of each the earliest time of what was added, as Postgres stores it, if that is all that changed; empty where that
+        /// is not known of any.
+        since: Vec<Option<i64>>,
+    },
 }
 
 /// What is new to a profile, and what it will have seen once that is done.
@@ -76,11 +81,13 @@ impl News {
 fn changed_since(last: &Position, source: &Source, track: &Track, events: &Relation, most: usize) -> Result<Changed> {
     let entity = events.column(&source.entity)?;
     let mut entities = Entities::none(entity)?;
-    let known = match track {
-        Track::Column(name) => above(events, entity, events.column(name)?, &last.marks, most, &mut entities)?,
+    let since = match track {
+        Track::Column(name) => {
+            above(events, entity, events.column(name)?, &last.marks, most, &mut entities)?.then(Vec::new)
+        }
         _ => tracking::changed_since(&source.name, &last.snapshot, most, &mut entities)?,
     };
-    Ok(if known { Changed::Entities(entities) } else { Changed::All })
+    Ok(since.map_or(Changed::All, |since| Changed::Entities { entities, since }))
 }
 
 /// The snapshot of now, in which our own transaction counts as running: it may write more.
@@ -134,9 +141,15 @@ pub fn track(source: &Source, track: &Track, tables: Vec<Tracked>) -> Result<()>
         Relation::open(source.events, "event table")?.column(column)?;
     }
     track.set(&source.name)?;
+    // Where the events themselves are in tables, these say when what was added was.
+    let mut of_events = Vec::new();
+    if matches!(Relation::open(source.events, "event table")?.kind, 'r' | 'p') {
+        with_children(&Tracked { relation: source.events, entity: None }, &mut of_events)?;
+    }
     tables.iter().try_for_each(|tracked| {
         tracked.create(&source.name)?;
-        triggers(&source.name, tracked)
+        let at = of_events.iter().any(|table| table.relation == tracked.relation).then_some(source.at.as_str());
+        triggers(&source.name, tracked, at)
     })
 }
 
@@ -219,12 +232,15 @@ fn statements(source: &str) -> Result<[(String, &'static str, &'static str); 4]>
     ])
 }
 
-fn triggers(source: &str, tracked: &Tracked) -> Result<()> {
+/// `at`: the column of times, where it is events that are tracked.
+fn triggers(source: &str, tracked: &Tracked, at: Option<&str>) -> Result<()> {
     let relation = Relation::open(tracked.relation, "tracked table")?;
     if let Some(entity) = &tracked.entity {
         relation.column(entity)?;
     }
-    let arguments: Vec<String> = std::iter::once(source).chain(tracked.entity.as_deref()).map(quote_literal).collect();
+    let of_entity = tracked.entity.as_deref().map(|entity| std::iter::once(entity).chain(at));
+    let arguments: Vec<String> =
+        std::iter::once(source).chain(of_entity.into_iter().flatten()).map(quote_literal).collect();
     for (name, event, sees) in statements(source)? {
         Spi::run(&format!(
             "CREATE TRIGGER {name} AFTER {event} ON {} {sees} FOR EACH STATEMENT EXECUTE FUNCTION persona.note_changes({})",

@@ -68,7 +68,9 @@ fn note_changes(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), ErrorReport> {
     };
     let statement = Statement::of_call(fcinfo).ok_or_else(not_ours)?;
     let arguments = statement.arguments();
-    let (source, entity) = arguments.split_first().ok_or_else(not_ours)?;
-    note(source, statement.relation(), statement.touched(entity.first().map(String::as_str)));
+    let (source, columns) = arguments.split_first().ok_or_else(not_ours)?;
+    let column = |i: usize| columns.get(i).map(String::as_str);
+    let since = column(1).and_then(|at| statement.earliest(at));
+    note(source, statement.relation(), statement.touched(column(0)), since);
     Ok(())
 }

@@ -24,6 +24,8 @@ pub struct Profile {
     pub reduce: Option<Reduce>,
     /// How far a row must be from what is stored to be written again, in lengths of its vector; absent: any difference counts.
     pub threshold: Option<f64>,
+    /// Whether rows have what a recurrent encoder carries to an entity's next event.
+    pub hidden_states: bool,
 }
 
 impl Profile {
@@ -32,7 +34,7 @@ impl Profile {
         one(
             // Only a profile with vectors has the options of their index.
             "SELECT profile::oid, items::oid, model, version, options ? 'm', (options ->> 'recommendations')::integer, \
-                 options -> 'reduce', (options ->> 'threshold')::double precision FROM persona.profiles WHERE profile = $1",
+                 options -> 'reduce', (options ->> 'threshold')::double precision, options ? 'hidden_states' FROM persona.profiles WHERE profile = $1",
             &[profile.into()],
             |row| {
                 Ok(Profile {
@@ -44,6 +46,7 @@ impl Profile {
                     recommendations: row.get(6)?,
                     reduce: row.get::<JsonB>(7)?.map(read_reduce).transpose()?,
                     threshold: row.get(8)?,
+                    hidden_states: present(row.get(9)?, "options")?,
                 })
             },
         )?

@@ -79,14 +79,15 @@ impl Tracked {
 }
 
 /// Notes what a statement touched. Called by every statement that writes to a tracked table.
-pub fn note(source: &str, relation: Oid, touched: Touched) {
+pub fn note(source: &str, relation: Oid, touched: Touched, since: Option<i64>) {
     let (integers, texts) = match touched {
         Touched::Nothing => return,
         Touched::Integers(keys) => (keys.into_datum(), None),
         Touched::Texts(keys) => (None, keys.into_datum()),
         Touched::Unknown => (None, None),
     };
-    let row = [source.into_datum(), relation.into_datum(), Some(append::transaction()), integers, texts];
+    let row =
+        [source.into_datum(), relation.into_datum(), Some(append::transaction()), integers, texts, since.into_datum()];
     append::append(c"changes", &row);
 }
 
@@ -96,29 +97,46 @@ const NEWS: &str = "FROM persona.changes c WHERE c.source = $1 \
      AND NOT pg_catalog.pg_visible_in_snapshot(c.transaction, $2::pg_catalog.pg_snapshot) \
      AND EXISTS (SELECT FROM persona.tracked t WHERE t.source = c.source AND t.relation = c.relation)";
 
-/// Adds the entities whose events changed since a snapshot; false where they cannot be told, or are more than `most`.
-pub fn changed_since(source: &str, snapshot: &str, most: usize, entities: &mut Entities) -> Result<bool> {
+/// Adds the entities whose events changed since a snapshot; none where they cannot be told, or are more than `most`. Of each
+/// the earliest time of what was added, if that is all that changed.
+pub fn changed_since(
+    source: &str,
+    snapshot: &str,
+    most: usize,
+    entities: &mut Entities,
+) -> Result<Option<Vec<Option<i64>>>> {
     let unknown = format!("SELECT 1 {NEWS} AND c.integers IS NULL AND c.texts IS NULL LIMIT 1");
     if one(&unknown, &[source.into(), snapshot.into()], |_| Ok(()))?.is_some() {
-        return Ok(false);
+        return Ok(None);
     }
     let column = match entities {
         Entities::Integers(_) => "integers",
         Entities::Texts(_) => "texts",
     };
     let sql = format!(
-        "SELECT DISTINCT e FROM (SELECT pg_catalog.unnest(c.{column}) AS e {NEWS} AND c.{column} IS NOT NULL) AS news \
-         LIMIT {}",
+        "SELECT e, CASE WHEN bool_and(since IS NOT NULL) THEN min(since) END \
+         FROM (SELECT pg_catalog.unnest(c.{column}) AS e, c.since {NEWS} AND c.{column} IS NOT NULL) AS news \
+         GROUP BY e LIMIT {}",
         most + 1
     );
     let args = [source.into(), snapshot.into()];
-    match entities {
-        Entities::Integers(keys) => keys.extend(all(&sql, &args, |row| present(row.get::<i64>(1)?, column))?),
-        Entities::Texts(keys) => {
-            keys.extend(all(&sql, &args, |row| present(row.get::<String>(1)?, column))?);
+    let since = match entities {
+        Entities::Integers(keys) => {
+            let news = all(&sql, &args, |row| Ok((present(row.get::<i64>(1)?, column)?, row.get::<i64>(2)?)))?;
+            add(news, keys)
         }
-    }
-    Ok(entities.len() <= most)
+        Entities::Texts(keys) => {
+            let news = all(&sql, &args, |row| Ok((present(row.get::<String>(1)?, column)?, row.get::<i64>(2)?)))?;
+            add(news, keys)
+        }
+    };
+    Ok((entities.len() <= most).then_some(since))
+}
+
+fn add<K>(news: Vec<(K, Option<i64>)>, keys: &mut Vec<K>) -> Vec<Option<i64>> {
+    let (new, since): (Vec<K>, Vec<_>) = news.into_iter().unzip();
+    keys.extend(new);
+    since
 }
 
 /// What a profile's last refresh had seen.

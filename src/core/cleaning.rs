@@ -29,6 +29,11 @@ pub enum Duplicates {
 }
 
 impl Cleaning {
+    /// Whether nothing is cleaned away.
+    pub fn keeps_all(&self) -> bool {
+        *self == Cleaning::default()
+    }
+
     /// Whether events at all times are kept.
     pub fn keeps_all_times(&self) -> bool {
         self.earliest.is_none() && self.latest.is_none()

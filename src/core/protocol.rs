@@ -46,7 +46,7 @@ use std::io::{self, Read, Write};
 use std::panic::{self, AssertUnwindSafe};
 
 /// Raised by every change that an older peer would misread.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
 /// No frame is longer: what is larger is cut.
 pub const MAX_FRAME: usize = 64 << 20;
@@ -137,6 +137,8 @@ pub struct Ask {
     pub recommendations: usize,
     /// Whether the vectors of items are left out (Score).
     pub without_items: bool,
+    /// Whether it is told what a recurrent encoder carries to an entity's next event (Score).
+    pub states: bool,
     /// What is to be drawn (Synthesize).
     pub synthesis: Option<Synthesis>,
     /// Whether only what the starting version has not learned is to be (Train).
@@ -179,6 +181,9 @@ pub enum Holds {
     Attributes(usize),
     /// The label of this name.
     Label(String),
+    /// What a recurrent encoder has carried from events before those that come (Score): of some entities the time of the
+    /// last event that is in it, and as the only field the numbers.
+    States,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

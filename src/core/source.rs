@@ -288,8 +288,15 @@ impl SourceSchema {
 
     /// Profile batches: `entity`, `events`, `first`, `last`, where there are vectors `embedding` (little-endian
     /// halves); then for each label its class and the class's probability, or its number; where there are lists
-    /// of values of the field `listed`, `items` and `scores`.
-    pub fn profile_arrow(&self, dim: Option<usize>, labels: &[FittedLabel], listed: Option<usize>) -> Arc<ArrowSchema> {
+    /// of values of the field `listed`, `items` and `scores`; where states are kept, `hidden_state` (`carries` little-endian
+    /// numbers).
+    pub fn profile_arrow(
+        &self,
+        dim: Option<usize>,
+        labels: &[FittedLabel],
+        listed: Option<usize>,
+        carries: Option<usize>,
+    ) -> Arc<ArrowSchema> {
         let mut columns = vec![
             ArrowField::new("entity", self.key.arrow(), false),
             ArrowField::new("events", DataType::Int64, false),
@@ -313,6 +320,8 @@ impl SourceSchema {
             columns.push(list("items", self.listed_item(field)));
             columns.push(list("scores", listed_score()));
         }
+        columns
+            .extend(carries.map(|n| ArrowField::new("hidden_state", DataType::FixedSizeBinary(4 * n as i32), false)));
         Arc::new(ArrowSchema::new(columns))
     }
 

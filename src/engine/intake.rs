@@ -3,6 +3,7 @@
 use crate::limits;
 use crate::pipe::{Input, Message};
 use crate::report::{Reporter, SCAN_INTERVAL};
+use crate::states::States;
 use persona_core::check;
 use persona_core::drift::{self, Comparison, Parts, Shift};
 use persona_core::events::{Attached, Collector, Events};
@@ -69,6 +70,8 @@ pub struct Gathered {
     pub source: SourceSchema,
     /// The tables of labels, by name.
     pub labels: Vec<(String, Events)>,
+    /// What has been carried from events before these.
+    pub states: Option<States>,
     /// Sentences about what could not be joined.
     pub notes: Vec<String>,
 }
@@ -123,10 +126,11 @@ impl Gathered {
 
     /// Joins the tables to the events, or puts them beside.
     fn place(job: &Job, stored: Stored, mut events: Events, tables: Vec<Events>) -> Result<Gathered> {
-        let (mut labels, mut notes) = (Vec::new(), Vec::new());
+        let (mut labels, mut states, mut notes) = (Vec::new(), None, Vec::new());
         for (table, rows) in job.tables.iter().zip(tables) {
             match &table.holds {
                 Holds::Label(name) => labels.push((name.clone(), rows)),
+                Holds::States => states = Some(States::new(rows)?),
                 Holds::Attributes(i) => {
                     let attributes =
                         job.source.attributes.get(*i).ok_or_else(|| protocol("a table has no place in the source"))?;
@@ -143,7 +147,7 @@ impl Gathered {
         }
         let source = job.source.with_attributes();
         match source.fields.len() == events.columns.len() {
-            true => Ok(Gathered { stored, events, source, labels, notes }),
+            true => Ok(Gathered { stored, events, source, labels, states, notes }),
             false => Err(protocol("the attributes of the source did not come")),
         }
     }

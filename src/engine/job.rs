@@ -16,6 +16,7 @@ use crate::report::Reporter;
 use crate::score::Scoring;
 use crate::segments::Segments;
 use crate::select::Choice;
+use crate::states::States;
 use crate::transfer::Start;
 use crate::version::{AS_OF, SOURCE, SPEC, Trained, Version, counted, describe_model, unrated};
 use crate::{compress, drift, intake, permute, ratings, reduce, synthesize};
@@ -248,8 +249,9 @@ fn score_job(job: &Job, mut gathered: Gathered, outcome: &mut Outcome, reporter:
         None => Vec::new(),
     };
     let (encoded, trained) = version.restore(gathered.events, outcome)?;
-    let (mapping, labelled) = (mapping.as_deref(), labelled.as_slice());
-    Asked { version: &version, trained: &trained, encoded: &encoded, mapping, labelled }.tell(job, outcome, reporter)
+    let (mapping, labelled, states) = (mapping.as_deref(), labelled.as_slice(), gathered.states.as_ref());
+    let asked = Asked { version: &version, trained: &trained, encoded: &encoded, mapping, labelled, states };
+    asked.tell(job, outcome, reporter)
 }
 
 /// A version that is asked about the entities of some events.
@@ -261,12 +263,14 @@ pub struct Asked<'a> {
     pub mapping: Option<&'a [u8]>,
     /// What a mapping is fitted by, where it is to be and needs a label.
     pub labelled: &'a [Example],
+    /// What has been carried from events before these.
+    pub states: Option<&'a States>,
 }
 
 impl Asked<'_> {
     /// Sends profiles, and items where these are not left out.
     pub fn tell(&self, job: &Job, outcome: &mut Outcome, reporter: &mut Reporter) -> Result<()> {
-        let Asked { version, trained, encoded, mapping, labelled } = *self;
+        let Asked { version, trained, encoded, mapping, labelled, states } = *self;
         let spec = &version.spec;
         // What is drawn has no vectors of its values.
         let ranks = spec.objective.adversarial().is_none();
@@ -289,6 +293,9 @@ impl Asked<'_> {
         if let Some(reduce) = &job.ask.reduce {
             let mapping = reduce::mapping(reduce, mapping, &scoring, labelled, outcome, reporter)?;
             scoring.reduce(mapping)?;
+        }
+        if job.ask.states {
+            scoring.carry(&version.spec, states)?;
         }
         scoring.profiles(&job.source, reporter)?;
         match target.filter(|_| !job.ask.without_items) {

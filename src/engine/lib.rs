@@ -4,6 +4,7 @@
 //! - [`pipe`]     frames in and out, and what happens when the other side goes away
 //! - [`region`]   the shared memory that event batches lie in
 //! - [`intake`]   a job's data, collected into sequences
+//! - [`states`]   what recurrent encoders have carried from earlier events
 //! - [`limits`]   memory, niceness and threads
 //! - [`report`]   progress, figures and times
 
@@ -12,3 +13,4 @@ pub mod limits;
 pub mod pipe;
 pub mod region;
 pub mod report;
+pub mod states;

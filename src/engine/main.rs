@@ -77,7 +77,7 @@ mod train;
 mod transfer;
 mod version;
 
-use persona_engine::{intake, pipe, report};
+use persona_engine::{intake, pipe, report, states};
 use std::path::Path;
 
 fn main() {

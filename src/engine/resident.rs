@@ -178,9 +178,10 @@ impl Resident {
 
     fn answer(&self, job: &Job, mut gathered: Gathered, outcome: &mut Outcome, reporter: &mut Reporter) -> Result<()> {
         let mapping = gathered.stored.take(Role::Mapping).pop();
-        let version = &self.version;
+        let (version, states) = (&self.version, gathered.states.take());
         let mut tell = |encoded: &_, trained: &_| {
-            Asked { version, trained, encoded, mapping: mapping.as_deref(), labelled: &[] }.tell(job, outcome, reporter)
+            let (mapping, states) = (mapping.as_deref(), states.as_ref());
+            Asked { version, trained, encoded, mapping, labelled: &[], states }.tell(job, outcome, reporter)
         };
         if let Encoder::Blend(_) = version.spec.encoder {
             let (encoded, trained) = version.restore(gathered.events, &mut Outcome::default())?;

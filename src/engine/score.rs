@@ -4,11 +4,13 @@
 use crate::counts::vectors;
 use crate::device;
 use crate::error::Result;
+use crate::job::protocol;
 use crate::lists::Lists;
 use crate::models::{Model, without_vectors};
 use crate::objectives::readable;
 use crate::parameters::floats;
 use crate::report::{INTERVAL, Reporter};
+use crate::states::States;
 use crate::version::{Trained, Version};
 use arrow_array::{ArrayRef, FixedSizeBinaryArray, Float32Array, Float64Array, Int64Array, RecordBatch};
 use half::f16;
@@ -19,6 +21,7 @@ use persona_core::protocol::{ColumnWriter, Kind, Phase, Progress};
 use persona_core::rankers::History;
 use persona_core::reduction::Reduction;
 use persona_core::source::{Clock, SourceSchema};
+use persona_core::spec::ModelSpec;
 use persona_core::{Error, ErrorKind};
 use std::ops::Range;
 use std::sync::Arc;
@@ -45,6 +48,10 @@ pub struct Scoring<'a> {
     lists: Option<(usize, Lists<'a>)>,
     /// Absent where vectors keep their width.
     reduction: Option<Reduction>,
+    /// Numbers that are carried from one event to the next, and told; 0 where they are not.
+    carries: usize,
+    /// What has been carried from events before these.
+    states: Option<&'a States>,
 }
 
 impl<'a> Scoring<'a> {
@@ -61,7 +68,7 @@ impl<'a> Scoring<'a> {
             return Err(without_vectors(&version.spec.encoder).into());
         }
         let (labels, batch_events) = (&version.labels, version.spec.training.batch_events);
-        Ok(Scoring { trained, dim, encoded, labels, batch_events, lists, reduction: None })
+        Ok(Scoring { trained, dim, encoded, labels, batch_events, lists, reduction: None, carries: 0, states: None })
     }
 
     /// Stores vectors with fewer dimensions from now on.
@@ -74,6 +81,14 @@ impl<'a> Scoring<'a> {
                 .into());
         }
         self.reduction = Some(reduction);
+        Ok(())
+    }
+
+    /// Tells from now on what is carried, and begins with what has been.
+    pub fn carry(&mut self, spec: &ModelSpec, states: Option<&'a States>) -> Result<()> {
+        let carries = spec.encoder.carries();
+        self.carries = carries.ok_or_else(|| protocol("states were asked of a family that has none"))?;
+        self.states = states;
         Ok(())
     }
 
@@ -133,25 +148,33 @@ impl<'a> Scoring<'a> {
     pub fn profiles(&self, schema: &SourceSchema, reporter: &mut Reporter) -> Result<()> {
         let Scoring { encoded, labels, .. } = *self;
         let dim = self.width();
-        let arrow = schema.profile_arrow(dim, labels, self.lists.as_ref().map(|(target, _)| *target));
+        let carries = (self.carries > 0).then_some(self.carries);
+        let arrow = schema.profile_arrow(dim, labels, self.lists.as_ref().map(|(target, _)| *target), carries);
         let mut writer = ColumnWriter::new(Kind::Profiles, &arrow)?;
         let most = if self.lists.is_some() { LISTED_ROWS } else { ROWS };
         for entities in slabs(encoded.entities(), dim.unwrap_or(1), most) {
-            let events =
-                encoded.offsets[entities.start..=entities.end].windows(2).map(|pair| (pair[1] - pair[0]) as i64);
+            let events = entities.clone().map(|entity| Ok((encoded.offsets[entity + 1] - self.begin(entity)?) as i64));
+            let events = events.collect::<Result<Vec<i64>>>()?;
             let mut columns: Vec<ArrayRef> = vec![
                 encoded.keys.arrow(entities.clone()),
-                Arc::new(Int64Array::from_iter_values(events)),
+                Arc::new(Int64Array::from(events)),
                 times(schema.clock, entities.clone().map(|entity| encoded.first(entity))),
                 times(schema.clock, entities.clone().map(|entity| encoded.last(entity))),
             ];
+            let mut states = Vec::new();
             if let Some(dim) = dim {
-                let (vectors, said) = self.slab(dim, entities.clone(), reporter)?;
-                columns.push(halves(vectors, dim)?);
-                labels.iter().zip(said).for_each(|(label, outputs)| columns.extend(said_columns(label, &outputs)));
+                let slab = self.slab(dim, entities.clone(), reporter)?;
+                columns.push(halves(slab.vectors, dim)?);
+                labels.iter().zip(slab.said).for_each(|(label, outputs)| columns.extend(said_columns(label, &outputs)));
+                states = slab.carried;
             }
             if let Some((target, lists)) = &self.lists {
                 columns.extend(lists.columns(&lists.of(encoded, entities, reporter)?, schema, *target)?);
+            }
+            if let Some(carries) = carries {
+                let bytes: Vec<u8> = states.iter().flat_map(|number| number.to_le_bytes()).collect();
+                let column = FixedSizeBinaryArray::try_new(4 * carries as i32, bytes.into(), None);
+                columns.push(Arc::new(column.map_err(Error::from)?));
             }
             for frame in writer.write(&RecordBatch::try_new(arrow.clone(), columns).map_err(Error::from)?)? {
                 reporter.frame(frame)?;
@@ -195,18 +218,27 @@ impl<'a> Scoring<'a> {
         Ok(())
     }
 
-    /// The vectors of some entities as little-endian halves, and what is said of each label, in their order.
-    fn slab(&self, dim: usize, entities: Range<usize>, reporter: &mut Reporter) -> Result<(Vec<u8>, Vec<Vec<f32>>)> {
+    /// The first event of an entity that is not in what has been carried.
+    fn begin(&self, entity: usize) -> Result<usize> {
+        let range = self.encoded.offsets[entity]..self.encoded.offsets[entity + 1];
+        match self.states.and_then(|states| states.of(&self.encoded.keys, entity)) {
+            Some((last, _)) => Ok(range.start + States::first_new(last, &self.encoded.time[range])?),
+            None => Ok(range.start),
+        }
+    }
+
+    fn slab(&self, dim: usize, entities: Range<usize>, reporter: &mut Reporter) -> Result<Slab> {
         match self.trained {
             Trained::Network(model) => self.slab_of_network(model, dim, entities, reporter),
             Trained::Counts(counts) => {
-                let mut bytes = Vec::with_capacity(2 * dim * entities.len());
+                let mut slab = Slab { vectors: Vec::with_capacity(2 * dim * entities.len()), ..Slab::default() };
                 if let Some(mf) = counts.factors() {
-                    append(&mut bytes, &self.reduced(vectors(mf, self.encoded, entities, device::threads())))?;
+                    let rows = vectors(mf, self.encoded, entities, device::threads());
+                    append(&mut slab.vectors, &self.reduced(rows))?;
                 }
-                Ok((bytes, Vec::new()))
+                Ok(slab)
             }
-            Trained::Blend(_) => Ok((Vec::new(), Vec::new())),
+            Trained::Blend(_) => Ok(Slab::default()),
         }
     }
 
@@ -216,38 +248,82 @@ impl<'a> Scoring<'a> {
         dim: usize,
         entities: Range<usize>,
         reporter: &mut Reporter,
-    ) -> Result<(Vec<u8>, Vec<Vec<f32>>)> {
-        let Scoring { encoded, labels, batch_events, .. } = *self;
+    ) -> Result<Slab> {
+        let Scoring { encoded, labels, batch_events, carries, .. } = *self;
         let _guard = tch::no_grad_guard();
-        let window = |entity| history_window(encoded.offsets[entity], encoded.offsets[entity + 1], model.length);
-        let windows: Vec<Window> = entities.clone().map(window).collect();
+        let window = |entity| Ok(history_window(self.begin(entity)?, encoded.offsets[entity + 1], model.length));
+        let windows = entities.clone().map(window).collect::<Result<Vec<Window>>>()?;
         let lengths: Vec<usize> = windows.iter().map(Window::len).collect();
         let size = 2 * dim;
-        let mut bytes = vec![0; size * windows.len()];
-        let mut said: Vec<Vec<f32>> = labels.iter().map(|label| vec![0.0; label.outputs() * windows.len()]).collect();
+        let mut slab = Slab {
+            vectors: vec![0; size * windows.len()],
+            said: labels.iter().map(|label| vec![0.0; label.outputs() * windows.len()]).collect(),
+            carried: self.carried(entities.clone())?,
+        };
         let mut done = entities.start;
         for batch in buckets(&lengths, batch_events.max(EVENTS), None) {
             let part: Vec<Window> = batch.iter().map(|&i| windows[i]).collect();
-            let profiles = model.profiles(&model.batch(encoded, &part)?)?;
-            for (label, said) in labels.iter().zip(&mut said) {
-                let outputs = readable(label, &model.head(&label.name, &profiles, false)?)?;
-                let width = label.outputs();
-                for (&i, row) in batch.iter().zip(outputs.chunks_exact(width)) {
-                    said[i * width..(i + 1) * width].copy_from_slice(row);
+            let events = model.batch(encoded, &part)?;
+            let profiles = match carries {
+                0 => model.profiles(&events)?,
+                _ => {
+                    let mut carried = gathered(&slab.carried, carries, &batch);
+                    let profiles = model.profiles_from(&events, &mut carried)?;
+                    scatter(&carried, carries, &batch, &mut slab.carried);
+                    profiles
                 }
+            };
+            for (label, said) in labels.iter().zip(&mut slab.said) {
+                let outputs = readable(label, &model.head(&label.name, &profiles, false)?)?;
+                scatter(&outputs, label.outputs(), &batch, said);
             }
             let vectors = self.reduced(floats(&model.vectors(&profiles)?)?);
             let mut packed = Vec::with_capacity(size * part.len());
             append(&mut packed, &vectors)?;
-            for (&i, vector) in batch.iter().zip(packed.chunks_exact(size)) {
-                bytes[i * size..(i + 1) * size].copy_from_slice(vector);
-            }
+            scatter(&packed, size, &batch, &mut slab.vectors);
             done += batch.len();
             if reporter.due(INTERVAL) {
                 reporter.tell(Progress::of(Phase::Score, done as u64, encoded.entities() as u64))?;
             }
         }
-        Ok((bytes, said))
+        Ok(slab)
+    }
+
+    /// What each of some entities begins with: zeros, or what has been carried.
+    fn carried(&self, entities: Range<usize>) -> Result<Vec<f32>> {
+        let mut carried = vec![0.0; self.carries * entities.len()];
+        let Some(states) = self.states.filter(|_| self.carries > 0) else { return Ok(carried) };
+        for (row, entity) in carried.chunks_exact_mut(self.carries).zip(entities) {
+            match states.of(&self.encoded.keys, entity) {
+                Some((_, numbers)) if numbers.len() == row.len() => row.copy_from_slice(numbers),
+                Some(_) => return Err(protocol("a state is of another width than the version's").into()),
+                None => {}
+            }
+        }
+        Ok(carried)
+    }
+}
+
+/// What is told of some entities, in their order.
+#[derive(Default)]
+struct Slab {
+    /// Little-endian halves.
+    vectors: Vec<u8>,
+    /// Of each label its outputs.
+    said: Vec<Vec<f32>>,
+    /// What is carried to the next events.
+    carried: Vec<f32>,
+}
+
+/// Some rows of `width` numbers.
+fn gathered(all: &[f32], width: usize, rows: &[usize]) -> Vec<f32> {
+    rows.iter().flat_map(|&row| &all[row * width..][..width]).copied().collect()
+}
+
+/// Puts rows of `width` where they belong.
+fn scatter<T: Copy>(part: &[T], width: usize, rows: &[usize], all: &mut [T]) {
+    for (&row, numbers) in rows.iter().zip(part.chunks_exact(width)) {
+        all[row * width..][..width].copy_from_slice(numbers);
     }
 }
 

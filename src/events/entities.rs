@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::relation::Column;
 use persona_core::source::KeyType;
 use pgrx::spi::{Spi, quote_identifier, quote_literal};
+use std::collections::HashSet;
 
 /// Keys of one type, each once. A uuid is a text here.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,8 +53,21 @@ impl Entities {
         })
     }
 
+    /// Those that are not among others.
+    pub fn without(&self, others: &Entities) -> Entities {
+        fn rest<T: Clone + Eq + std::hash::Hash>(keys: &[T], others: &[T]) -> Vec<T> {
+            let others: HashSet<&T> = others.iter().collect();
+            keys.iter().filter(|key| !others.contains(key)).cloned().collect()
+        }
+        match (self, others) {
+            (Entities::Integers(keys), Entities::Integers(others)) => Entities::Integers(rest(keys, others)),
+            (Entities::Texts(keys), Entities::Texts(others)) => Entities::Texts(rest(keys, others)),
+            _ => self.clone(),
+        }
+    }
+
     /// The keys as an array in SQL, of the column's type, so that an index over the column can be used.
-    fn array(&self, column: &Column) -> String {
+    pub fn array(&self, column: &Column) -> String {
         let element = match column.type_oid {
             // Compared with an integer they use its index all the same, and no key is out of its range.
             pgrx::pg_sys::INT4OID | pgrx::pg_sys::INT8OID => "pg_catalog.int8",

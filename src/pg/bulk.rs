@@ -20,6 +20,8 @@ pub enum Value<'a> {
     Uuid(&'a [u8]),
     /// pgvector's `halfvec`: little-endian halves.
     Halves(&'a [u8]),
+    /// pgvector's `vector`: numbers in this machine's order.
+    Floats(&'a [u8]),
     /// An array of the values at these places.
     Items(&'a Elements, &'a [u32]),
     /// `real[]`.
@@ -196,6 +198,11 @@ unsafe fn form(value: &Value, elements: &mut Vec<pg_sys::Datum>) -> pg_sys::Datu
             Value::Halves(halves) => {
                 let dimensions = (halves.len() / 2) as i16;
                 varlena(&[&dimensions.to_ne_bytes(), &[0, 0], halves])
+            }
+            // The same (src/vector.h), with numbers.
+            Value::Floats(numbers) => {
+                let dimensions = (numbers.len() / 4) as i16;
+                varlena(&[&dimensions.to_ne_bytes(), &[0, 0], numbers])
             }
             Value::Items(values, places) => {
                 elements.clear();

@@ -89,6 +89,38 @@ impl Statement {
     }
 }
 
+impl Statement {
+    /// The least value of a column of times in rows that were added, as Postgres stores it; none where the statement did
+    /// anything else, there are none, or such times are no whole numbers.
+    pub fn earliest(&self, column: &str) -> Option<i64> {
+        // SAFETY: as in `touched`.
+        unsafe {
+            let data = &*self.0;
+            let added = data.tg_event & pg_sys::TRIGGER_EVENT_OPMASK == pg_sys::TRIGGER_EVENT_INSERT;
+            if !added || data.tg_newtable.is_null() {
+                return None;
+            }
+            let row = (*data.tg_relation).rd_att;
+            let (place, oid) = place(row, column)?;
+            let whole: fn(pg_sys::Datum) -> i64 = match oid {
+                pg_sys::TIMESTAMPTZOID | pg_sys::TIMESTAMPOID | pg_sys::INT8OID => |word| word.value() as i64,
+                pg_sys::DATEOID | pg_sys::INT4OID => |word| i64::from(word.value() as i32),
+                pg_sys::INT2OID => |word| i64::from(word.value() as i16),
+                _ => return None,
+            };
+            let mut earliest = None;
+            each(data.tg_newtable, row, |slot| {
+                if let Some(word) = word(slot, place) {
+                    let at = whole(word);
+                    earliest = Some(earliest.map_or(at, |earliest: i64| earliest.min(at)));
+                }
+                false
+            });
+            earliest
+        }
+    }
+}
+
 /// A column's number and its type under any domain.
 unsafe fn place(row: pg_sys::TupleDesc, column: &str) -> Option<(i32, pg_sys::Oid)> {
     let name = CString::new(column).ok()?;

@@ -3,6 +3,7 @@
 use crate::error::{Code, Error, Result};
 use crate::relation::Column;
 use persona_core::reduction::Reduce;
+use persona_core::spec::Encoder;
 use pgrx::pg_sys;
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +32,9 @@ pub struct Options {
     /// How far a changed row must be from the stored one to be written, in lengths of its vector.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threshold: Option<f64>,
+    /// Whether rows have what a recurrent encoder carries to an entity's next event.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub hidden_states: bool,
 }
 
 impl Options {
@@ -41,7 +45,8 @@ impl Options {
                 .hint(
                     "Valid options are \"m\" (2 to 100), \"ef_construction\" (4 to 1000), \"recommendations\" (how many items each \
                      entity's list has), \"reduce\", such as {\"method\": \"pca\", \"dim\": 16} or {\"method\": \"lda\", \
-                     \"label\": \"age\"}, and \"threshold\" (0 to 1: how far a vector must have moved to be written).",
+                     \"label\": \"age\"}, \"threshold\" (0 to 1: how far a vector must have moved to be written), and \"hidden_states\" (true: \
+                     a refresh goes on from a recurrent encoder's states instead of reading histories again).",
                 )
         })
     }
@@ -80,10 +85,29 @@ impl Options {
         }
     }
 
+    /// How many numbers the states of an encoder have, where they are kept and `vectors` leave room for them.
+    pub fn carries(&self, encoder: &Encoder, vectors: usize) -> Result<Option<usize>> {
+        if !self.hidden_states {
+            return Ok(None);
+        }
+        let carries = encoder.carries().ok_or_else(|| {
+            Error::new(Code::Unsupported, "the model has no hidden states that new events can go on from")
+                .detail("Only encoders \"rnn\", \"lstm\" and \"gru\" whose pooling is \"last\" have.")
+                .hint("Leave the option \"hidden_states\" out.")
+        })?;
+        match room(Some(vectors), Some(carries), 0) {
+            0 => Err(Error::new(Code::Unsupported, "a row of the profile has no room for hidden states")
+                .detail(format!("It must fit a page, and they are {carries} numbers of four bytes."))
+                .hint("Leave the option \"hidden_states\" out, or make encoder.dim or encoder.layers smaller.")),
+            _ => Ok(Some(carries)),
+        }
+    }
+
     /// Refuses lists of more items than a row has room for beside its other columns, whose `labels` are some of.
-    pub fn check_room(&self, item: &Column, dim: Option<usize>, labels: usize) -> Result<()> {
+    pub fn check_room(&self, item: &Column, dim: Option<usize>, carries: Option<usize>, labels: usize) -> Result<()> {
         let Some(wanted) = self.recommendations else { return Ok(()) };
-        let most = most_items(width(item), dim, labels);
+        // Two arrays; twice as long where everything was seen; each item with a score of four bytes.
+        let most = room(dim, carries, labels).saturating_sub(2 * 32) / (2 * (width(item) + 4));
         match (most, (1..=most).contains(&wanted)) {
             (_, true) => Ok(()),
             (0, _) => {
@@ -115,10 +139,9 @@ fn width(item: &Column) -> usize {
     }
 }
 
-/// Columns other than vector and lists: key, four of eight bytes, version; a label's class and probability.
-fn most_items(width: usize, dim: Option<usize>, labels: usize) -> usize {
-    let (own, arrays) = (16 + 5 * 8 + 16 * labels, 2 * 32);
-    let room = ROOM.saturating_sub(own + arrays + dim.map_or(0, |dim| 16 + 2 * dim));
-    // Twice, where everything was seen; each with a score of four bytes.
-    room / (2 * (width + 4))
+/// Bytes that other columns leave for lists: key, four of eight bytes, version; a label's class and probability; vector and
+/// states.
+fn room(dim: Option<usize>, carries: Option<usize>, labels: usize) -> usize {
+    let own = 16 + 5 * 8 + 16 * labels;
+    ROOM.saturating_sub(own + dim.map_or(0, |dim| 16 + 2 * dim) + carries.map_or(0, |carries| 16 + 4 * carries))
 }

@@ -1,5 +1,6 @@
 //! Rows of some entities: scored anew, and written where they have changed.
 
+use super::going_on::Parted;
 use super::{Target, changed_columns, write};
 use crate::error::{Error, Result};
 use crate::events::{Entities, EventQuery};
@@ -19,24 +20,30 @@ pub fn refresh(
     target: &Target,
     news: &News,
     entities: &Entities,
+    since: &[Option<i64>],
     phases: &Phases,
     reporter: &mut Reporter,
 ) -> Result<()> {
     let profile = &target.profile;
+    let parted = Parted::new(target, entities, since)?;
     let engine = match entities.len() {
         0 => None,
-        _ => Some(start(target, entities, None, reporter)?),
+        _ => Some(start_some(target, entities, &parted, reporter)?),
     };
     training::release_snapshot(phases, reporter);
     as_table_owner(target.relation.owner, || {
         let (written, gone) = match engine {
-            Some(mut engine) => merge(target, entities, &stage(target, &mut engine, reporter)?)?,
+            Some(mut engine) => merge(target, entities, &parted.going_on, &stage(target, &mut engine, reporter)?)?,
             None => (0, 0),
+        };
+        let going_on = match parted.going_on.len() {
+            0 => String::new(),
+            n => format!(", {n} from their hidden states"),
         };
         profile.refreshed(target.version.number)?;
         news.done(profile, &target.source)?;
         reporter.say(&format!(
-            "profile \"{}\": the events of {} entities have changed; {written} rows were written and {gone} deleted",
+            "profile \"{}\": the events of {} entities have changed{going_on}; {written} rows were written and {gone} deleted",
             target.relation.name,
             entities.len()
         ));
@@ -44,6 +51,14 @@ pub fn refresh(
     })?;
     phases.commit();
     Ok(())
+}
+
+/// An engine that has read all that it needs to score changed entities.
+fn start_some(target: &Target, entities: &Entities, parted: &Parted, reporter: &mut Reporter) -> Result<Engine> {
+    let query = parted.events(target)?;
+    let mut beside = EventQuery::beside_some(&target.source, entities)?;
+    beside.extend(parted.states(target)?);
+    target.scoring_some(&query, &beside, false, reporter)
 }
 
 /// An engine that has read all that it needs to score some entities. `until`: a time in SQL, after which no event is read.
@@ -71,7 +86,8 @@ pub fn stage(target: &Target, engine: &mut Engine, reporter: &mut Reporter) -> R
 }
 
 /// Writes rows that are new or say something else, and deletes those of entities without events. How many each.
-fn merge(target: &Target, entities: &Entities, staged: &Staged) -> Result<(i64, i64)> {
+/// `going_on`: entities of whom the engine has seen new events alone.
+fn merge(target: &Target, entities: &Entities, going_on: &Entities, staged: &Staged) -> Result<(i64, i64)> {
     let key = quote_identifier(&target.key()?.name);
     let table = target.relation.sql_name();
     let set: Vec<String> = target
@@ -84,10 +100,11 @@ fn merge(target: &Target, entities: &Entities, staged: &Staged) -> Result<(i64, 
         .collect();
     let sql = format!(
         "WITH gone AS (DELETE FROM {table} AS p WHERE p.{} AND NOT EXISTS (SELECT FROM staged AS s WHERE s.{key} = p.{key}) RETURNING 1), \
-              written AS (INSERT INTO {table} AS p SELECT * FROM staged \
+              written AS (INSERT INTO {table} AS p {} \
                   ON CONFLICT ({key}) DO UPDATE SET {} WHERE {} RETURNING 1) \
          SELECT (SELECT count(*) FROM written), (SELECT count(*) FROM gone)",
         entities.condition(target.key()?),
+        rows(target, going_on)?,
         set.join(", "),
         differ(target, "p", "excluded")?
     );
@@ -96,12 +113,37 @@ fn merge(target: &Target, entities: &Entities, staged: &Staged) -> Result<(i64, 
     Ok((written.unwrap_or(0), gone.unwrap_or(0)))
 }
 
+/// The staged rows, with what is known of earlier events where only new ones were seen.
+fn rows(target: &Target, going_on: &Entities) -> Result<String> {
+    if going_on.len() == 0 {
+        return Ok("SELECT * FROM staged".to_string());
+    }
+    let key = target.key()?;
+    let columns: Vec<String> = target
+        .relation
+        .columns
+        .iter()
+        .map(|column| match column.name.as_str() {
+            "events" => "s.events + coalesce(o.events, 0)".to_string(),
+            "first_event" => "coalesce(o.first_event, s.first_event)".to_string(),
+            name => format!("s.{}", quote_identifier(name)),
+        })
+        .collect();
+    let own = quote_identifier(&key.name);
+    Ok(format!(
+        "SELECT {} FROM staged AS s LEFT JOIN {} AS o ON o.{own} = s.{own} AND o.{}",
+        columns.join(", "),
+        target.relation.sql_name(),
+        going_on.condition(key)
+    ))
+}
+
 /// A condition that holds where two rows say something else, whenever and by whatever they were written.
 fn differ(target: &Target, a: &str, b: &str) -> Result<String> {
     let threshold = target.profile.threshold;
     // Within the threshold it is no matter how many events there were.
     let passed_over = |name: &str| match name {
-        "model_version" | "updated_at" => true,
+        "model_version" | "updated_at" | "hidden_state" => true,
         "events" | "first_event" | "last_event" => threshold.is_some(),
         _ => false,
     };

@@ -26,7 +26,9 @@ impl RowWriter {
         let events = batch.column(1).as_primitive::<Int64Type>();
         let vectors = batch.column_by_name("embedding").map(|column| column.as_fixed_size_binary());
         let lists = self.lists.map(|(array, most)| Ok::<_, Error>((Lists::of(batch, array)?, most))).transpose()?;
-        let labels = 4 + usize::from(vectors.is_some())..batch.num_columns() - if lists.is_some() { 2 } else { 0 };
+        let states = batch.column_by_name("hidden_state").map(|column| column.as_fixed_size_binary());
+        let behind = if lists.is_some() { 2 } else { 0 } + usize::from(states.is_some());
+        let labels = 4 + usize::from(vectors.is_some())..batch.num_columns() - behind;
         let labels = &batch.columns()[labels];
         let mut row: Vec<Value> = Vec::with_capacity(batch.num_columns() + 2);
         for i in 0..batch.num_rows() {
@@ -42,6 +44,7 @@ impl RowWriter {
             ]);
             row.extend(labels.iter().map(|column| said(column.as_ref(), i)));
             row.extend(lists.iter().flat_map(|(lists, _)| lists.row(i)));
+            row.extend(states.map(|states| Value::Floats(states.value(i))));
             into.push(&row).map_err(|found| match &lists {
                 Some((lists, most)) => lists.too_long(i, *most, &found),
                 None => too_long(&found),

@@ -49,11 +49,7 @@ pub fn score(table: Oid, entity: Entities, fresh: bool) -> Result<Option<JsonB>>
     let (_, relation) = open(table)?;
     let key = relation.columns.first().ok_or_else(|| changed_columns(&relation.name))?;
     must_be_of(key, &relation, &entity)?;
-    let sql = format!(
-        "SELECT pg_catalog.to_jsonb(p) - 'updated_at' FROM {} AS p WHERE p.{}",
-        relation.sql_name(),
-        entity.condition(key)
-    );
+    let sql = format!("SELECT {} FROM {} AS p WHERE p.{}", as_json("p"), relation.sql_name(), entity.condition(key));
     Spi::connect(|client| match client.select(&sql, Some(1), &[])?.next() {
         Some(row) => Ok(row.get::<JsonB>(1)?),
         None => Ok(None),
@@ -91,13 +87,17 @@ fn must_be_of(key: &Column, relation: &Relation, entity: &Entities) -> Result<()
     }
 }
 
+/// What is told of a row: neither when it was written, nor what only a refresh can use.
+fn as_json(row: &str) -> String {
+    format!("pg_catalog.to_jsonb({row}) - '{{updated_at,hidden_state}}'::pg_catalog.text[]")
+}
+
 /// The only row that an engine gives.
 fn row(target: &Target, mut engine: Engine, reporter: &mut Reporter) -> Result<Option<JsonB>> {
     as_table_owner(target.relation.owner, || {
         let staged = stage(target, &mut engine, reporter)?;
-        let rows = staged.query("SELECT pg_catalog.to_jsonb(s) - 'updated_at' FROM staged AS s", &[], |row| {
-            Ok(row.get::<JsonB>(1)?)
-        })?;
+        let sql = format!("SELECT {} FROM staged AS s", as_json("s"));
+        let rows = staged.query(&sql, &[], |row| Ok(row.get::<JsonB>(1)?))?;
         Ok(rows.into_iter().flatten().next())
     })
 }

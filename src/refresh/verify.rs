@@ -53,7 +53,8 @@ fn draw(target: &Target, n: i32) -> Result<Entities> {
 fn compare(target: &Target, drawn: &Entities, staged: &Staged) -> Result<Vec<Difference>> {
     let _path = LocalSettings::safe_path();
     let key = quote_identifier(&target.key()?.name);
-    let compared = target.relation.columns.iter().filter(|column| column.name != "updated_at");
+    let compared =
+        target.relation.columns.iter().filter(|column| !matches!(column.name.as_str(), "updated_at" | "hidden_state"));
     let named = |column: &Column| {
         // A row that is not there differs in all.
         let differs = differs(column, Some(TOLERANCE), "p", "s")?;

@@ -85,6 +85,25 @@ impl Encoder {
         }
     }
 
+    /// The most events of a window, of recurrent encoders.
+    pub fn recurrent_length(&self) -> Option<usize> {
+        match self {
+            Encoder::Rnn(r) | Encoder::Lstm(r) | Encoder::Gru(r) => Some(r.length),
+            _ => None,
+        }
+    }
+
+    /// Numbers that carry what a recurrent encoder knows of a history from one event to the next; none of the families
+    /// whose profile needs more than that.
+    pub fn carries(&self) -> Option<usize> {
+        match (self, self.pooling()) {
+            (Encoder::Rnn(r) | Encoder::Gru(r), Pooling::Last) => Some(r.layers * r.dim),
+            // Beside the state its cell.
+            (Encoder::Lstm(r), Pooling::Last) => Some(2 * r.layers * r.dim),
+            _ => None,
+        }
+    }
+
     /// Whether the gap to the event before is an input; `None` where the clock is not looked at.
     pub fn time_gaps(&self) -> Option<bool> {
         match self {

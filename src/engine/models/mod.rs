@@ -232,6 +232,16 @@ impl Model {
         }
     }
 
+    /// The profile of each window that goes on from what has been carried: [windows, dim]. `carried` becomes what is carried
+    /// from here on. [windows, carries], see `spec::Encoder::carries`
+    pub fn profiles_from(&self, batch: &Batch, carried: &mut [f32]) -> Result<Tensor> {
+        let (Encoder::Recurrent(recurrent), Some(norm)) = (&self.encoder, &self.norm) else {
+            return Err(Error::new(ErrorKind::Engine, "the family carries nothing").into());
+        };
+        let states = recurrent.infer(&self.inputs(batch)?, &batch.layout, Some(carried))?;
+        self.pool(&norm.forward(&states)?, &batch.layout)
+    }
+
     /// From the states of events to profiles: [tokens, dim] -> [windows, dim]. Those of a bag are that already.
     pub fn pool(&self, states: &Tensor, layout: &Layout) -> Result<Tensor> {
         match &self.encoder {

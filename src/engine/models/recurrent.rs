@@ -9,6 +9,7 @@ use crate::cpu::recurrent as by_hand;
 use crate::device;
 use crate::error::Result;
 use crate::inputs::{Layout, integers, rows};
+use crate::parameters::floats;
 use crate::parameters::{Parameters, Start};
 use persona_core::spec;
 use tch::{Device, Kind, Tensor};
@@ -65,31 +66,70 @@ impl Recurrent {
 
     /// [tokens, dim] -> [tokens, dim]
     pub fn forward(&self, x: &Tensor, layout: &Layout, train: bool) -> Result<Tensor> {
-        if !(train || x.requires_grad()) && x.device() == Device::Cpu && by_hand::is_available() {
-            return self.forward_by_hand(x, layout);
+        match train || x.requires_grad() {
+            true => Ok(self.by_libtorch(x, layout, train, None)?.f_dropout(self.dropout, train)?),
+            false => self.infer(x, layout, None),
         }
+    }
+
+    /// The same without a way back. `carried`: what each window begins with and then what it ends with; where it is left out
+    /// they begin with zeros. [windows, layers, carries, dim]
+    pub fn infer(&self, x: &Tensor, layout: &Layout, carried: Option<&mut [f32]>) -> Result<Tensor> {
+        match x.device() == Device::Cpu && by_hand::is_available() {
+            true => self.by_hand(x, layout, carried),
+            false => self.by_libtorch(x, layout, false, carried),
+        }
+    }
+
+    fn by_libtorch(&self, x: &Tensor, layout: &Layout, train: bool, carried: Option<&mut [f32]>) -> Result<Tensor> {
         let order = TimeOrder::new(&layout.lengths);
         let data = rows(x, &integers(&order.token_at, x.device())?)?;
-        let start = Tensor::f_zeros([self.layers, layout.lengths.len() as i64, self.dim], (Kind::Float, x.device()))?;
+        // What is carried: [carries, layers, windows, dim]
+        let (windows, carries) = (layout.lengths.len() as i64, self.cell.carries() as i64);
+        let shape = [windows, self.layers, carries, self.dim];
+        let start = match &carried {
+            Some(carried) => {
+                let given = Tensor::f_from_slice(carried)?.f_view(shape)?.f_to_device(x.device())?;
+                given
+                    .f_index_select(0, &integers(&order.windows, x.device())?)?
+                    .f_permute([2, 1, 0, 3])?
+                    .f_contiguous()?
+            }
+            None => Tensor::f_zeros([carries, self.layers, windows, self.dim], (Kind::Float, x.device()))?,
+        };
+        let start: Vec<Tensor> = (0..carries).map(|i| start.f_get(i)).collect::<Result<_, _>>()?;
         let sizes = integers(&order.sizes, Device::Cpu)?;
         let (weights, layers) = (&self.weights, self.layers);
         let dropout = if layers > 1 { self.dropout } else { 0.0 };
-        let states = match self.cell {
+        let (states, ends) = match self.cell {
             Cell::Rnn => {
-                Tensor::f_rnn_tanh_data(&data, &sizes, &start, weights, true, layers, dropout, train, false)?.0
+                let (states, end) =
+                    Tensor::f_rnn_tanh_data(&data, &sizes, &start[0], weights, true, layers, dropout, train, false)?;
+                (states, vec![end])
             }
-            Cell::Gru => Tensor::f_gru_data(&data, &sizes, &start, weights, true, layers, dropout, train, false)?.0,
+            Cell::Gru => {
+                let (states, end) =
+                    Tensor::f_gru_data(&data, &sizes, &start[0], weights, true, layers, dropout, train, false)?;
+                (states, vec![end])
+            }
             Cell::Lstm => {
-                let (weights, start) = (weights.iter().collect::<Vec<_>>(), [&start, &start]);
-                Tensor::f_lstm_data(&data, &sizes, &start, &weights, true, layers, dropout, train, false)?.0
+                let (weights, start) = (weights.iter().collect::<Vec<_>>(), start.iter().collect::<Vec<_>>());
+                let (states, end, cell) =
+                    Tensor::f_lstm_data(&data, &sizes, &start, &weights, true, layers, dropout, train, false)?;
+                (states, vec![end, cell])
             }
         };
-        let states = rows(&states, &integers(&order.place_of, x.device())?)?;
-        Ok(states.f_dropout(self.dropout, train)?)
+        if let Some(carried) = carried {
+            let ends = floats(&Tensor::f_stack(&ends, 0)?.f_permute([2, 1, 0, 3])?)?;
+            let width = (self.layers * carries * self.dim) as usize;
+            for (&window, end) in order.windows.iter().zip(ends.chunks_exact(width)) {
+                carried[window as usize * width..][..width].copy_from_slice(end);
+            }
+        }
+        rows(&states, &integers(&order.place_of, x.device())?)
     }
 
-    /// The same without a way back, by the processor's own code.
-    fn forward_by_hand(&self, x: &Tensor, layout: &Layout) -> Result<Tensor> {
+    fn by_hand(&self, x: &Tensor, layout: &Layout, carried: Option<&mut [f32]>) -> Result<Tensor> {
         let weights = self.weights.chunks_exact(4).map(|layer| {
             let [input, state, input_bias, state_bias] = [0, 1, 2, 3].map(|i| cpu::floats(&layer[i]));
             Ok(by_hand::Weights { input: input?, state: state?, input_bias: input_bias?, state_bias: state_bias? })
@@ -97,8 +137,12 @@ impl Recurrent {
         let weights = weights.collect::<Result<Vec<_>>>()?;
         let layers = by_hand::Layers::new(self.cell, self.dim as usize, &weights, device::threads());
         let mut states = x.f_to_dtype(Kind::Float, false, true)?;
-        let mut carried = vec![0.0; layout.lengths.len() * layers.carries()];
-        layers.forward(cpu::floats_mut(&mut states)?, &layout.lengths, &mut carried);
+        let mut zeros = Vec::new();
+        let carried = carried.unwrap_or_else(|| {
+            zeros.resize(layout.lengths.len() * layers.carries(), 0.0);
+            &mut zeros
+        });
+        layers.forward(cpu::floats_mut(&mut states)?, &layout.lengths, carried);
         Ok(states)
     }
 }
@@ -113,6 +157,8 @@ fn remember(bias: &Tensor, dim: i64, value: f64) -> Result<()> {
 
 /// The permutation between packed windows and time order.
 struct TimeOrder {
+    /// The windows, the longest first.
+    windows: Vec<i64>,
     /// Windows that have a first event, a second, …
     sizes: Vec<i64>,
     /// The packed token at each place in time order, and back.
@@ -126,8 +172,12 @@ impl TimeOrder {
         let mut windows: Vec<usize> = (0..lengths.len()).collect();
         windows.sort_by_key(|&window| std::cmp::Reverse(lengths[window]));
         let tokens = lengths.iter().sum();
-        let mut order =
-            TimeOrder { sizes: Vec::new(), token_at: Vec::with_capacity(tokens), place_of: vec![0; tokens] };
+        let mut order = TimeOrder {
+            windows: windows.iter().map(|&window| window as i64).collect(),
+            sizes: Vec::new(),
+            token_at: Vec::with_capacity(tokens),
+            place_of: vec![0; tokens],
+        };
         while order.token_at.len() < tokens {
             let step = order.sizes.len();
             let before = order.token_at.len();
@@ -145,7 +195,6 @@ impl TimeOrder {
 mod tests {
     use super::*;
     use crate::device::Compute;
-    use crate::parameters::floats;
 
     #[test]
     fn states_by_hand_are_those_of_libtorch() {
@@ -162,9 +211,18 @@ mod tests {
                 let plain = network.forward(&x.copy().set_requires_grad(true), &layout, false).unwrap();
                 let by_hand = tch::no_grad(|| network.forward(&x, &layout, false)).unwrap();
                 assert!(!by_hand.requires_grad());
-                for (a, b) in floats(&plain).unwrap().iter().zip(floats(&by_hand).unwrap()) {
-                    assert!((a - b).abs() < 2e-5, "{cell:?} of {dim}: {a} and {b}");
-                }
+                let same = |a: &Tensor, b: &Tensor| {
+                    for (a, b) in floats(a).unwrap().iter().zip(floats(b).unwrap()) {
+                        assert!((a - b).abs() < 2e-5, "{cell:?} of {dim}: {a} and {b}");
+                    }
+                };
+                same(&plain, &by_hand);
+                // From another beginning than zeros both end alike.
+                let carried: Vec<f32> = (0..6 * 2 * cell.carries() * dim as usize).map(|i| (i as f32).sin()).collect();
+                let (mut one, mut other) = (carried.clone(), carried);
+                let plain = network.by_libtorch(&x, &layout, false, Some(&mut one)).unwrap();
+                same(&plain, &tch::no_grad(|| network.by_hand(&x, &layout, Some(&mut other))).unwrap());
+                assert!(one.iter().zip(&other).all(|(a, b)| (a - b).abs() < 2e-5), "{cell:?} of {dim}");
             }
         }
     }
