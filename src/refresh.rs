@@ -5,17 +5,19 @@
 //! all the new ones; for some, it writes their rows. An error at any point leaves nothing behind.
 
 mod changed;
+mod live;
 mod rows;
 mod single;
 mod table;
 mod verify;
 
+use crate::catalog::aside;
 use crate::catalog::models::Model;
 use crate::catalog::profiles::Profile;
 use crate::catalog::sources::Source;
 use crate::catalog::versions::Version;
 use crate::error::{Code, Error, Result};
-use crate::events::{EventQuery, SideQuery};
+use crate::events::{Entities, EventQuery, SideQuery};
 use crate::online;
 use crate::pg::bulk::{BulkInsert, Rows};
 use crate::pg::identity::as_table_owner;
@@ -38,6 +40,7 @@ use rows::RowWriter;
 use std::time::Instant;
 use table::Table;
 
+pub use live::{Live, Step, untracked};
 pub use single::{as_of, score};
 pub use verify::verify;
 
@@ -48,10 +51,18 @@ pub fn refresh_profile(table: Oid, everything: bool, phases: &Phases, reporter: 
     let target = Target::open(table)?;
     let keeps_rows = !everything && target.profile.version == Some(target.version.number);
     let rows = keeps_rows.then(|| target.relation.rows()).transpose()?;
-    let news = News::of(&target.profile, &target.source, rows, phases.is_atomic())?;
+    let mut news = News::of(&target.profile, &target.source, rows, phases.is_atomic())?;
+    if let Changed::Entities(entities) = &mut news.changed {
+        // Their changes are no news any more.
+        let aside = aside::all_of(table)?;
+        entities.join(entities.of_texts(&aside));
+    }
     match &news.changed {
-        Changed::Entities(entities) => changed::refresh(&target, &news, entities, phases, reporter),
-        Changed::All => refresh_all(&target, &news, phases, reporter),
+        Changed::All => refresh_all(&target, &news, None, phases, reporter),
+        Changed::Entities(entities) => changed::refresh(&target, entities, false, phases, reporter, || {
+            aside::forget_all(table)?;
+            news.done(&target.profile, &target.source)
+        }),
     }
 }
 
@@ -153,15 +164,28 @@ impl Target {
     }
 }
 
-fn refresh_all(target: &Target, news: &News, phases: &Phases, reporter: &mut Reporter) -> Result<()> {
+/// Makes all rows anew, but those of entities that are left out.
+fn refresh_all(
+    target: &Target,
+    news: &News,
+    without: Option<&Entities>,
+    phases: &Phases,
+    reporter: &mut Reporter,
+) -> Result<()> {
     let Target { profile, relation, source, version, .. } = target;
     let query = EventQuery::of(source)?;
+    let query = without.into_iter().fold(query, EventQuery::without);
     let mapping = profile.reduction(version.number)?;
     let label = profile.reduce.as_ref().filter(|_| mapping.is_none()).and_then(Reduce::label);
     let beside = EventQuery::beside(source, label.into_iter())?;
     let mut engine = target.scoring(&query, &beside, target.ask(), mapping, false, reporter)?;
     training::release_snapshot(phases, reporter);
-    as_table_owner(relation.owner, || rebuild(target, news, &mut engine, reporter))?;
+    as_table_owner(relation.owner, || {
+        if without.is_none() {
+            aside::forget_all(profile.profile)?;
+        }
+        rebuild(target, news, &mut engine, reporter)
+    })?;
     phases.commit();
     analyze(profile)
 }

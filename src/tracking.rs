@@ -102,6 +102,22 @@ fn greatest(events: &Relation, column: &Column) -> Result<Option<String>> {
     ))?)
 }
 
+/// What a watermark column says at and above the floor of a profile's marks: while it says the same, nothing is new.
+pub fn sign(profile: Oid, source: &Source, column: &str) -> Result<Option<String>> {
+    let events = Relation::open(source.events, &format!("event table of source \"{}\"", source.name))?;
+    let column = events.column(column)?;
+    let floor = Position::of(profile)?.and_then(|position| position.marks.floor?.value);
+    let _path = LocalSettings::safe_path();
+    let above = floor.map_or(String::new(), |floor| {
+        format!(" WHERE {} >= {}::{}", quote_identifier(&column.name), quote_literal(floor), column.type_name)
+    });
+    Ok(Spi::get_one::<String>(&format!(
+        "SELECT max({})::pg_catalog.text || ' ' || count(*) FROM {}{above}",
+        quote_identifier(&column.name),
+        events.sql_name()
+    ))?)
+}
+
 /// Adds the entities that have rows at or above the floor; false where there is none, or they are more than `most`.
 fn above(
     events: &Relation,

@@ -3,6 +3,7 @@
 //! Reads and writes run as the extension's owner ([`as_catalog_owner`]); who may do what is checked
 //! here first, against the row's own `owner`.
 
+pub mod aside;
 mod compressions;
 pub mod jobs;
 pub mod models;

@@ -8,24 +8,25 @@ use crate::pg::procedure::Phases;
 use crate::pg::staged::Staged;
 use crate::profile::vector_schema;
 use crate::relation::Column;
-use crate::tracking::News;
 use crate::training;
 use crate::worker::engine::Engine;
 use crate::worker::progress::Reporter;
 use pgrx::spi::quote_identifier;
 
-/// Brings the rows of these entities up to their events as they are now.
+/// Brings the rows of these entities up to their events as they are now. `resident`: whether the resident engine is asked.
+/// `done` is called in the transaction that writes them.
 pub fn refresh(
     target: &Target,
-    news: &News,
     entities: &Entities,
+    resident: bool,
     phases: &Phases,
     reporter: &mut Reporter,
+    done: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
     let profile = &target.profile;
     let engine = match entities.len() {
         0 => None,
-        _ => Some(start(target, entities, None, reporter)?),
+        _ => Some(start(target, entities, None, resident, reporter)?),
     };
     training::release_snapshot(phases, reporter);
     as_table_owner(target.relation.owner, || {
@@ -34,7 +35,7 @@ pub fn refresh(
             None => (0, 0),
         };
         profile.refreshed(target.version.number)?;
-        news.done(profile, &target.source)?;
+        done()?;
         reporter.say(&format!(
             "profile \"{}\": the events of {} entities have changed; {written} rows were written and {gone} deleted",
             target.relation.name,
@@ -47,7 +48,13 @@ pub fn refresh(
 }
 
 /// An engine that has read all that it needs to score some entities. `until`: a time in SQL, after which no event is read.
-pub fn start(target: &Target, entities: &Entities, until: Option<&str>, reporter: &mut Reporter) -> Result<Engine> {
+pub fn start(
+    target: &Target,
+    entities: &Entities,
+    until: Option<&str>,
+    resident: bool,
+    reporter: &mut Reporter,
+) -> Result<Engine> {
     let source = &target.source;
     let query = EventQuery::of_some(source, entities)?;
     let query = match until {
@@ -55,7 +62,7 @@ pub fn start(target: &Target, entities: &Entities, until: Option<&str>, reporter
         None => query,
     };
     let beside = EventQuery::beside_some(source, entities)?;
-    target.scoring_some(&query, &beside, false, reporter)
+    target.scoring_some(&query, &beside, resident, reporter)
 }
 
 /// What it says, as rows that a query can see. They are formed by what persona made, so the table must still look like it.
