@@ -102,20 +102,39 @@ fn greatest(events: &Relation, column: &Column) -> Result<Option<String>> {
     ))?)
 }
 
-/// What a watermark column says at and above the floor of a profile's marks: while it says the same, nothing is new.
-pub fn sign(profile: Oid, source: &Source, column: &str) -> Result<Option<String>> {
-    let events = Relation::open(source.events, &format!("event table of source \"{}\"", source.name))?;
-    let column = events.column(column)?;
-    let floor = Position::of(profile)?.and_then(|position| position.marks.floor?.value);
-    let _path = LocalSettings::safe_path();
-    let above = floor.map_or(String::new(), |floor| {
-        format!(" WHERE {} >= {}::{}", quote_identifier(&column.name), quote_literal(floor), column.type_name)
-    });
-    Ok(Spi::get_one::<String>(&format!(
-        "SELECT max({})::pg_catalog.text || ' ' || count(*) FROM {}{above}",
-        quote_identifier(&column.name),
-        events.sql_name()
-    ))?)
+/// What a watermark column says at and above the floor of a profile's marks. Where it says the same as before, nothing is new;
+/// once more something else where the floor has moved.
+pub struct Sign {
+    sql: String,
+    said: Option<String>,
+}
+
+impl Sign {
+    pub fn of(profile: Oid, source: &Source, column: &str) -> Result<Sign> {
+        let events = Relation::open(source.events, &format!("event table of source \"{}\"", source.name))?;
+        let column = events.column(column)?;
+        let name = quote_identifier(&column.name);
+        let sql = format!(
+            "SELECT max({name})::pg_catalog.text || ' ' || count(*) FROM {} WHERE {name} >= (\
+                 SELECT (watermarks #>> '{{floor,value}}')::{} FROM persona.positions WHERE profile = {})",
+            events.sql_name(),
+            column.type_name,
+            profile.to_u32()
+        );
+        Ok(Sign { sql, said: None })
+    }
+
+    /// Whether it is asked in the same way.
+    pub fn is_like(&self, other: &Sign) -> bool {
+        self.sql == other.sql
+    }
+
+    /// Whether it says something else than before. Takes no transaction id.
+    pub fn has_changed(&mut self) -> Result<bool> {
+        let _path = LocalSettings::safe_path();
+        let says = Spi::get_one::<String>(&self.sql)?;
+        Ok(std::mem::replace(&mut self.said, says.clone()) != says)
+    }
 }
 
 /// Adds the entities that have rows at or above the floor; false where there is none, or they are more than `most`.

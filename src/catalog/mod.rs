@@ -33,6 +33,14 @@ fn all<T>(sql: &str, args: &[DatumWithOid], read: impl Fn(&SpiHeapTupleData) -> 
     })
 }
 
+/// The first row of a query that takes no transaction id. Where the transaction has none yet, it sees what the active snapshot
+/// sees.
+fn look<T>(sql: &str, args: &[DatumWithOid], read: impl Fn(&SpiHeapTupleData) -> Result<T>) -> Result<Option<T>> {
+    as_catalog_owner(|| {
+        Spi::connect(|client| client.select(sql, Some(1), args)?.next().map(|row| read(&row)).transpose())
+    })
+}
+
 /// Runs a statement; returns the number of rows it touched.
 fn run(sql: &str, args: &[DatumWithOid]) -> Result<usize> {
     as_catalog_owner(|| Spi::connect_mut(|client| Ok(client.update(sql, None, args)?.len())))

@@ -131,7 +131,7 @@ pub struct Due {
     pub track: Track,
 }
 
-/// None where no version of the model is live, and there is nothing to be done.
+/// None where no version of the model is live, and there is nothing to be done. Takes no transaction id.
 pub fn due(profile: Oid) -> Result<Option<Due>> {
     let news = NEWS.replace("$1", "m.source").replace("$2", "p.snapshot");
     let sql = format!(
@@ -143,7 +143,7 @@ pub fn due(profile: Oid) -> Result<Option<Due>> {
          LEFT JOIN persona.positions p ON p.profile = f.profile WHERE f.profile = $1"
     );
     let now = clock::timestamp(clock::now());
-    one(&sql, &[profile.into(), now.into()], |row| {
+    look(&sql, &[profile.into(), now.into()], |row| {
         Ok(Due { now: present(row.get(1)?, "due")?, track: Track::read(row, 2)? })
     })
 }

@@ -174,6 +174,15 @@ pub fn transaction<T>(body: impl FnOnce() -> crate::error::Result<T>) -> Result<
     result
 }
 
+/// The same for a body that reads, and may do so without a transaction id: as of one snapshot.
+pub fn look<T>(body: impl FnOnce() -> crate::error::Result<T>) -> Result<T, Failure> {
+    transaction(|| {
+        // SAFETY: in a transaction, which pops it at its end.
+        unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot()) };
+        body()
+    })
+}
+
 /// Waits between two transactions, at most so long, less when something happens; a cancel comes back as a failure. What a
 /// session does when it waits for a statement is done here: settings are read anew, and what was read and written is counted.
 pub fn rest(longest: Duration) -> Result<(), Failure> {

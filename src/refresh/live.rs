@@ -8,8 +8,6 @@
 use super::verify::draw;
 use super::{Target, changed, refresh_all};
 use crate::catalog::aside;
-use crate::catalog::models::Model;
-use crate::catalog::profiles::Profile;
 use crate::catalog::sources::Source;
 use crate::catalog::tracking::{self, Position, Track};
 use crate::error::{Code, Error, Failure, Result};
@@ -18,7 +16,7 @@ use crate::pg::clock;
 use crate::pg::procedure::Phases;
 use crate::pg::session_lock::SessionLock;
 use crate::profile::oid_of;
-use crate::tracking::{Changed, News, sign};
+use crate::tracking::{Changed, News, Sign};
 use crate::worker::progress::Reporter;
 use pgrx::pg_sys::Oid;
 use pgrx::spi::quote_literal;
@@ -35,8 +33,8 @@ pub struct Live {
     round: Option<Round>,
     /// Whether what fails now may be the fault of an entity.
     at_work: bool,
-    /// What a watermark column said when nothing was new.
-    sign: Option<String>,
+    /// Where a watermark column tells what is new.
+    sign: Option<Sign>,
 }
 
 /// News up to a snapshot.
@@ -79,13 +77,11 @@ impl Live {
             return Ok(true);
         }
         let Some(due) = tracking::due(self.table)? else { return Ok(false) };
-        match due.track {
-            Track::None => Err(untracked(&source_of(self.table)?)),
-            Track::Column(column) if !due.now => {
-                let sign = sign(self.table, &source_of(self.table)?, &column)?;
-                Ok(std::mem::replace(&mut self.sign, sign.clone()) != sign)
-            }
-            _ => Ok(due.now),
+        match (due.track, &mut self.sign) {
+            (Track::Trigger, _) => Ok(due.now),
+            (Track::Column(_), Some(sign)) => Ok(sign.has_changed()? || due.now),
+            // What it needs to know is asked when a round is opened.
+            (Track::Column(_), None) | (Track::None, _) => Ok(true),
         }
     }
 
@@ -96,7 +92,10 @@ impl Live {
         let target = Target::open(self.table)?;
         let round = match self.round.take() {
             Some(round) if round.holds(&target)? => round,
-            _ => Round::open(&target)?,
+            _ => {
+                self.sign = sign_of(&target, self.sign.take())?;
+                Round::open(&target)?
+            }
         };
         let round = self.round.insert(round);
         let Some(Chunk { entities, again }) = round.chunks.last() else {
@@ -188,9 +187,6 @@ impl Live {
 impl Round {
     fn open(target: &Target) -> Result<Round> {
         let Target { profile, source, version, .. } = target;
-        if Track::of(&source.name)? == Track::None {
-            return Err(untracked(source));
-        }
         let begun = clock::of_server();
         let rows = (profile.version == Some(version.number)).then(|| target.relation.rows()).transpose()?;
         let since = Position::of(profile.profile)?.map(|position| position.snapshot);
@@ -217,9 +213,16 @@ impl Round {
     }
 }
 
-fn source_of(table: Oid) -> Result<Source> {
-    let profile = Profile::find(table, &table.to_u32().to_string())?;
-    Source::of_model(&Model::look_up(&profile.model)?)
+/// The sign of the watermark column that tells what is new, if one does; the one that is there, where it is the same.
+fn sign_of(target: &Target, known: Option<Sign>) -> Result<Option<Sign>> {
+    match Track::of(&target.source.name)? {
+        Track::None => Err(untracked(&target.source)),
+        Track::Trigger => Ok(None),
+        Track::Column(column) => {
+            let sign = Sign::of(target.profile.profile, &target.source, &column)?;
+            Ok(Some(known.filter(|known| known.is_like(&sign)).unwrap_or(sign)))
+        }
+    }
 }
 
 /// Nobody says whose events change.

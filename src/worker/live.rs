@@ -19,7 +19,7 @@ pub fn run(order: &Order, reporter: &mut Reporter) -> Result<Ended, Failure> {
     let mut live = worker::transaction(|| Live::open(&order.object))?;
     loop {
         let looked = clock::of_server();
-        let wait = match worker::transaction(|| live.is_due())? {
+        let wait = match worker::look(|| live.is_due())? {
             true => step(&mut live, reporter)?,
             false => {
                 reporter.fresh(looked);

@@ -32,7 +32,10 @@ fn run(client: &mut Client, sql: &str) {
 }
 
 fn holds(client: &mut Client, condition: &str) -> bool {
-    client.query_one(&format!("SELECT {condition}"), &[]).unwrap_or_else(|error| panic!("{condition}: {error:?}")).get(0)
+    client
+        .query_one(&format!("SELECT coalesce({condition}, false)"), &[])
+        .unwrap_or_else(|error| panic!("{condition}: {error:?}"))
+        .get(0)
 }
 
 fn await_that(client: &mut Client, condition: &str) {
@@ -115,10 +118,10 @@ fn nothing_is_lost_whatever_ends_or_changes_meanwhile() {
         let mut turn = 0_i64;
         while !stopped.load(Ordering::Relaxed) {
             turn += 1;
-            let sql = "INSERT INTO clicks SELECT 1 + ($1 * 7 + n) % 120, now() - ($1 % 3) * interval '400 days', 5, 1 \
+            let sql = "INSERT INTO clicks SELECT 1 + ($1::bigint * 7 + n) % 120, now() - ($1 % 3) * interval '400 days', 5, 1 \
                        FROM generate_series(1, 5) n";
             writer.execute(sql, &[&turn]).expect("rows can be added");
-            let sql = "DELETE FROM clicks WHERE visitor = 1 + $1 % 120 AND at < '2024-01-02'";
+            let sql = "DELETE FROM clicks WHERE visitor = 1 + $1::bigint % 120 AND at < '2024-01-02'";
             writer.execute(sql, &[&turn]).expect("rows can be deleted");
             thread::sleep(Duration::from_millis(5));
         }
@@ -185,10 +188,19 @@ fn an_entity_that_cannot_be_taken_in_is_set_aside_and_comes_back() {
     settle(&mut client);
     assert_same(&mut client);
     // What is nobody's fault in particular fails the job, and sets nobody aside.
-    run(&mut client, "ALTER TABLE clicks RENAME flaw TO defect; CREATE OR REPLACE VIEW sound_clicks AS SELECT visitor, at, item / (1 - defect) / 0 AS item, amount FROM clicks");
+    run(
+        &mut client,
+        "ALTER TABLE clicks RENAME flaw TO defect; CREATE OR REPLACE VIEW sound_clicks AS SELECT visitor, at, item / (1 - defect) / 0 AS item, amount FROM clicks",
+    );
     run(&mut client, "INSERT INTO clicks VALUES (44, '2025-01-03', 5, 1, 0), (45, '2025-01-03', 5, 1, 0)");
-    await_that(&mut client, "(SELECT sqlstate FROM persona.job_runs WHERE state = 'failed' ORDER BY run DESC LIMIT 1) = '22012'");
-    run(&mut client, "CREATE OR REPLACE VIEW sound_clicks AS SELECT visitor, at, item / (1 - defect) AS item, amount FROM clicks");
+    await_that(
+        &mut client,
+        "(SELECT sqlstate FROM persona.job_runs WHERE state = 'failed' ORDER BY run DESC LIMIT 1) = '22012'",
+    );
+    run(
+        &mut client,
+        "CREATE OR REPLACE VIEW sound_clicks AS SELECT visitor, at, item / (1 - defect) AS item, amount FROM clicks",
+    );
     await_that(&mut client, "(SELECT count(*) FROM walk_profile WHERE last_event = '2025-01-03') = 2");
     assert!(holds(&mut client, "NOT EXISTS (SELECT FROM persona.set_aside)"));
 }
