@@ -132,7 +132,8 @@ impl Sign {
     /// Whether it says something else than before. Takes no transaction id.
     pub fn has_changed(&mut self) -> Result<bool> {
         let _path = LocalSettings::safe_path();
-        let says = Spi::get_one::<String>(&self.sql)?;
+        // Not by `get_one`, which may write.
+        let says = Spi::connect(|client| client.select(&self.sql, Some(1), &[])?.first().get_one::<String>())?;
         Ok(std::mem::replace(&mut self.said, says.clone()) != says)
     }
 }
