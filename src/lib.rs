@@ -50,6 +50,7 @@ mod reduction;
 mod refresh;
 mod relation;
 mod settings;
+mod statements;
 mod stored;
 mod synthesize;
 mod tracking;

@@ -41,7 +41,7 @@ use std::time::Instant;
 use table::Table;
 
 pub use live::{Live, Step, untracked};
-pub use single::{as_of, score};
+pub use single::{as_of, list, score};
 pub use verify::verify;
 
 /// Brings a profile up to the events as they are now: all rows if `everything`, or where it is not known which changed.
