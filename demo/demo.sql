@@ -121,3 +121,53 @@ SELECT relname, pg_size_pretty(pg_total_relation_size(oid)) AS size
 FROM pg_class
 WHERE relkind = 'r' AND (relname LIKE 'household\_profile%' OR relnamespace = 'persona'::regnamespace)
 ORDER BY pg_total_relation_size(oid) DESC LIMIT 5;
+
+\echo
+\echo === Live: the profile follows the till
+SELECT persona.track_changes('purchases')
+WHERE (SELECT track FROM persona.sources WHERE source = 'purchases') = 'none';
+SELECT persona.alter_profile('household_profile', mode => 'live');
+
+-- Waits until all that was committed before is in the profile.
+CREATE OR REPLACE PROCEDURE settle() LANGUAGE plpgsql AS $$
+DECLARE since timestamptz := clock_timestamp();
+BEGIN
+    COMMIT;
+    WHILE NOT EXISTS (SELECT FROM persona.progress WHERE kind = 'live' AND fresh_at > since) LOOP
+        PERFORM pg_sleep(0.02);
+        COMMIT;
+    END LOOP;
+END $$;
+CALL settle();
+
+\echo
+\echo === Household 42, and what to recommend to it, before ...
+SELECT household_id, events, last_event, updated_at FROM household_profile WHERE household_id = 42;
+CREATE TEMP TABLE recommended AS
+SELECT row_number() OVER (ORDER BY r.score DESC) AS place, r.item FROM persona.recommend('household_profile', 42, k => 10) r;
+
+\echo
+\echo === ... it buys for its new dog: one receipt, as any till writes it
+SELECT max(basket_id) + 1 AS receipt FROM transactions \gset
+INSERT INTO transactions
+SELECT 42, 1, :receipt, product_id, 2, 9.99, 0, 0, 0, 53,
+       (SELECT max(transaction_timestamp) + interval '1 hour' FROM transactions)
+FROM (SELECT t.product_id FROM transactions t JOIN products p USING (product_id)
+      WHERE p.product_category = 'DOG FOODS' GROUP BY t.product_id ORDER BY count(*) DESC LIMIT 4) AS bought;
+CALL settle();
+
+\echo
+\echo === ... and after: nobody has called refresh
+SELECT household_id, events, last_event, updated_at FROM household_profile WHERE household_id = 42;
+SELECT row_number() OVER (ORDER BY r.score DESC) AS place, b.place AS before, r.score, r.item, p.department, p.product_type
+FROM persona.recommend('household_profile', 42, k => 10) r
+LEFT JOIN recommended b USING (item) LEFT JOIN products p ON p.product_id = r.item::bigint
+ORDER BY r.score DESC;
+SELECT object, fresh_at FROM persona.progress WHERE kind = 'live';
+SELECT * FROM persona.set_aside;
+
+\echo
+\echo === What is taken back is forgotten as soon, and the demo can be run again
+DELETE FROM transactions WHERE basket_id = :receipt;
+CALL settle();
+SELECT household_id, events, last_event, updated_at FROM household_profile WHERE household_id = 42;

@@ -250,6 +250,24 @@ ALTER TABLE reductions ALTER COLUMN bytes SET STORAGE EXTERNAL;
 SELECT pg_catalog.pg_extension_config_dump('reductions', '');
 COMMENT ON TABLE reductions IS 'how the vectors of a version were given fewer dimensions in a profile, so that its next refresh does the same';
 
+-- Not dumped: what a server could not take in.
+CREATE TABLE set_aside (
+    profile     regclass NOT NULL,
+    entity      text NOT NULL,
+    owner       regrole NOT NULL,
+    sqlstate    text NOT NULL,
+    message     text NOT NULL,
+    detail      text,
+    since       timestamptz NOT NULL,
+    tries       integer NOT NULL,
+    tried_at    timestamptz NOT NULL,
+    next_try    timestamptz NOT NULL,
+    PRIMARY KEY (profile, entity)
+);
+COMMENT ON TABLE set_aside IS 'entities that a live profile could not take in, each with its error: their rows are as they were, and they are tried again';
+COMMENT ON COLUMN set_aside.since IS 'when it failed for the first time';
+COMMENT ON COLUMN set_aside.next_try IS 'later each time, up to an hour; sooner where the entity''s events change';
+
 CREATE TABLE jobs (
     job           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     kind          text NOT NULL,
@@ -273,7 +291,7 @@ SELECT pg_catalog.pg_extension_config_dump('jobs', '');
 SELECT pg_catalog.pg_extension_config_dump('jobs_job_seq', '');
 CREATE INDEX ON jobs (next_start) WHERE enabled;
 COMMENT ON TABLE jobs IS 'what is done again and again: when, by whom, and what happens when it fails';
-COMMENT ON COLUMN jobs.schedule IS 'an interval, counted from initial_start, or a cron expression in the time zone';
+COMMENT ON COLUMN jobs.schedule IS 'an interval, counted from initial_start, or a cron expression in the time zone; always: a live profile''s';
 COMMENT ON COLUMN jobs.config IS 'options of the kind of job';
 COMMENT ON COLUMN jobs.conditions IS 'of which one must hold for the job to do its work';
 COMMENT ON COLUMN jobs.overlap IS 'what happens while another run works on the same object: wait in the queue, or be skipped';
@@ -312,7 +330,7 @@ CREATE INDEX ON job_runs (finished_at);
 CREATE UNIQUE INDEX job_runs_running ON job_runs (subject, object) WHERE state = 'running';
 COMMENT ON TABLE job_runs IS 'runs of jobs, and what was submitted without one: queued, running, and how they ended';
 COMMENT ON COLUMN job_runs.job IS 'the scheduled job; null where it was submitted by itself';
-COMMENT ON COLUMN job_runs.subject IS 'what the object is: a source, a model or a profile';
+COMMENT ON COLUMN job_runs.subject IS 'what the object is: a source, a model, a profile, or a profile that is kept live';
 COMMENT ON COLUMN job_runs.scheduled_for IS 'when it was due; null where it was not started by a schedule';
 COMMENT ON COLUMN job_runs.attempt IS '1, or one more than the retry that it is';
 COMMENT ON COLUMN job_runs.result IS 'what a run that succeeded has to say: a version, figures, counts';

@@ -2,7 +2,7 @@
 --
 -- Reading: the rows of objects whose owner one could act as. Writing: only the extension's code.
 GRANT USAGE ON SCHEMA persona TO PUBLIC;
-GRANT SELECT ON sources, tracked, positions, attributes, labels, models, versions, weights, metrics, judgements, trials, compressed, aliases, lives, profiles, reductions, jobs, job_runs, job_stats, progress, compressions, families TO PUBLIC;
+GRANT SELECT ON sources, tracked, positions, attributes, labels, models, versions, weights, metrics, judgements, trials, compressed, aliases, lives, profiles, reductions, set_aside, jobs, job_runs, job_stats, progress, compressions, families TO PUBLIC;
 
 ALTER TABLE sources ENABLE ROW LEVEL SECURITY;
 ALTER TABLE tracked ENABLE ROW LEVEL SECURITY;
@@ -20,6 +20,7 @@ ALTER TABLE aliases ENABLE ROW LEVEL SECURITY;
 ALTER TABLE lives ENABLE ROW LEVEL SECURITY;
 ALTER TABLE profiles ENABLE ROW LEVEL SECURITY;
 ALTER TABLE reductions ENABLE ROW LEVEL SECURITY;
+ALTER TABLE set_aside ENABLE ROW LEVEL SECURITY;
 ALTER TABLE jobs ENABLE ROW LEVEL SECURITY;
 ALTER TABLE job_runs ENABLE ROW LEVEL SECURITY;
 
@@ -39,6 +40,7 @@ CREATE POLICY owned ON aliases FOR SELECT USING (pg_catalog.pg_has_role(owner, '
 CREATE POLICY owned ON lives FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
 CREATE POLICY owned ON profiles FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
 CREATE POLICY owned ON reductions FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
+CREATE POLICY owned ON set_aside FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
 CREATE POLICY owned ON jobs FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
 CREATE POLICY owned ON job_runs FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
 
@@ -68,7 +70,9 @@ COMMENT ON FUNCTION synthesize(text, bigint, text, bigint) IS
     'draws events of n entities that there are not by a model''s live version, into a new table; returns their number';
 COMMENT ON FUNCTION set_alias(text, text, integer) IS 'lets a version answer to an alias; profiles use the alias live';
 COMMENT ON FUNCTION drop_model(text) IS 'drops a model with its versions, weights and metrics';
-COMMENT ON FUNCTION create_profile(text, text, jsonb) IS 'makes an empty profile table for a model: with vectors, and the items'' in a table beside it, with lists of items, or both';
+COMMENT ON FUNCTION create_profile(text, text, jsonb, text) IS 'makes an empty profile table for a model: with vectors, and the items'' in a table beside it, with lists of items, or both; live ones are kept up to date by themselves';
+COMMENT ON FUNCTION alter_profile(regclass, text) IS
+    'lets a profile be live, kept up to date by a job of its own, or batch, brought up to date when it is refreshed';
 COMMENT ON PROCEDURE refresh(regclass, boolean) IS
     'brings a profile up to the events as they are now: the rows of entities whose events changed, where that is known; all beside the live rows, and swaps, else or if asked';
 COMMENT ON FUNCTION verify(regclass, integer) IS 'scores some of a profile''s entities anew, and says where their rows differ';

@@ -43,7 +43,10 @@ BEGIN ATOMIC
            coalesce(r.hint, 'The run is in persona.job_runs; try it by CALL persona.run_job.')
     FROM jobs j
     CROSS JOIN LATERAL (
-        SELECT * FROM job_runs r WHERE r.job = j.job AND r.state IN ('succeeded', 'failed') ORDER BY r.run DESC LIMIT 1
+        -- A live job that runs again has got over what ended it.
+        SELECT * FROM job_runs r
+        WHERE r.job = j.job AND (r.state IN ('succeeded', 'failed') OR (r.kind = 'live' AND r.state = 'running'))
+        ORDER BY r.run DESC LIMIT 1
     ) r
     WHERE r.state = 'failed'
     UNION ALL
@@ -63,6 +66,27 @@ BEGIN ATOMIC
            format('CALL persona.refresh(%L); or schedule it by persona.add_job.', p.profile)
     FROM profiles p LEFT JOIN aliases a ON a.model = p.model AND a.alias = 'live'
     WHERE p.version = a.version AND p.refreshed_at < clock() - interval '1 day'
+        AND NOT EXISTS (SELECT FROM jobs j WHERE j.kind = 'live' AND to_regclass(j.object) = p.profile)
+    UNION ALL
+    SELECT 'warning', format('profile %s', r.object),
+           format('it is live and %s behind its events',
+                  make_interval(secs => round(extract(epoch FROM clock_timestamp() - r.fresh_at)))),
+           'More changes than one worker takes in, or another run or a lock that it waits for: see persona.progress and pg_stat_activity.'
+    FROM running_jobs() r
+    WHERE r.kind = 'live' AND r.fresh_at < clock_timestamp() - interval '10 seconds'
+    UNION ALL
+    SELECT 'warning', format('profile %s', j.object),
+           format(CASE WHEN j.enabled THEN 'it is live, but its job %s does not run' ELSE 'it is live, but its job %s is paused' END, j.job),
+           format('The runs are in persona.job_runs; SELECT persona.pause(%s, false) starts it now.', j.job)
+    FROM jobs j
+    WHERE j.kind = 'live' AND NOT EXISTS (SELECT FROM job_runs r WHERE r.job = j.job AND r.state = 'running')
+    UNION ALL
+    SELECT 'warning', format('profile %s', s.profile),
+           format('%s of its entities are set aside, the first since %s: %s', count(*), min(s.since),
+                  (array_agg(s.message ORDER BY s.since))[1]),
+           'They are in persona.set_aside, each with its error, and are tried again when their events change.'
+    FROM set_aside s
+    GROUP BY s.profile
     UNION ALL
     SELECT 'warning', format('source %s', s.source),
            format('table %s has no index on (%I, %I), so an entity''s events are found by reading all', s.events, s.entity, s.at),

@@ -131,6 +131,12 @@ impl EventQuery {
         self
     }
 
+    /// The same without some entities' events.
+    pub fn without(mut self, entities: &Entities) -> EventQuery {
+        self.conditions.push(format!("NOT ({})", entities.condition(&self.key)));
+        self
+    }
+
     fn sql(&self) -> String {
         format!("SELECT {} FROM {}{}", self.selected, self.from, self.restriction())
     }

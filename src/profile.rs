@@ -1,5 +1,6 @@
 //! The profile table and its companion of item vectors: their columns, comments and indexes.
 
+pub mod mode;
 mod options;
 
 use crate::catalog::models::Model;
@@ -12,6 +13,7 @@ use crate::pg::local_settings::LocalSettings;
 use crate::reduction;
 use crate::relation::{Column, Relation};
 use crate::statements;
+use mode::Mode;
 use options::Options;
 use persona_core::reduction::Reduce;
 use persona_core::source::{Clock, LabelKind};
@@ -44,7 +46,7 @@ const OWN: [&str; 9] = [
 ];
 
 /// Makes the table `name` (qualified or not) for profiles of `model`'s source, empty, and its companion.
-pub fn create(name: &str, model: &str, options: &serde_json::Value) -> Result<()> {
+pub fn create(name: &str, model: &str, options: &serde_json::Value, mode: Mode) -> Result<()> {
     let options = Options::parse(options)?;
     let (schema, table) = qualify(name, "profile")?;
     let _path = LocalSettings::safe_path();
@@ -90,7 +92,9 @@ pub fn create(name: &str, model: &str, options: &serde_json::Value) -> Result<()
     let json = serde_json::to_value(&options).map_err(|e| Error::new(Code::InvalidParameter, e.to_string()))?;
     let companion = shape.vectors.as_ref().and(shape.items.as_ref());
     let companion = companion.map(|items| oid_of(&items.table)).transpose()?;
-    Profile::create(oid_of(&shape.profile)?, companion, &model, json)
+    let profile = oid_of(&shape.profile)?;
+    Profile::create(profile, companion, &model, json)?;
+    mode::set(profile, mode)
 }
 
 fn no_items(model: &Model) -> Error {
@@ -358,6 +362,7 @@ pub fn open(profile: Oid) -> Result<(Profile, Relation)> {
 pub fn drop_profile(profile: Oid) -> Result<()> {
     let (profile, relation) = open(profile)?;
     must_own(&relation)?;
+    mode::set(profile.profile, Mode::Batch)?;
     let items = profile.items.and_then(|items| Relation::open(items, "item table").ok()).map(|items| items.sql_name());
     // The tables first, as a refresh locks them before it writes the catalog.
     for table in std::iter::once(relation.sql_name()).chain(items) {

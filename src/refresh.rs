@@ -6,17 +6,19 @@
 
 mod changed;
 mod going_on;
+mod live;
 mod rows;
 mod single;
 mod table;
 mod verify;
 
+use crate::catalog::aside;
 use crate::catalog::models::Model;
 use crate::catalog::profiles::Profile;
 use crate::catalog::sources::Source;
 use crate::catalog::versions::Version;
 use crate::error::{Code, Error, Result};
-use crate::events::{EventQuery, SideQuery};
+use crate::events::{Entities, EventQuery, SideQuery};
 use crate::online;
 use crate::pg::bulk::{BulkInsert, Rows};
 use crate::pg::identity::as_table_owner;
@@ -30,6 +32,7 @@ use crate::tracking::{Changed, News};
 use crate::training;
 use crate::worker::engine::Engine;
 use crate::worker::progress::Reporter;
+use going_on::Parted;
 use persona_core::protocol::{Ask, ColumnReader, Kind, Outcome, Phase, Progress, Role, Task};
 use persona_core::reduction::Reduce;
 use persona_core::source::{Clock, LabelKind};
@@ -39,6 +42,7 @@ use rows::RowWriter;
 use std::time::Instant;
 use table::Table;
 
+pub use live::{Live, Step, untracked};
 pub use single::{as_of, list, score};
 pub use verify::verify;
 
@@ -49,10 +53,22 @@ pub fn refresh_profile(table: Oid, everything: bool, phases: &Phases, reporter: 
     let target = Target::open(table)?;
     let keeps_rows = !everything && target.profile.version == Some(target.version.number);
     let rows = keeps_rows.then(|| target.relation.rows()).transpose()?;
-    let news = News::of(&target.profile, &target.source, rows, phases.is_atomic())?;
+    let mut news = News::of(&target.profile, &target.source, rows, phases.is_atomic())?;
+    if let Changed::Entities { entities, since } = &mut news.changed {
+        // Their changes are no news any more.
+        let aside = entities.of_texts(&aside::all_of(table)?);
+        since.forget(&aside);
+        entities.join(aside);
+    }
     match &news.changed {
-        Changed::Entities { entities, since } => changed::refresh(&target, &news, entities, since, phases, reporter),
-        Changed::All => refresh_all(&target, &news, phases, reporter),
+        Changed::All => refresh_all(&target, &news, None, phases, reporter),
+        Changed::Entities { entities, since } => {
+            let parted = Parted::new(&target, entities, since)?;
+            changed::refresh(&target, &parted, false, phases, reporter, || {
+                aside::forget_all(table)?;
+                news.done(&target.profile, &target.source)
+            })
+        }
     }
 }
 
@@ -156,15 +172,28 @@ impl Target {
     }
 }
 
-fn refresh_all(target: &Target, news: &News, phases: &Phases, reporter: &mut Reporter) -> Result<()> {
+/// Makes all rows anew, but those of entities that are left out.
+fn refresh_all(
+    target: &Target,
+    news: &News,
+    without: Option<&Entities>,
+    phases: &Phases,
+    reporter: &mut Reporter,
+) -> Result<()> {
     let Target { profile, relation, source, version, .. } = target;
     let query = EventQuery::of(source)?;
+    let query = without.into_iter().fold(query, EventQuery::without);
     let mapping = profile.reduction(version.number)?;
     let label = profile.reduce.as_ref().filter(|_| mapping.is_none()).and_then(Reduce::label);
     let beside = EventQuery::beside(source, label.into_iter())?;
     let mut engine = target.scoring(&query, &beside, target.ask(), mapping, false, reporter)?;
     training::release_snapshot(phases, reporter);
-    as_table_owner(relation.owner, || rebuild(target, news, &mut engine, reporter))?;
+    as_table_owner(relation.owner, || {
+        if without.is_none() {
+            aside::forget_all(profile.profile)?;
+        }
+        rebuild(target, news, &mut engine, reporter)
+    })?;
     phases.commit();
     analyze(profile)
 }

@@ -34,6 +34,15 @@ pub fn rows<T>(sql: &str, args: &[DatumWithOid], read: impl Fn(&SpiHeapTupleData
     })
 }
 
+/// The first row of a query, without a transaction id. Where the transaction has none yet, it sees what the active snapshot
+/// sees.
+pub fn look<T>(sql: &str, args: &[DatumWithOid], read: impl Fn(&SpiHeapTupleData) -> Result<T>) -> Result<Option<T>> {
+    Spi::connect(|client| {
+        let statement = statement(client, sql, args)?;
+        client.select(&*statement, Some(1), args)?.next().map(|row| read(&row)).transpose()
+    })
+}
+
 /// The same of a statement without a result; returns the number of rows that it touched.
 pub fn run(sql: &str, args: &[DatumWithOid]) -> Result<usize> {
     Spi::connect_mut(|client| {

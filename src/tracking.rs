@@ -16,6 +16,7 @@ use crate::relation::{Column, Relation};
 use persona_core::position::{Mark, Marks, with_running};
 use pgrx::pg_sys::Oid;
 use pgrx::spi::{Spi, quote_identifier, quote_literal};
+use std::collections::HashMap;
 
 /// What a refresh has to read.
 pub enum Changed {
@@ -23,10 +24,29 @@ pub enum Changed {
     All,
     Entities {
         entities: Entities,
-        /// Of each the earliest time of what was added, as Postgres stores it, if that is all that changed; empty where that
-        /// is not known of any.
-        since: Vec<Option<i64>>,
+        since: Since,
     },
+}
+
+/// The earliest time of what was added, as Postgres stores it, of entities of whom that is all that changed. By their texts.
+#[derive(Default)]
+pub struct Since(HashMap<String, i64>);
+
+impl Since {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn of(&self, entity: &str) -> Option<i64> {
+        self.0.get(entity).copied()
+    }
+
+    /// It is not known any more what changed of these.
+    pub fn forget(&mut self, entities: &Entities) {
+        for entity in entities.texts() {
+            self.0.remove(&entity);
+        }
+    }
 }
 
 /// What is new to a profile, and what it will have seen once that is done.
@@ -87,7 +107,9 @@ fn changed_since(last: &Position, source: &Source, track: &Track, events: &Relat
         }
         _ => tracking::changed_since(&source.name, &last.snapshot, most, &mut entities)?,
     };
-    Ok(since.map_or(Changed::All, |since| Changed::Entities { entities, since }))
+    let Some(since) = since else { return Ok(Changed::All) };
+    let known = entities.texts().into_iter().zip(since).filter_map(|(entity, at)| Some((entity, at?)));
+    Ok(Changed::Entities { since: Since(known.collect()), entities })
 }
 
 /// The snapshot of now, in which our own transaction counts as running: it may write more.
@@ -107,6 +129,42 @@ fn greatest(events: &Relation, column: &Column) -> Result<Option<String>> {
         quote_identifier(&column.name),
         events.sql_name()
     ))?)
+}
+
+/// What a watermark column says at and above the floor of a profile's marks. Where it says the same as before, nothing is new;
+/// once more something else where the floor has moved.
+pub struct Sign {
+    sql: String,
+    said: Option<String>,
+}
+
+impl Sign {
+    pub fn of(profile: Oid, source: &Source, column: &str) -> Result<Sign> {
+        let events = Relation::open(source.events, &format!("event table of source \"{}\"", source.name))?;
+        let column = events.column(column)?;
+        let name = quote_identifier(&column.name);
+        let sql = format!(
+            "SELECT max({name})::pg_catalog.text || ' ' || count(*) FROM {} WHERE {name} >= (\
+                 SELECT (watermarks #>> '{{floor,value}}')::{} FROM persona.positions WHERE profile = {})",
+            events.sql_name(),
+            column.type_name,
+            profile.to_u32()
+        );
+        Ok(Sign { sql, said: None })
+    }
+
+    /// Whether it is asked in the same way.
+    pub fn is_like(&self, other: &Sign) -> bool {
+        self.sql == other.sql
+    }
+
+    /// Whether it says something else than before. Takes no transaction id.
+    pub fn has_changed(&mut self) -> Result<bool> {
+        let _path = LocalSettings::safe_path();
+        // Not by `get_one`, which may write.
+        let says = Spi::connect(|client| client.select(&self.sql, Some(1), &[])?.first().get_one::<String>())?;
+        Ok(std::mem::replace(&mut self.said, says.clone()) != says)
+    }
 }
 
 /// Adds the entities that have rows at or above the floor; false where there is none, or they are more than `most`.

@@ -1,5 +1,5 @@
-use super::run::needs_preload;
 use crate::health::{self, Finding};
+use crate::jobs::workers::needs_preload;
 use crate::pg::{clock as jobs_clock, shared};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;

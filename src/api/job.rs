@@ -1,14 +1,14 @@
 use super::given;
-use super::run::{canceled, may_have_workers, wake_at_commit};
 use crate::catalog::jobs::Job;
-use crate::catalog::runs::Run;
 use crate::error::{Code, Error, Failure, Result};
 use crate::jobs::kind::JobKind;
 use crate::jobs::run::{Ended, Place, busy, record, record_crashed, work};
+use crate::jobs::workers::{may_have_workers, wake_at_commit};
 use crate::jobs::{conditions, length, schedule};
 use crate::pg::identity::current_user;
 use crate::pg::procedure::Phases;
 use crate::pg::{clock, shared};
+use crate::profile::mode;
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -33,7 +33,7 @@ fn add_job(
     overlap: default!(Option<&str>, "'queue'"),
     enabled: default!(Option<bool>, "true"),
 ) -> Result<i64, ErrorReport> {
-    let (kind, object) = (JobKind::parse(given(kind, "kind")?)?, given(object, "object")?);
+    let (kind, object) = (JobKind::to_order(given(kind, "kind")?)?, given(object, "object")?);
     let object = kind.resolve(object)?;
     let mut job = Job {
         id: 0,
@@ -68,7 +68,7 @@ fn add_job(
     job.initial_start = first.filter(|_| initial_start.is_none()).unwrap_or(job.initial_start);
     job.next_start = first;
     match shared::is_preloaded() {
-        true => may_have_workers()?,
+        true => may_have_workers(current_user())?,
         false => {
             pgrx::notice!("persona is not in shared_preload_libraries: nobody starts this job but CALL persona.run_job")
         }
@@ -106,34 +106,35 @@ fn alter_job(
     job.config = config.map_or(job.config, |new| new.0);
     job.enabled = enabled.unwrap_or(job.enabled);
     check(&job)?;
-    let schedule = schedule::parse(&job.schedule, &job.time_zone)?;
+    let next = schedule::next(&job, clock::now())?;
     job.next_start = match next_start {
         Some(at) if at.is_infinity() || at.is_neg_infinity() => return Err(infinite("next_start").into()),
         Some(at) => Some(clock::micros(at)),
-        None => schedule.next(job.initial_start, clock::now()),
+        None => next,
     };
     job.update()?;
     wake_at_commit();
     Ok(())
 }
 
-/// Forgets a scheduled job. Its queued run is canceled, and one that is running goes on.
+/// Forgets a scheduled job. Its queued run is canceled, and one that is running goes on, unless it keeps a profile live.
 #[pg_extern(volatile, parallel_unsafe)]
 fn drop_job(job: Option<i64>) -> Result<(), ErrorReport> {
     let job = Job::find(given(job, "job")?)?;
-    Run::cancel_queued(job.id, &canceled("its job was dropped"))?;
-    job.drop()?;
-    wake_at_commit();
-    Ok(())
+    Ok(mode::drop_job(&job)?)
 }
 
-/// Stops a job from being started by its schedule, or lets it be started again from its next time on.
+/// Stops a job from being started by its schedule, or lets it be started again from its next time on. What keeps a profile
+/// live ends, or starts.
 #[pg_extern(volatile, parallel_unsafe)]
 fn pause(job: Option<i64>, paused: default!(Option<bool>, "true")) -> Result<(), ErrorReport> {
     let mut job = Job::find(given(job, "job")?)?;
     job.enabled = !given(paused, "paused")?;
-    job.next_start = schedule::parse(&job.schedule, &job.time_zone)?.next(job.initial_start, clock::now());
+    job.next_start = schedule::next(&job, clock::now())?;
     job.update()?;
+    if !job.enabled {
+        mode::end_live_run(&job, "its job was paused")?;
+    }
     wake_at_commit();
     Ok(())
 }

@@ -2,6 +2,7 @@ use super::given;
 use crate::events::Entities;
 use crate::pg::procedure::Phases;
 use crate::pg::regclass::Regclass;
+use crate::profile::mode::{self, Mode};
 use crate::recommend::{self, Entity};
 use crate::relation::Relation;
 use crate::worker::progress::Reporter;
@@ -17,9 +18,17 @@ fn create_profile(
     profile: Option<&str>,
     model: Option<&str>,
     options: default!(Option<JsonB>, "'{}'"),
+    mode: default!(Option<&str>, "'batch'"),
 ) -> Result<(), ErrorReport> {
-    let options = given(options, "options")?;
-    Ok(profile::create(given(profile, "profile")?, given(model, "model")?, &options.0)?)
+    let (options, mode) = (given(options, "options")?, Mode::parse(given(mode, "mode")?)?);
+    Ok(profile::create(given(profile, "profile")?, given(model, "model")?, &options.0, mode)?)
+}
+
+/// Says how a profile is brought up to date: `batch`, when it is refreshed, or `live`, by itself.
+#[pg_extern(volatile, parallel_unsafe)]
+fn alter_profile(profile: Option<Regclass>, mode: Option<&str>) -> Result<(), ErrorReport> {
+    let (profile, mode) = (given(profile, "profile")?.0, Mode::parse(given(mode, "mode")?)?);
+    Ok(mode::set(profile, mode)?)
 }
 
 /// Brings a profile up to the events as they are now.

@@ -1,14 +1,15 @@
 use super::given;
-use crate::catalog::roles;
 use crate::catalog::runs::{Run, State, by_hand};
-use crate::error::{Code, Error, Failure, Result};
+use crate::error::{Code, Error};
 use crate::jobs::kind::JobKind;
+use crate::jobs::workers::{canceled, may_have_workers, needs_preload, wake_at_commit};
 use crate::pg::identity::{acts_as, current_user};
-use crate::pg::{interrupts, shared, types};
+use crate::pg::{clock, interrupts, shared, types};
+use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::Oid;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use pgrx::{JsonB, PgXactCallbackEvent, default, register_xact_callback};
+use pgrx::{JsonB, default};
 
 /// Queues a run in the background that starts once this transaction has committed. Returns its number.
 #[pg_extern(volatile, parallel_unsafe)]
@@ -17,10 +18,10 @@ fn submit(
     object: Option<&str>,
     config: default!(Option<JsonB>, "'{}'"),
 ) -> Result<i64, ErrorReport> {
-    let (kind, object) = (JobKind::parse(given(kind, "kind")?)?, given(object, "object")?);
+    let (kind, object) = (JobKind::to_order(given(kind, "kind")?)?, given(object, "object")?);
     let config = given(config, "config")?.0;
     needs_preload("background jobs")?;
-    may_have_workers()?;
+    may_have_workers(current_user())?;
     let object = kind.resolve(object)?;
     kind.check_config(&config)?;
     let id = by_hand(kind.name(), kind.subject(), &object, config).queue()?;
@@ -72,17 +73,6 @@ fn cancel(run: Option<i64>) -> Result<bool, ErrorReport> {
     Ok(Run::find(id)?.state == State::Running && shared::cancel_run(types::database(), id))
 }
 
-/// What the record of a run says that was canceled.
-pub fn canceled(message: &str) -> Failure {
-    Failure { sqlstate: "57014".into(), message: message.into(), ..Failure::default() }
-}
-
-/// Lets the launcher look at this database once this transaction has committed.
-pub fn wake_at_commit() {
-    let database = types::database();
-    register_xact_callback(PgXactCallbackEvent::Commit, move || shared::wake(database));
-}
-
 /// What running jobs of this database are doing; of one's own, or all for who may see all.
 #[pg_extern(volatile, parallel_restricted)]
 #[allow(clippy::type_complexity)]
@@ -103,6 +93,7 @@ fn running_jobs() -> TableIterator<
         name!(metric, Option<String>),
         name!(value, Option<f64>),
         name!(seconds_left, Option<f64>),
+        name!(fresh_at, Option<TimestampWithTimeZone>),
     ),
 > {
     let database = types::database();
@@ -124,27 +115,9 @@ fn running_jobs() -> TableIterator<
                 Some(s.metric.get()).filter(|name| !name.is_empty()),
                 s.value,
                 s.seconds_left,
+                (s.fresh_at != 0).then(|| clock::timestamp(s.fresh_at)),
             )
         })
         .collect();
     TableIterator::new(rows)
-}
-
-pub fn needs_preload(what: &str) -> Result<()> {
-    match shared::is_preloaded() {
-        true => Ok(()),
-        false => Err(Error::new(Code::NotInPrerequisiteState, format!("{what} need persona in shared_preload_libraries"))
-            .hint("Add persona to shared_preload_libraries and restart the server; meanwhile use CALL persona.train or CALL persona.refresh.")),
-    }
-}
-
-/// A worker connects as the current user, if that can be.
-pub fn may_have_workers() -> Result<()> {
-    match roles::unfit(current_user())? {
-        None => Ok(()),
-        Some(failure) => {
-            let error = Error::new(Code::InsufficientPrivilege, failure.message);
-            Err(failure.hint.into_iter().fold(error, Error::hint))
-        }
-    }
 }

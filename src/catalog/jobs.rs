@@ -64,6 +64,13 @@ impl Job {
         }
     }
 
+    /// The job that keeps a profile live.
+    pub fn live_of(profile: Oid) -> Result<Option<Job>> {
+        let sql =
+            format!("SELECT {COLUMNS} FROM persona.jobs WHERE kind = 'live' AND pg_catalog.to_regclass(object) = $1");
+        one(&sql, &[profile.into()], read)
+    }
+
     /// Adds it, whatever its id is; gives the id that it has got.
     pub fn create(&self) -> Result<i64> {
         let id = one(

@@ -3,6 +3,7 @@
 //! Reads and writes run as the extension's owner ([`as_catalog_owner`]); who may do what is checked
 //! here first, against the row's own `owner`.
 
+pub mod aside;
 mod compressions;
 pub mod jobs;
 pub mod models;
@@ -29,6 +30,11 @@ fn one<T>(sql: &str, args: &[DatumWithOid], read: impl Fn(&SpiHeapTupleData) -> 
 /// Every row of a query, read by `read`.
 fn all<T>(sql: &str, args: &[DatumWithOid], read: impl Fn(&SpiHeapTupleData) -> Result<T>) -> Result<Vec<T>> {
     as_catalog_owner(|| statements::rows(sql, args, read))
+}
+
+/// The first row of a query that takes no transaction id; see [`statements::look`].
+fn look<T>(sql: &str, args: &[DatumWithOid], read: impl Fn(&SpiHeapTupleData) -> Result<T>) -> Result<Option<T>> {
+    as_catalog_owner(|| statements::look(sql, args, read))
 }
 
 /// Runs a statement; returns the number of rows it touched.

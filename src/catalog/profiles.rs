@@ -7,7 +7,7 @@ use persona_core::reduction::Reduce;
 use pgrx::JsonB;
 
 /// Those that have rows of a profile.
-const TABLES: [&str; 3] = ["positions", "reductions", "profiles"];
+const TABLES: [&str; 4] = ["positions", "reductions", "set_aside", "profiles"];
 
 #[derive(Clone, Debug)]
 pub struct Profile {

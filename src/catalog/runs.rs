@@ -214,6 +214,18 @@ impl Run {
         Ok(touched > 0)
     }
 
+    /// How long it was at work, in microseconds.
+    pub fn lasted(&self) -> Result<i64> {
+        let sql = "SELECT (extract(epoch FROM finished_at - started_at) * 1000000)::bigint FROM persona.job_runs WHERE run = $1";
+        Ok(one(sql, &[self.id.into()], |row| Ok(row.get::<i64>(1)?))?.flatten().unwrap_or(0))
+    }
+
+    /// The run of a job that is running.
+    pub fn running_of(job: i64) -> Result<Option<Run>> {
+        let sql = format!("SELECT {COLUMNS} FROM persona.job_runs WHERE state = 'running' AND job = $1");
+        one(&sql, &[job.into()], read)
+    }
+
     /// Whether the process that a run was begun by is still there.
     pub fn has_process(&self) -> Result<bool> {
         let sql = "SELECT 1 FROM persona.job_runs r WHERE r.run = $1 \

@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::events::Entities;
-use crate::pg::append;
 use crate::pg::identity::current_user;
 use crate::pg::transition::Touched;
+use crate::pg::{append, clock};
 use persona_core::position::Marks;
 use pgrx::{IntoDatum, JsonB};
 
@@ -20,16 +20,18 @@ pub enum Track {
 
 impl Track {
     pub fn of(source: &str) -> Result<Track> {
-        let read = |row: &SpiHeapTupleData| {
-            let (track, watermark): (String, Option<String>) = (present(row.get(1)?, "track")?, row.get(2)?);
-            Ok(match (track.as_str(), watermark) {
-                ("trigger", _) => Track::Trigger,
-                ("column", Some(column)) => Track::Column(column),
-                _ => Track::None,
-            })
-        };
         let sql = "SELECT track, watermark::text FROM persona.sources WHERE source = $1";
-        Ok(one(sql, &[source.into()], read)?.unwrap_or(Track::None))
+        Ok(one(sql, &[source.into()], |row| Track::read(row, 1))?.unwrap_or(Track::None))
+    }
+
+    /// From the columns `track` and `watermark` of a row, of which the first is column `at`.
+    fn read(row: &SpiHeapTupleData, at: usize) -> Result<Track> {
+        let (track, watermark): (String, Option<String>) = (present(row.get(at)?, "track")?, row.get(at + 1)?);
+        Ok(match (track.as_str(), watermark) {
+            ("trigger", _) => Track::Trigger,
+            ("column", Some(column)) => Track::Column(column),
+            _ => Track::None,
+        })
     }
 
     pub fn set(&self, source: &str) -> Result<()> {
@@ -92,9 +94,10 @@ pub fn note(source: &str, relation: Oid, touched: Touched, since: Option<i64>) {
 }
 
 /// Rows of changes that are news to a snapshot, of the tables that are tracked: whoever may make triggers could note others.
+/// What is not visible in a snapshot, written so that the index finds it however long the oldest transaction runs.
 const NEWS: &str = "FROM persona.changes c WHERE c.source = $1 \
-     AND c.transaction >= pg_catalog.pg_snapshot_xmin($2::pg_catalog.pg_snapshot) \
-     AND NOT pg_catalog.pg_visible_in_snapshot(c.transaction, $2::pg_catalog.pg_snapshot) \
+     AND (c.transaction >= pg_catalog.pg_snapshot_xmax($2::pg_catalog.pg_snapshot) \
+         OR c.transaction = ANY (ARRAY(SELECT pg_catalog.pg_snapshot_xip($2::pg_catalog.pg_snapshot)))) \
      AND EXISTS (SELECT FROM persona.tracked t WHERE t.source = c.source AND t.relation = c.relation)";
 
 /// Adds the entities whose events changed since a snapshot; none where they cannot be told, or are more than `most`. Of each
@@ -137,6 +140,30 @@ fn add<K>(news: Vec<(K, Option<i64>)>, keys: &mut Vec<K>) -> Vec<Option<i64>> {
     let (new, since): (Vec<K>, Vec<_>) = news.into_iter().unzip();
     keys.extend(new);
     since
+}
+
+/// What the catalog says that a profile has to take in.
+pub struct Due {
+    /// Another version, changes that triggers have noted, or entities that are to be tried again.
+    pub now: bool,
+    pub track: Track,
+}
+
+/// None where no version of the model is live, and there is nothing to be done. Takes no transaction id.
+pub fn due(profile: Oid) -> Result<Option<Due>> {
+    let news = NEWS.replace("$1", "m.source").replace("$2", "p.snapshot");
+    let sql = format!(
+        "SELECT f.version IS DISTINCT FROM a.version OR p.snapshot IS NULL OR EXISTS (SELECT {news}) \
+             OR EXISTS (SELECT FROM persona.set_aside s WHERE s.profile = f.profile AND s.next_try <= $2), \
+             o.track, o.watermark::text \
+         FROM persona.profiles f JOIN persona.models m ON m.model = f.model JOIN persona.sources o ON o.source = m.source \
+         JOIN persona.aliases a ON a.model = f.model AND a.alias = 'live' \
+         LEFT JOIN persona.positions p ON p.profile = f.profile WHERE f.profile = $1"
+    );
+    let now = clock::timestamp(clock::now());
+    look(&sql, &[profile.into(), now.into()], |row| {
+        Ok(Due { now: present(row.get(1)?, "due")?, track: Track::read(row, 2)? })
+    })
 }
 
 /// What a profile's last refresh had seen.

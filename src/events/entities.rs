@@ -6,6 +6,7 @@ use crate::relation::Column;
 use persona_core::source::KeyType;
 use pgrx::spi::{Spi, quote_identifier, quote_literal};
 use std::collections::HashSet;
+use std::hash::Hash;
 
 /// Keys of one type, each once. A uuid is a text here.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +32,49 @@ impl Entities {
         }
     }
 
+    pub fn texts(&self) -> Vec<String> {
+        match self {
+            Entities::Integers(keys) => keys.iter().map(i64::to_string).collect(),
+            Entities::Texts(keys) => keys.clone(),
+        }
+    }
+
+    /// Keys of the same type from texts; what is not of the type is nobody's key.
+    pub fn of_texts(&self, texts: &[String]) -> Entities {
+        match self {
+            Entities::Integers(_) => Entities::Integers(texts.iter().filter_map(|text| text.parse().ok()).collect()),
+            Entities::Texts(_) => Entities::Texts(texts.to_vec()),
+        }
+    }
+
+    /// At most so many at a time.
+    pub fn chunks(&self, most: usize) -> Vec<Entities> {
+        match self {
+            Entities::Integers(keys) => keys.chunks(most).map(|keys| Entities::Integers(keys.to_vec())).collect(),
+            Entities::Texts(keys) => keys.chunks(most).map(|keys| Entities::Texts(keys.to_vec())).collect(),
+        }
+    }
+
+    /// Adds those of the same type that are not there yet.
+    pub fn join(&mut self, others: Entities) {
+        self.leave_out(&others);
+        match (self, others) {
+            (Entities::Integers(keys), Entities::Integers(others)) => keys.extend(others),
+            (Entities::Texts(keys), Entities::Texts(others)) => keys.extend(others),
+            _ => {}
+        }
+    }
+
+    /// Takes others away; gives those that were there.
+    pub fn leave_out(&mut self, others: &Entities) -> Entities {
+        match (self, others) {
+            (Entities::Integers(keys), Entities::Integers(others)) => Entities::Integers(leave_out(keys, others)),
+            (Entities::Texts(keys), Entities::Texts(others)) => Entities::Texts(leave_out(keys, others)),
+            (Entities::Integers(_), _) => Entities::Integers(Vec::new()),
+            (Entities::Texts(_), _) => Entities::Texts(Vec::new()),
+        }
+    }
+
     /// A column of keys in the form in which they are kept here.
     pub fn selected(&self, column: &Column) -> String {
         let form = match self {
@@ -53,19 +97,6 @@ impl Entities {
         })
     }
 
-    /// Those that are not among others.
-    pub fn without(&self, others: &Entities) -> Entities {
-        fn rest<T: Clone + Eq + std::hash::Hash>(keys: &[T], others: &[T]) -> Vec<T> {
-            let others: HashSet<&T> = others.iter().collect();
-            keys.iter().filter(|key| !others.contains(key)).cloned().collect()
-        }
-        match (self, others) {
-            (Entities::Integers(keys), Entities::Integers(others)) => Entities::Integers(rest(keys, others)),
-            (Entities::Texts(keys), Entities::Texts(others)) => Entities::Texts(rest(keys, others)),
-            _ => self.clone(),
-        }
-    }
-
     /// The keys as an array in SQL, of the column's type, so that an index over the column can be used.
     pub fn array(&self, column: &Column) -> String {
         let element = match column.type_oid {
@@ -86,6 +117,13 @@ impl Entities {
     pub fn condition(&self, column: &Column) -> String {
         format!("{} = ANY ({})", quote_identifier(&column.name), self.array(column))
     }
+}
+
+fn leave_out<T: Clone + Eq + Hash>(keys: &mut Vec<T>, others: &[T]) -> Vec<T> {
+    let others: HashSet<&T> = others.iter().collect();
+    let (out, kept) = std::mem::take(keys).into_iter().partition(|key| others.contains(key));
+    *keys = kept;
+    out
 }
 
 fn braces(elements: impl Iterator<Item = String>) -> String {

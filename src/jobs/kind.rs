@@ -19,6 +19,8 @@ pub enum JobKind {
     Train,
     Tune,
     Refresh,
+    /// A profile is kept up to date, by a run that does not end by itself.
+    Live,
     Evaluate,
     Check,
     Prune,
@@ -65,15 +67,32 @@ struct Refresh {
 struct Nothing {}
 
 impl JobKind {
-    const ALL: [JobKind; 6] =
-        [JobKind::Train, JobKind::Tune, JobKind::Refresh, JobKind::Evaluate, JobKind::Check, JobKind::Prune];
+    const ALL: [JobKind; 7] = [
+        JobKind::Train,
+        JobKind::Tune,
+        JobKind::Refresh,
+        JobKind::Live,
+        JobKind::Evaluate,
+        JobKind::Check,
+        JobKind::Prune,
+    ];
 
     pub fn parse(name: &str) -> Result<JobKind> {
         JobKind::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| {
-            let valid: Vec<_> = JobKind::ALL.iter().map(|kind| format!("\"{}\"", kind.name())).collect();
+            let ordered = JobKind::ALL.iter().filter(|kind| **kind != JobKind::Live);
+            let valid: Vec<_> = ordered.map(|kind| format!("\"{}\"", kind.name())).collect();
             Error::new(Code::InvalidParameter, format!("unknown kind of job \"{name}\""))
                 .hint(format!("Valid kinds are {}.", valid.join(", ")))
         })
+    }
+
+    /// One that can be scheduled and submitted.
+    pub fn to_order(name: &str) -> Result<JobKind> {
+        match JobKind::parse(name)? {
+            JobKind::Live => Err(Error::new(Code::InvalidParameter, "a job of kind \"live\" is its profile's")
+                .hint("SELECT persona.alter_profile('…', mode => 'live') adds it, and mode => 'batch' drops it.")),
+            kind => Ok(kind),
+        }
     }
 
     pub fn name(self) -> &'static str {
@@ -81,6 +100,7 @@ impl JobKind {
             JobKind::Train => "train",
             JobKind::Tune => "tune",
             JobKind::Refresh => "refresh",
+            JobKind::Live => "live",
             JobKind::Evaluate => "evaluate",
             JobKind::Check => "check",
             JobKind::Prune => "prune",
@@ -91,6 +111,8 @@ impl JobKind {
     pub fn subject(self) -> &'static str {
         match self {
             JobKind::Refresh => "profile",
+            // Beside it, in turns, others may refresh the profile.
+            JobKind::Live => "live profile",
             JobKind::Check => "source",
             JobKind::Train | JobKind::Tune | JobKind::Evaluate | JobKind::Prune => "model",
         }
@@ -107,7 +129,7 @@ impl JobKind {
             JobKind::Prune if object == prune::ALL => Ok(object.to_string()),
             JobKind::Train | JobKind::Tune | JobKind::Evaluate | JobKind::Prune => Ok(Model::find(object)?.name),
             JobKind::Check => Ok(Source::find(object)?.name),
-            JobKind::Refresh => {
+            JobKind::Refresh | JobKind::Live => {
                 let (_, table) = open(oid_of(object)?)?;
                 must_own(&table)?;
                 Ok(table.sql_name())
@@ -124,7 +146,7 @@ impl JobKind {
             JobKind::Prune => self.options::<Prune>(config)?.check(),
             JobKind::Train => self.options::<Train>(config).map(drop),
             JobKind::Refresh => self.options::<Refresh>(config).map(drop),
-            JobKind::Evaluate | JobKind::Check => self.options::<Nothing>(config).map(drop),
+            JobKind::Live | JobKind::Evaluate | JobKind::Check => self.options::<Nothing>(config).map(drop),
         }
     }
 
@@ -162,6 +184,8 @@ impl JobKind {
                 let Refresh { everything } = self.options(config)?;
                 refresh::refresh_profile(oid_of(object)?, everything, phases, reporter).map(|()| Value::Null)
             }
+            // By hand, once. How it goes on is the worker's matter.
+            JobKind::Live => refresh::refresh_profile(oid_of(object)?, false, phases, reporter).map(|()| Value::Null),
             JobKind::Evaluate => {
                 let version = Model::find(object)?.live()?;
                 Ok(figures(version, training::evaluate(object, reporter)?))

@@ -5,12 +5,14 @@
 //! - [`conditions`] whether a model is to be trained again
 //! - [`prune`]      what is no longer needed
 //! - [`run`]        one run: found, run, recorded
+//! - [`workers`]    what a session asks of those that run them
 
 pub mod conditions;
 pub mod kind;
 pub mod prune;
 pub mod run;
 pub mod schedule;
+pub mod workers;
 
 use pgrx::datum::Interval;
 

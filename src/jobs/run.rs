@@ -99,9 +99,13 @@ pub fn fail(run: &Run, failure: &Failure) -> Result<()> {
 }
 
 fn end(run: &Run, state: State, failure: &Failure, result: Option<Value>) -> Result<()> {
-    match run.end(state, failure, result)? && state == State::Failed {
-        true => schedule::retry(&run.order),
-        false => Ok(()),
+    if !run.end(state, failure, result)? {
+        return Ok(());
+    }
+    match state {
+        _ if run.order.kind == JobKind::Live.name() => schedule::go_on(run),
+        State::Failed => schedule::retry(&run.order),
+        _ => Ok(()),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::catalog::jobs::Job;
 use crate::catalog::runs::{self, Order, Run, State};
-use crate::error::{Failure, Result};
+use crate::error::{Code, Error, Failure, Result};
 use crate::jobs::kind::JobKind;
 use crate::jobs::length;
 use crate::pg::clock;
@@ -29,12 +29,28 @@ pub fn interval(text: &str) -> Result<Interval> {
     Ok(read.unwrap_or_else(|| Interval::from_micros(0)))
 }
 
+/// The schedule of a job that is never to end.
+pub const ALWAYS: &str = "always";
+
+/// When a job is to start next, if not by a retry.
+pub fn next(job: &Job, now: i64) -> Result<Option<i64>> {
+    match (JobKind::parse(&job.kind)?, job.schedule.as_str()) {
+        (JobKind::Live, ALWAYS) => Ok(Some(now)),
+        (JobKind::Live, _) => Err(Error::new(Code::InvalidParameter, "the job of a live profile has no schedule")
+            .hint("It runs until it is paused or dropped, and is started again whenever it ends.")),
+        (_, schedule) => Ok(parse(schedule, &job.time_zone)?.next(job.initial_start, now)),
+    }
+}
+
 /// Puts a run in the queue for each job that is due. A job that missed several starts gets one run.
 pub fn queue_due(now: i64) -> Result<()> {
     Job::due(now)?.iter().try_for_each(|job| queue(job, now))
 }
 
 fn queue(job: &Job, now: i64) -> Result<()> {
+    if job.kind == JobKind::Live.name() {
+        return queue_live(job);
+    }
     match parse(&job.schedule, &job.time_zone) {
         Ok(schedule) => job.reschedule(schedule.next(job.initial_start, now))?,
         Err(error) => {
@@ -53,6 +69,16 @@ fn queue(job: &Job, now: i64) -> Result<()> {
     let message = format!("run {} ({}) was at work on the same object", active.id, active.order.kind);
     let run = Run { id: order.queue()?, state: State::Queued, order };
     run.end(State::Skipped, &Failure { message, ..Failure::default() }, None).map(drop)
+}
+
+/// What runs already is not to run twice. It is due again when it ends.
+fn queue_live(job: &Job) -> Result<()> {
+    job.reschedule(None)?;
+    let order = order(job)?;
+    match Run::active_on(&order.subject, &order.object)? {
+        Some(_) => Ok(()),
+        None => order.queue().map(drop),
+    }
 }
 
 /// The run that a job's schedule asks for.
@@ -76,7 +102,25 @@ pub fn by_hand(job: &Job) -> Result<Order> {
 pub fn retry(order: &Order) -> Result<()> {
     let Some(job) = order.job.filter(|_| order.scheduled_for.is_some()) else { return Ok(()) };
     let Some(period) = Job::retry_period(job)? else { return Ok(()) };
-    let draw = RandomState::new().hash_one(clock::now()) as f64 / u64::MAX as f64;
-    let delay = retry_delay(length(period), order.attempt as u32, draw);
+    let delay = retry_delay(length(period), order.attempt as u32, draw());
     Job::retry(job, order.attempt, clock::now().saturating_add(delay))
+}
+
+fn draw() -> f64 {
+    RandomState::new().hash_one(clock::now()) as f64 / u64::MAX as f64
+}
+
+/// The longest that a live profile waits to be kept up to date again: five minutes, in microseconds.
+const LONGEST_PAUSE: i64 = 300_000_000;
+
+/// A live job's run that was sound for so long has got over what failed before: a minute, in microseconds.
+const SOUND: i64 = 60_000_000;
+
+/// Lets a live job start again after its run has ended, however that was; later each time where it keeps failing.
+pub fn go_on(run: &Run) -> Result<()> {
+    let Some(job) = run.order.job else { return Ok(()) };
+    let Some(period) = Job::retry_period(job)? else { return Ok(()) };
+    let attempt = if run.lasted()? >= SOUND { 1 } else { run.order.attempt };
+    let delay = retry_delay(length(period), attempt as u32, draw()).min(LONGEST_PAUSE);
+    Job::retry(job, attempt, clock::now().saturating_add(delay))
 }

@@ -68,6 +68,8 @@ pub struct Slot {
     pub metric: Text<32>,
     pub value: Option<f64>,
     pub seconds_left: Option<f64>,
+    /// Of a live profile: up to when it has taken in what was committed, in microseconds since 1970; 0: of none.
+    pub fresh_at: i64,
 }
 
 /// A database that has jobs.

@@ -4,6 +4,7 @@
 //! path, so both are done here: SIGTERM is `die`, seen at the next check for interrupts, and an error
 //! aborts the transaction and comes back as a value.
 
+use super::interrupts;
 use crate::error::Failure;
 use crate::worker::{dispatcher, launcher, run};
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
@@ -171,6 +172,36 @@ pub fn transaction<T>(body: impl FnOnce() -> crate::error::Result<T>) -> Result<
     }
     portal.close();
     result
+}
+
+/// The same for a body that reads, and may do so without a transaction id: as of one snapshot.
+pub fn look<T>(body: impl FnOnce() -> crate::error::Result<T>) -> Result<T, Failure> {
+    transaction(|| {
+        // SAFETY: in a transaction, which pops it at its end.
+        unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot()) };
+        body()
+    })
+}
+
+/// Waits between two transactions, at most so long, less when something happens; a cancel comes back as a failure. What a
+/// session does when it waits for a statement is done here: settings are read anew, and what was read and written is counted.
+pub fn rest(longest: Duration) -> Result<(), Failure> {
+    PgTryBuilder::new(AssertUnwindSafe(|| {
+        // SAFETY: outside any transaction, as all three functions ask.
+        unsafe {
+            pg_sys::pgstat_report_stat(false);
+            pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_IDLE, std::ptr::null());
+            interrupts::sleep(longest);
+            if pg_sys::ConfigReloadPending != 0 {
+                pg_sys::ConfigReloadPending = 0;
+                pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP);
+            }
+        }
+        Ok(())
+    }))
+    .catch_others(|caught| Err(caught.into()))
+    .catch_rust_panic(|caught| Err(caught.into()))
+    .execute()
 }
 
 /// What a session's statement has and a worker lacks: SPI keeps its outer snapshot in the active portal,

@@ -9,31 +9,30 @@ use crate::pg::procedure::Phases;
 use crate::pg::staged::Staged;
 use crate::profile::vector_schema;
 use crate::relation::Column;
-use crate::tracking::News;
 use crate::training;
 use crate::worker::engine::Engine;
 use crate::worker::progress::Reporter;
 use pgrx::spi::quote_identifier;
 
-/// Brings the rows of these entities up to their events as they are now.
+/// Brings the rows of these entities up to their events as they are now. `resident`: whether the resident engine is asked.
+/// `done` is called in the transaction that writes them.
 pub fn refresh(
     target: &Target,
-    news: &News,
-    entities: &Entities,
-    since: &[Option<i64>],
+    parted: &Parted,
+    resident: bool,
     phases: &Phases,
     reporter: &mut Reporter,
+    done: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
     let profile = &target.profile;
-    let parted = Parted::new(target, entities, since)?;
-    let engine = match entities.len() {
+    let engine = match parted.entities.len() {
         0 => None,
-        _ => Some(start_some(target, entities, &parted, reporter)?),
+        _ => Some(start_parted(target, parted, resident, reporter)?),
     };
     training::release_snapshot(phases, reporter);
     as_table_owner(target.relation.owner, || {
         let (written, gone) = match engine {
-            Some(mut engine) => merge(target, entities, &parted.going_on, &stage(target, &mut engine, reporter)?)?,
+            Some(mut engine) => merge(target, parted, &stage(target, &mut engine, reporter)?)?,
             None => (0, 0),
         };
         let going_on = match parted.going_on.len() {
@@ -41,11 +40,11 @@ pub fn refresh(
             n => format!(", {n} from their hidden states"),
         };
         profile.refreshed(target.version.number)?;
-        news.done(profile, &target.source)?;
+        done()?;
         reporter.say(&format!(
             "profile \"{}\": the events of {} entities have changed{going_on}; {written} rows were written and {gone} deleted",
             target.relation.name,
-            entities.len()
+            parted.entities.len()
         ));
         Ok::<_, Error>(())
     })?;
@@ -54,15 +53,21 @@ pub fn refresh(
 }
 
 /// An engine that has read all that it needs to score changed entities.
-fn start_some(target: &Target, entities: &Entities, parted: &Parted, reporter: &mut Reporter) -> Result<Engine> {
+fn start_parted(target: &Target, parted: &Parted, resident: bool, reporter: &mut Reporter) -> Result<Engine> {
     let query = parted.events(target)?;
-    let mut beside = EventQuery::beside_some(&target.source, entities)?;
+    let mut beside = EventQuery::beside_some(&target.source, &parted.entities)?;
     beside.extend(parted.states(target)?);
-    target.scoring_some(&query, &beside, false, reporter)
+    target.scoring_some(&query, &beside, resident, reporter)
 }
 
 /// An engine that has read all that it needs to score some entities. `until`: a time in SQL, after which no event is read.
-pub fn start(target: &Target, entities: &Entities, until: Option<&str>, reporter: &mut Reporter) -> Result<Engine> {
+pub fn start(
+    target: &Target,
+    entities: &Entities,
+    until: Option<&str>,
+    resident: bool,
+    reporter: &mut Reporter,
+) -> Result<Engine> {
     let source = &target.source;
     let query = EventQuery::of_some(source, entities)?;
     let query = match until {
@@ -70,7 +75,7 @@ pub fn start(target: &Target, entities: &Entities, until: Option<&str>, reporter
         None => query,
     };
     let beside = EventQuery::beside_some(source, entities)?;
-    target.scoring_some(&query, &beside, false, reporter)
+    target.scoring_some(&query, &beside, resident, reporter)
 }
 
 /// What it says, as rows that a query can see. They are formed by what persona made, so the table must still look like it.
@@ -86,8 +91,7 @@ pub fn stage(target: &Target, engine: &mut Engine, reporter: &mut Reporter) -> R
 }
 
 /// Writes rows that are new or say something else, and deletes those of entities without events. How many each.
-/// `going_on`: entities of whom the engine has seen new events alone.
-fn merge(target: &Target, entities: &Entities, going_on: &Entities, staged: &Staged) -> Result<(i64, i64)> {
+fn merge(target: &Target, parted: &Parted, staged: &Staged) -> Result<(i64, i64)> {
     let key = quote_identifier(&target.key()?.name);
     let table = target.relation.sql_name();
     let set: Vec<String> = target
@@ -103,8 +107,8 @@ fn merge(target: &Target, entities: &Entities, going_on: &Entities, staged: &Sta
               written AS (INSERT INTO {table} AS p {} \
                   ON CONFLICT ({key}) DO UPDATE SET {} WHERE {} RETURNING 1) \
          SELECT (SELECT count(*) FROM written), (SELECT count(*) FROM gone)",
-        entities.condition(target.key()?),
-        rows(target, going_on)?,
+        parted.entities.condition(target.key()?),
+        rows(target, &parted.going_on)?,
         set.join(", "),
         differ(target, "p", "excluded")?
     );

@@ -5,25 +5,29 @@ use super::Target;
 use crate::error::Result;
 use crate::events::{Entities, EventQuery, SideQuery};
 use crate::relation::Relation;
+use crate::tracking::Since;
 use pgrx::pg_sys;
 use pgrx::spi::quote_identifier;
 
 /// Changed entities, parted.
 pub struct Parted {
+    /// All of them.
+    pub entities: Entities,
     pub anew: Entities,
     pub going_on: Entities,
 }
 
 impl Parted {
-    /// `since`: of each entity the earliest time of what was added, as Postgres stores it, if that is all that changed.
-    pub fn new(target: &Target, entities: &Entities, since: &[Option<i64>]) -> Result<Parted> {
-        let mut going_on = Entities::none(target.key()?)?;
+    pub fn new(target: &Target, entities: &Entities, since: &Since) -> Result<Parted> {
+        let mut going_on = entities.of_texts(&[]);
         // What is cleaned away would be missed among the new events.
         let able = target.profile.hidden_states && target.source.cleaning.cleaning.keeps_all();
         if let (true, Some(length)) = (able && !since.is_empty(), target.version.spec.encoder.recurrent_length()) {
             going_on.add(&sql(target, entities, since, length)?)?;
         }
-        Ok(Parted { anew: entities.without(&going_on), going_on })
+        let mut anew = entities.clone();
+        anew.leave_out(&going_on);
+        Ok(Parted { entities: entities.clone(), anew, going_on })
     }
 
     /// The events to read: all of who is read anew, of the others those since the last one that their states have seen.
@@ -58,7 +62,7 @@ impl Parted {
 }
 
 /// A query for the keys of those that go on.
-fn sql(target: &Target, entities: &Entities, since: &[Option<i64>], length: usize) -> Result<String> {
+fn sql(target: &Target, entities: &Entities, since: &Since, length: usize) -> Result<String> {
     let events = Relation::open(target.source.events, "event table")?;
     let (key, at) = (target.key()?, events.column(&target.source.at)?);
     // As Postgres stores it.
@@ -68,7 +72,8 @@ fn sql(target: &Target, entities: &Entities, since: &[Option<i64>], length: usiz
         pg_sys::DATEOID => "p.last_event - pg_catalog.date '2000-01-01'".to_string(),
         _ => "p.last_event::pg_catalog.int8".to_string(),
     };
-    let since: Vec<String> = since.iter().map(|at| at.map_or("NULL".to_string(), |at| at.to_string())).collect();
+    let since = entities.texts().into_iter().map(|entity| since.of(&entity));
+    let since: Vec<String> = since.map(|at| at.map_or("NULL".to_string(), |at| at.to_string())).collect();
     Ok(format!(
         "SELECT p.{selected} FROM ROWS FROM (pg_catalog.unnest({keys}), pg_catalog.unnest(ARRAY[{since}]::pg_catalog.int8[])) \
              AS c (key, since) \

@@ -34,7 +34,7 @@ pub fn as_of(
     }
     let text = Spi::get_one_with_args::<String>("SELECT $1::pg_catalog.text", &[time.into()])?.unwrap_or_default();
     let time = format!("{}::pg_catalog.timestamptz", quote_literal(text));
-    let engine = start(&target, &entity, Some(&time), reporter)?;
+    let engine = start(&target, &entity, Some(&time), false, reporter)?;
     row(&target, engine, reporter)
 }
 

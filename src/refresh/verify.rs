@@ -32,13 +32,14 @@ pub fn verify(table: Oid, n: i32, reporter: &mut Reporter) -> Result<(usize, Vec
     if drawn.len() == 0 {
         return Ok((0, Vec::new()));
     }
-    let mut engine = start(&target, &drawn, None, reporter)?;
+    let mut engine = start(&target, &drawn, None, false, reporter)?;
     let differences =
         as_table_owner(target.relation.owner, || compare(&target, &drawn, &stage(&target, &mut engine, reporter)?))?;
     Ok((drawn.len(), differences))
 }
 
-fn draw(target: &Target, n: i32) -> Result<Entities> {
+/// At most `n` entities of a profile.
+pub fn draw(target: &Target, n: i32) -> Result<Entities> {
     let mut drawn = Entities::none(target.key()?)?;
     let sql = format!(
         "SELECT {} FROM {} ORDER BY pg_catalog.random() LIMIT {}",

@@ -4,6 +4,7 @@ pub mod batches;
 pub mod dispatcher;
 pub mod engine;
 pub mod launcher;
+pub mod live;
 pub mod progress;
 pub mod resident;
 pub mod run;

@@ -80,6 +80,11 @@ impl Reporter {
         self.begun = Instant::now();
     }
 
+    /// A live profile has taken in all that had been committed at this time: microseconds since 1970.
+    pub fn fresh(&self, at: i64) {
+        self.change(|slot| slot.fresh_at = at);
+    }
+
     pub fn scanned(&mut self, rows: u64) {
         self.publish(&Progress::of(Phase::Scan, rows, 0));
     }

@@ -9,6 +9,7 @@ mod dump;
 mod jobs;
 mod kills;
 mod launcher;
+mod live;
 mod online;
 mod privileges;
 mod schedule;

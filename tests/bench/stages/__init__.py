@@ -1,6 +1,6 @@
 """The stages, in the order in which they run. One is a function of a Bench that returns Results."""
 
-from stages import connections, index, living, pipeline, read, recommend, scale, score, share, train, train_million
+from stages import connections, index, live, living, pipeline, read, recommend, scale, score, share, train, train_million
 
 STAGES = {
     "read": read.run,
@@ -17,4 +17,5 @@ STAGES = {
     "connections": connections.run,
     "share": share.run,
     "living": living.run,
+    "live": live.run,
 }
