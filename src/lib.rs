@@ -45,6 +45,7 @@ mod recommend;
 mod reduction;
 mod refresh;
 mod relation;
+mod retraining;
 mod settings;
 mod stored;
 mod synthesize;

@@ -1,4 +1,5 @@
 use super::given;
+use crate::catalog::profiles;
 use crate::events::Entities;
 use crate::pg::procedure::Phases;
 use crate::pg::regclass::Regclass;
@@ -106,6 +107,14 @@ fn as_of(
     let name = Relation::open(profile, "profile")?.sql_name();
     let mut reporter = Reporter::foreground("profile_as_of", &name);
     Ok(refresh::as_of(profile, entity, time, version, &mut reporter)?)
+}
+
+/// The function of the event trigger `persona_dropped`: forgets profiles whose tables were dropped by other means than ours.
+#[pg_extern(
+    sql = "CREATE FUNCTION forget_dropped() RETURNS event_trigger LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';"
+)]
+fn forget_dropped() -> Result<(), ErrorReport> {
+    Ok(profiles::forget_dropped()?)
 }
 
 /// Drops a profile and its table of item vectors.

@@ -6,6 +6,7 @@
 mod compressions;
 pub mod jobs;
 pub mod models;
+pub mod previous;
 pub mod profiles;
 pub mod roles;
 pub mod runs;

@@ -20,6 +20,7 @@ pub mod session_lock;
 pub mod shared;
 pub mod staged;
 pub mod swap;
+pub mod table_lock;
 pub mod transition;
 pub mod types;
 pub mod worker;

@@ -11,4 +11,5 @@ mod kills;
 mod launcher;
 mod privileges;
 mod schedule;
+mod swaps;
 mod tracking;
