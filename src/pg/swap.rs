@@ -58,20 +58,34 @@ unsafe fn exchange_novelty(live: pg_sys::Oid, other: pg_sys::Oid) {
     unsafe {
         let live = pg_sys::relation_open(live, pg_sys::NoLock as i32);
         let other = pg_sys::relation_open(other, pg_sys::NoLock as i32);
-        let (live_files, other_files) = (files_made(live), files_made(other));
-        let is_new = (*other).rd_createSubid != 0 || *other_files[1] != 0;
-        for (a, b) in live_files.into_iter().zip(other_files) {
+        let (live_is_new, other_is_new) = (has_new_file(live), has_new_file(other));
+        for (a, b) in files_made(live).into_iter().zip(files_made(other)) {
             std::ptr::swap(a, b);
         }
-        if is_new {
+        if other_is_new {
             (*other).rd_createSubid = (*live).rd_createSubid;
-            #[cfg(feature = "pg15")]
-            pg_sys::RelationAssumeNewRelfilenode(live);
-            #[cfg(not(feature = "pg15"))]
-            pg_sys::RelationAssumeNewRelfilelocator(live);
+            assume_new_file(live);
+        }
+        if live_is_new {
+            assume_new_file(other);
         }
         pg_sys::relation_close(live, pg_sys::NoLock as i32);
         pg_sys::relation_close(other, pg_sys::NoLock as i32);
+    }
+}
+
+unsafe fn has_new_file(relation: pg_sys::Relation) -> bool {
+    // SAFETY: the relation is open.
+    unsafe { (*relation).rd_createSubid != 0 || *files_made(relation)[1] != 0 }
+}
+
+unsafe fn assume_new_file(relation: pg_sys::Relation) {
+    // SAFETY: the relation is open.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        pg_sys::RelationAssumeNewRelfilenode(relation);
+        #[cfg(not(feature = "pg15"))]
+        pg_sys::RelationAssumeNewRelfilelocator(relation);
     }
 }
 

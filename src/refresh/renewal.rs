@@ -7,7 +7,6 @@ use crate::error::{Error, Result};
 use crate::events::EventQuery;
 use crate::pg::bulk::BulkInsert;
 use crate::pg::identity::as_table_owner;
-use crate::pg::table_lock;
 use crate::relation::Relation;
 use crate::tracking::News;
 use crate::training;

@@ -100,7 +100,10 @@ fn index_pairs(live: &Relation, other: Oid) -> Result<Vec<(Oid, Oid)>> {
                     Code::ObjectInUse,
                     format!("the indexes of table \"{}\" have changed meanwhile", live.name),
                 )
-                .hint("A refresh or a retraining builds all indexes that the table has now: run it again.")),
+                .detail("What is to take its place has the indexes that the table had when that was built.")
+                .hint(
+                    "Run the refresh or the retraining again; before a rollback give the table the indexes that it had.",
+                )),
             })
             .collect()
     })
