@@ -79,12 +79,16 @@ impl<T: Send + 'static> Reader<T> {
     }
 }
 
-/// The longest time that reading a row, or answering a question, has taken since; it is done every millisecond.
+/// The longest time that reading a row, or answering a question, has taken since; it is done every millisecond. The first,
+/// which loads the library and plans, does not count.
 fn waiting_reader(cluster: &Cluster, sql: &'static str) -> Reader<Duration> {
+    let mut is_first = true;
     let read = move |client: &mut Client, longest: &mut Duration| {
         let begun = Instant::now();
         assert_eq!(client.query(sql, &[]).expect("a reader is never turned away").len(), 1);
-        *longest = begun.elapsed().max(*longest);
+        if !std::mem::take(&mut is_first) {
+            *longest = begun.elapsed().max(*longest);
+        }
         thread::sleep(Duration::from_millis(1));
     };
     Reader::start(cluster, read, Duration::ZERO)
@@ -229,8 +233,12 @@ fn a_refresh_after_a_rollback_takes_what_has_changed_since_the_rows_were_written
         "ALTER TABLE clicks ADD seen timestamptz NOT NULL DEFAULT clock_timestamp();
          SELECT persona.track_changes('clicks', track => 'column', \"column\" => 'seen')",
     ] {
-        run(&mut client, &format!("{track}; CALL persona.refresh('walk_profile')"));
         let click = |visitor: i64| format!("INSERT INTO clicks VALUES ({visitor}, '2025-01-01', 7, 1)");
+        // Twice: the first refresh leaves no mark yet that is older than all that was running.
+        run(&mut client, &format!("{track}; {}", click(1)));
+        for _ in 0..2 {
+            run(&mut client, "CALL persona.refresh('walk_profile')");
+        }
         let stale = "persona.verify('walk_profile', 1000)";
         run(&mut client, &click(3));
         run(&mut client, RETRAIN);
@@ -331,6 +339,9 @@ fn a_retraining_holds_no_snapshot_while_epochs_run() {
 #[test]
 fn a_retraining_runs_as_a_job_under_conditions() {
     let (_cluster, mut client) = cluster_with_profile();
+    let news = "INSERT INTO clicks SELECT v, timestamptz '2025-01-01' + n * interval '1 hour', 1 + (v * 7 + n) % 30, 1
+                FROM generate_series(1, 100) v, generate_series(1, 30) n";
+    run(&mut client, news);
     let submit = "SELECT persona.submit('retrain', 'walk', '{\"incremental\": true, \"keep\": false}')";
     let run_of: i64 = client.query_one(submit, &[]).expect("a run").get(0);
     let worker = await_worker(&mut client, run_of);

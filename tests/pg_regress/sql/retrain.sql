@@ -45,9 +45,9 @@ SELECT count(*) FROM persona.recommend('page_visitors', 7, k => 3);
 SELECT persona.rollback('pages');
 SELECT * FROM state;
 SELECT version FROM persona.lives WHERE model = 'pages' ORDER BY since;
--- What is kept is an index away from what is live.
-SELECT relname LIKE 'previous_%' AS kept, relkind, count(*) FROM pg_class WHERE relnamespace = 'persona'::regnamespace AND relname LIKE 'previous_%'
-GROUP BY 1, 2;
+-- What is kept has the indexes of what is live.
+SELECT (SELECT string_agg(amname, ', ' ORDER BY amname) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am m ON m.oid = c.relam WHERE i.indrelid = t) AS indexes
+FROM persona.previous, LATERAL (VALUES (kept), (items)) v (t) ORDER BY profile::text, t = items;
 
 -- No version is pruned that a profile is kept of.
 CALL persona.run_job(persona.add_job('prune', 'pages', '1 day', enabled => false, config => '{"keep": 0}'));
@@ -76,6 +76,9 @@ SELECT * FROM attempt($$CALL persona.retrain('pages', incremental => true)$$);
 SELECT persona.set_alias('pages', 'live', 2);
 
 -- Incrementally, and without keeping.
+INSERT INTO visits
+SELECT v, timestamptz '2024-02-01' + v * interval '1 minute' + n * interval '3 hours', 1 + (v + n) % 12
+FROM generate_series(1, 40) v, generate_series(1, 20) n;
 CALL persona.retrain('pages', incremental => true, keep => false);
 SELECT * FROM state;
 CALL persona.retrain('pages');
