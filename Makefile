@@ -4,20 +4,21 @@
 # get CUDA's libraries), RUN_AS=USER (who runs the server when make is run by root; default nobody),
 # DB=NAME (for psql and conninfo), STAGE=NAME[,NAME] (for bench: read, train-full, train-sampled,
 # train-recurrent, train-ml1m, train-million, score, index, end-to-end, recommend, scale, connections,
-# share, living; default all), RUNS=N (for bench: how often each is measured; default 3).
+# share, living; default all), RUNS=N (for bench: how often each is measured; default 3), PART=NAME[,NAME]
+# (for quality: beauty, reviews, films, groceries; default all).
 
 export PG ?= 16
 export JOBS ?= $(shell nproc)
 export CUDA ?= 0
 export RUN_AS ?= nobody
-export DB STAGE RUNS
+export DB STAGE RUNS PART
 
 .DEFAULT_GOAL := help
 .PHONY: help deps build install server conninfo psql stop demo test test-postgres quality bench lint clean distclean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@sed -n 's/^# \(Variables.*\)/\n\1/p; s/^# \(get CUDA.*\|DB=.*\|train-.*\|share.*\)/\1/p' $(firstword $(MAKEFILE_LIST))
+	@sed -n 's/^# \(Variables.*\)/\n\1/p; s/^# \(get CUDA.*\|DB=.*\|train-.*\|share.*\|(for quality.*\)/\1/p' $(firstword $(MAKEFILE_LIST))
 
 deps: ## get what the build needs from the package registries into .deps
 	@scripts/deps.sh
@@ -50,7 +51,7 @@ test: deps ## run every check and test: PG=16|18
 test-postgres: deps ## run what depends on Postgres: the rest was run for another PG
 	@scripts/test.sh postgres
 
-quality: deps ## reproduce the published table on Amazon Beauty (needs ../shared/data)
+quality: deps ## train what the README gives figures of: PART=name[,name] (needs ../shared/data)
 	@scripts/quality.sh
 
 bench: deps ## measure persona beside its peers: STAGE=name[,name] RUNS=n

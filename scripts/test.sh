@@ -2,7 +2,7 @@
 # Every check and test there is, for Postgres $PG: the runners' own summaries, and their sum as the
 # last line. A runner that fails does not keep the others from running.
 #
-# `test.sh postgres` leaves out what no Postgres has a part in, which a run for another one did.
+# `test.sh postgres` leaves out what is the engine's work, which a run for another Postgres did.
 source "$(dirname "$0")/lib.sh"
 
 cd "$root"
@@ -72,10 +72,11 @@ if [ "${1:-}" != postgres ]; then
     # The tests lie elsewhere than the installed engine, whose libtorch is beside it. One at a time:
     # torch has one random generator for the whole process, and tests seed it.
     runner engine env LD_LIBRARY_PATH="$LIBTORCH/lib" cargo test --release -p persona_engine -- --test-threads=1
+    # Trains every family: the engine's work, whatever Postgres asks for it.
+    runner page "$root/tests/page.sh"
 fi
 runner "pgrx-$PG" pgrx_tests
 runner "regress-$PG" "$root/tests/regress.sh"
-runner "page-$PG" "$root/tests/page.sh"
 # One cluster at a time: some of the tests measure time.
 runner "cluster-$PG" env PERSONA_PG_BIN="$pg/bin" RUN_AS="$user" \
     cargo test --release -p persona_tests -- --test-threads=1

@@ -64,6 +64,8 @@ COMMENT ON PROCEDURE compress(text, jsonb) IS 'makes a smaller version of a mode
 COMMENT ON FUNCTION evaluate(text) IS 'figures of the live version on the events as they are now, with 95 % intervals';
 COMMENT ON FUNCTION evaluate(text, text) IS
     'the same figures of all cases and of those with one value each of a field, an attribute or a label from a table';
+COMMENT ON FUNCTION drift(text, timestamptz, jsonb) IS
+    'how far what has come since the live version was trained, or since a time, has moved from what came before: fields, activity, vectors, figures';
 COMMENT ON FUNCTION rank_features(text, text, text) IS
     'how much each feature tells of a label: by correlation and mutual information over a source, by permutation to a model';
 COMMENT ON FUNCTION compare(text[], text) IS
@@ -76,13 +78,17 @@ COMMENT ON FUNCTION create_profile(text, text, jsonb) IS 'makes an empty profile
 COMMENT ON PROCEDURE refresh(regclass, boolean) IS
     'brings a profile up to the events as they are now: the rows of entities whose events changed, where that is known; all beside the live rows, and swaps, else or if asked';
 COMMENT ON FUNCTION verify(regclass, integer) IS 'scores some of a profile''s entities anew, and says where their rows differ';
+COMMENT ON FUNCTION score(regclass, bigint, boolean) IS 'an entity''s row as JSON: what is stored, or if fresh what its events say now';
+COMMENT ON FUNCTION score(regclass, text, boolean) IS 'an entity''s row as JSON: what is stored, or if fresh what its events say now';
+COMMENT ON FUNCTION score(regclass, uuid, boolean) IS 'an entity''s row as JSON: what is stored, or if fresh what its events say now';
+COMMENT ON FUNCTION encode(text, jsonb) IS
+    'the vector that a model''s live version gives to somebody with these events, which are in no table: rows of the event table as a JSON array';
 COMMENT ON FUNCTION profile_as_of(regclass, bigint, timestamptz, integer) IS
     'the row that an entity would have had at a time: by the version live then, or the one that is named, from the events until then';
 COMMENT ON FUNCTION profile_as_of(regclass, text, timestamptz, integer) IS
     'the row that an entity would have had at a time: by the version live then, or the one that is named, from the events until then';
 COMMENT ON FUNCTION profile_as_of(regclass, uuid, timestamptz, integer) IS
     'the row that an entity would have had at a time: by the version live then, or the one that is named, from the events until then';
-COMMENT ON FUNCTION forget_dropped() IS 'the function of the event trigger persona_dropped: forgets profiles whose tables were dropped, and drops what was kept of them';
 COMMENT ON FUNCTION drop_profile(regclass) IS 'drops a profile and its table of item vectors';
 COMMENT ON FUNCTION recommend(regclass, bigint, integer, boolean) IS 'items with the highest scores: of the entity''s list, or by inner products with its vector';
 COMMENT ON FUNCTION recommend(regclass, text, integer, boolean) IS 'items with the highest scores: of the entity''s list, or by inner products with its vector';
@@ -110,7 +116,3 @@ COMMENT ON FUNCTION running_jobs() IS 'what running jobs of this database are do
 
 -- The clock is everybody's, so only a superuser sets it.
 REVOKE EXECUTE ON FUNCTION set_clock(timestamptz) FROM PUBLIC;
-
--- Whoever drops a profile by DROP TABLE drops what is kept of it.
-CREATE EVENT TRIGGER persona_dropped ON sql_drop WHEN TAG IN ('DROP TABLE', 'DROP SCHEMA', 'DROP OWNED')
-    EXECUTE FUNCTION forget_dropped();

@@ -6,7 +6,7 @@ mod reading;
 
 pub use entities::Entities;
 pub use infer::infer_fields;
-pub use reading::{category_text, clock, key};
+pub use reading::{category_text, clock, key, microseconds};
 
 use crate::catalog::sources::{Declared, DeclaredAttributes, LabelTable, Source};
 use crate::error::{Code, Error, Result};
@@ -16,16 +16,19 @@ use crate::relation::{Column, Relation};
 use crate::worker::batches::LargeBatches;
 use crate::worker::engine::Engine;
 use persona_core::protocol::{Frame, Holds, Kind, SideTable};
-use persona_core::source::{Clock, Field, FieldKind, Label, LabelKind, SourceSchema};
-use pgrx::spi::quote_identifier;
+use persona_core::source::{Clock, Field, FieldKind, KeyType, Label, LabelKind, SourceSchema};
+use pgrx::spi::{quote_identifier, quote_literal};
 use reading::{Reading, Selected};
+use serde_json::Value;
 
 /// A query over a source's events, ready to run.
 pub struct EventQuery {
     pub schema: SourceSchema,
     /// The column of entities.
     pub key: Column,
-    sql: String,
+    selected: String,
+    from: String,
+    conditions: Vec<String>,
     reads: Vec<Read>,
 }
 
@@ -86,7 +89,9 @@ impl EventQuery {
         Ok(EventQuery {
             schema,
             key: column.clone(),
-            sql: format!("SELECT {} FROM {}", selected.join(", "), relation.sql_name()),
+            selected: selected.join(", "),
+            from: relation.sql_name(),
+            conditions: Vec::new(),
             reads: readings.iter().zip(places).map(read).collect(),
         })
     }
@@ -96,15 +101,56 @@ impl EventQuery {
         EventQuery::of(source).map(|query| query.only(entities))
     }
 
+    /// The same of rows that are in no table: a JSON array of objects with the table's columns. They are all one entity's.
+    pub fn of_rows(source: &Source, rows: &Value) -> Result<EventQuery> {
+        let mut query = EventQuery::of(source)?;
+        let rows = given_rows(rows, &source.entity, query.schema.key)?;
+        query.from = format!(
+            "pg_catalog.jsonb_populate_recordset(NULL::{}, {}::pg_catalog.jsonb)",
+            query.from,
+            quote_literal(rows)
+        );
+        Ok(query)
+    }
+
     /// The same until a time, which is one of the events' clock in SQL.
     pub fn until(mut self, source: &Source, time: &str) -> EventQuery {
-        self.sql = format!("{} AND {} <= {time}", self.sql, quote_identifier(&source.at));
+        self.conditions.push(format!("{} <= {time}", quote_identifier(&source.at)));
         self
     }
 
     fn only(mut self, entities: &Entities) -> EventQuery {
-        self.sql = format!("{} WHERE {}", self.sql, entities.condition(&self.key));
+        self.conditions.push(entities.condition(&self.key));
         self
+    }
+
+    fn sql(&self) -> String {
+        format!("SELECT {} FROM {}{}", self.selected, self.from, self.restriction())
+    }
+
+    fn restriction(&self) -> String {
+        let keyword = if self.conditions.is_empty() { "" } else { " WHERE " };
+        format!("{keyword}{}", self.conditions.join(" AND "))
+    }
+
+    /// The tables of attributes, of what these events name.
+    pub fn beside_these(&self, source: &Source, entities: &Entities) -> Result<Vec<SideQuery>> {
+        let mut beside = EventQuery::beside_some(source, entities)?;
+        for side in &mut beside {
+            let Holds::Attributes(place) = side.holds else { continue };
+            let on = source.attributes[place].attributes.on.as_ref();
+            let field = on.and_then(|name| source.fields.iter().find(|field| field.name == *name));
+            if let Some(field) = field.filter(|field| field.path.is_none()) {
+                side.query.conditions.push(format!(
+                    "{} IN (SELECT {} FROM {}{})",
+                    quote_identifier(&side.query.key.name),
+                    quote_identifier(field.column()),
+                    self.from,
+                    self.restriction()
+                ));
+            }
+        }
+        Ok(beside)
     }
 
     /// The tables of attributes, of some entities where they are about entities.
@@ -140,7 +186,7 @@ impl EventQuery {
     pub fn send(&self, engine: &mut Engine, mut tell: impl FnMut(u64)) -> Result<u64> {
         let mut large = LargeBatches::default();
         let mut rows = 0;
-        let mistyped = scan::scan(&self.sql, &self.reads, &mut |columns| {
+        let mistyped = scan::scan(&self.sql(), &self.reads, &mut |columns| {
             rows += columns.rows() as u64;
             engine.send_batch(columns, &mut large)?;
             engine.forget_progress();
@@ -153,6 +199,24 @@ impl EventQuery {
         }
         Ok(rows)
     }
+}
+
+/// JSON rows as text, each with a key of the type that the source's entities have.
+fn given_rows(rows: &Value, entity: &str, key: KeyType) -> Result<String> {
+    let wrong = || {
+        Error::new(Code::InvalidParameter, "events must be a JSON array of objects")
+            .hint("An object has the columns of the source's event table, and may leave the entity's out.")
+    };
+    let mut rows = rows.as_array().cloned().ok_or_else(wrong)?;
+    for row in &mut rows {
+        let of = match key {
+            KeyType::Integer => Value::from(0),
+            KeyType::Text => Value::from("given"),
+            KeyType::Uuid => Value::from("00000000-0000-0000-0000-000000000000"),
+        };
+        row.as_object_mut().ok_or_else(wrong)?.insert(entity.to_string(), of);
+    }
+    Ok(Value::from(rows).to_string())
 }
 
 fn attributes_changed(source: &Source, relation: &Relation) -> Error {

@@ -11,10 +11,12 @@
 //! - [`compression`] a smaller version of a version
 //! - [`comparison`] models beside each other on the same cases
 //! - [`importance`] features beside each other: how much each tells of a label
+//! - [`drift`]     whether events are still like those that a version knows
 //! - [`tracking`]  whose events have changed since a profile was filled
 //! - [`refresh`]   the job that fills a profile: score, write beside, swap; or write what changed
 //! - [`synthesize`] events that a model draws, into a table
 //! - [`recommend`] answers from stored lists and vectors
+//! - [`online`]    what is computed at the moment of the question
 //! - [`profile`]   the profile table and its companion of item vectors
 //! - [`reduction`] fewer dimensions for a profile's vectors
 //! - [`events`]    a source's table as columns, and the scan into the engine
@@ -34,11 +36,13 @@ mod api;
 mod catalog;
 mod comparison;
 mod compression;
+mod drift;
 mod error;
 mod events;
 mod health;
 mod importance;
 mod jobs;
+mod online;
 mod pg;
 mod profile;
 mod recommend;

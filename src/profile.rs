@@ -339,7 +339,7 @@ pub fn drop_profile(profile: Oid) -> Result<()> {
     let (profile, relation) = open(profile)?;
     must_own(&relation)?;
     let items = profile.items.and_then(|items| Relation::open(items, "item table").ok()).map(|items| items.sql_name());
-    // The tables first, as a refresh locks them before it writes the catalog. What is kept of them goes with them.
+    // The tables first, as a refresh locks them before it writes the catalog.
     for table in std::iter::once(relation.sql_name()).chain(items) {
         Spi::run(&format!("DROP TABLE {table}"))?;
     }

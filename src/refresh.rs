@@ -7,6 +7,7 @@
 mod changed;
 mod renewal;
 mod rows;
+mod single;
 mod table;
 mod verify;
 
@@ -16,6 +17,7 @@ use crate::catalog::sources::Source;
 use crate::catalog::versions::Version;
 use crate::error::{Code, Error, Result};
 use crate::events::{EventQuery, SideQuery};
+use crate::online;
 use crate::pg::bulk::{BulkInsert, Rows};
 use crate::pg::clock;
 use crate::pg::columns::EPOCH;
@@ -36,8 +38,9 @@ use pgrx::pg_sys::{self, Oid};
 use rows::RowWriter;
 
 pub use renewal::{Renewal, take_over};
+pub use single::{as_of, score};
 pub use table::exchange;
-pub use verify::{as_of, verify};
+pub use verify::verify;
 
 /// Brings a profile up to the events as they are now: all rows if `everything`, or where it is not known which changed.
 pub fn refresh_profile(table: Oid, everything: bool, phases: &Phases, reporter: &mut Reporter) -> Result<()> {
@@ -94,21 +97,37 @@ impl Target {
     }
 
     /// An engine that has read all that it needs to score the query's entities. `mapping`: how vectors are reduced, if that
-    /// is known.
+    /// is known. `resident`: whether the resident engine is asked, if there is one.
     fn scoring(
         &self,
         query: &EventQuery,
         beside: &[SideQuery],
         ask: Ask,
         mapping: Option<Vec<u8>>,
+        resident: bool,
         reporter: &mut Reporter,
     ) -> Result<Engine> {
         training::same_fields(&self.model, &self.version, &query.schema)?;
-        let mut engine = Engine::ask(Task::Score, ask, &query.schema, beside, Some(&self.version.spec))?;
+        let mut engine = match resident {
+            true => online::engine(&self.model, &self.version, ask, query, beside)?,
+            false => Engine::ask(Task::Score, ask, &query.schema, beside, Some(&self.version.spec))?,
+        };
         let mapping = mapping.map(|mapping| Stored::Bytes(Role::Mapping, mapping));
         let stored: Vec<Stored> = std::iter::once(Stored::subject(&self.model, &self.version)).chain(mapping).collect();
         training::scan(query, beside, &mut engine, &stored, reporter)?;
         Ok(engine)
+    }
+
+    /// The same of some entities whose rows are to be like those that are there.
+    fn scoring_some(
+        &self,
+        query: &EventQuery,
+        beside: &[SideQuery],
+        resident: bool,
+        reporter: &mut Reporter,
+    ) -> Result<Engine> {
+        let ask = Ask { without_items: true, ..self.ask() };
+        self.scoring(query, beside, ask, self.profile.reduction(self.version.number)?, resident, reporter)
     }
 
     fn key(&self) -> Result<&Column> {

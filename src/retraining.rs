@@ -23,6 +23,7 @@ use pgrx::spi::quote_literal;
 pub fn retrain(name: &str, incremental: bool, keep: bool, phases: &Phases, reporter: &mut Reporter) -> Result<i32> {
     let training = Training::of(name, incremental, reporter)?;
     let model = &training.model;
+    profiles::forget_dropped()?;
     own_profiles(model)?.into_iter().try_for_each(|profile| refresh::could_take(profile, &training))?;
     let made = training.run(phases, reporter)?;
     // The model is locked now. Profiles may have come and gone while epochs ran.
@@ -65,6 +66,7 @@ pub fn rollback(name: &str) -> Result<i32> {
 pub fn drop_previous(name: &str) -> Result<i64> {
     let model = Model::find(name)?;
     model.lock("UPDATE")?;
+    profiles::forget_dropped()?;
     let mut dropped = 0;
     for profile in own_profiles(&model)? {
         dropped += i64::from(previous::forget(profile)?);

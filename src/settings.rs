@@ -7,6 +7,7 @@ pub static ENGINE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::
 pub static ENGINE_THREADS: GucSetting<i32> = GucSetting::<i32>::new(0);
 pub static ENGINE_MEMORY: GucSetting<i32> = GucSetting::<i32>::new(0);
 pub static ENGINE_NICE: GucSetting<i32> = GucSetting::<i32>::new(5);
+pub static RESIDENT_MEMORY: GucSetting<i32> = GucSetting::<i32>::new(1024);
 pub static KEEP_JOB_RUNS: GucSetting<i32> = GucSetting::<i32>::new(30 * 24 * 60);
 
 pub fn define() {
@@ -47,6 +48,16 @@ pub fn define() {
         19,
         GucContext::Userset,
         GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"persona.resident_memory",
+        c"Memory that the versions of the resident engine may take together.",
+        c"Those that were asked for least lately make room for others.",
+        &RESIDENT_MEMORY,
+        1,
+        i32::MAX,
+        GucContext::Sighup,
+        GucFlags::UNIT_MB,
     );
     GucRegistry::define_int_guc(
         c"persona.keep_job_runs",

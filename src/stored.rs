@@ -51,9 +51,11 @@ impl Stored {
     }
 }
 
-/// Sends what is stored, which is the last that the engine reads.
+/// Sends what is stored, which is the last that the engine reads. A resident engine may have the version.
 pub fn send(stored: &[Stored], engine: &mut Engine) -> Result<()> {
-    stored.iter().try_for_each(|stored| stored.send(engine))?;
+    let wanted = engine.wants_version()?;
+    let sent = |stored: &&Stored| wanted || !matches!(stored, Stored::Version(Role::Subject, ..));
+    stored.iter().filter(sent).try_for_each(|stored| stored.send(engine))?;
     engine.send(&Frame::new(Kind::End, Vec::new()))
 }
 

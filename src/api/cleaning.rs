@@ -1,14 +1,12 @@
 //! How events are cleaned, as a user declares it in jsonb.
 
-use super::sentence;
 use crate::catalog::sources::DeclaredCleaning;
 use crate::error::{Code, Error, Result};
-use crate::events::clock;
+use crate::events::{clock, microseconds};
 use crate::relation::Column;
 use persona_core::cleaning::{Cleaning, Duplicates};
+use persona_core::error::sentence;
 use persona_core::source::Clock;
-use pgrx::pg_sys;
-use pgrx::spi::Spi;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -33,7 +31,7 @@ pub fn declare(json: Value, at: &Column) -> Result<DeclaredCleaning> {
     if !json.is_object() {
         return Err(invalid("It is no object."));
     }
-    let json: CleaningJson = serde_json::from_value(json).map_err(|e| invalid(sentence(&e)))?;
+    let json: CleaningJson = serde_json::from_value(json).map_err(|e| invalid(sentence(&e.to_string())))?;
     if !(0.0..0.5).contains(&json.winsorize) {
         return Err(invalid(format!("\"winsorize\" must be at least 0 and less than 0.5, not {}.", json.winsorize)));
     }
@@ -64,17 +62,6 @@ fn time(key: &str, json: &Value, at: &Column) -> Result<f64> {
         }
     };
     time.filter(|time| time.is_finite()).ok_or_else(|| invalid(format!("\"{key}\" must be finite.")))
-}
-
-/// What an SQL expression says as a time of the column's type.
-fn microseconds(expression: &str, at: &Column, arguments: &[pgrx::datum::DatumWithOid]) -> Result<Option<f64>> {
-    let type_name = match at.type_oid {
-        pg_sys::TIMESTAMPTZOID => "timestamptz",
-        pg_sys::DATEOID => "date",
-        _ => "timestamp",
-    };
-    let sql = format!("SELECT (extract(epoch FROM {expression}::pg_catalog.{type_name}) * 1e6)::pg_catalog.float8");
-    Ok(Spi::get_one_with_args::<f64>(&sql, arguments)?)
 }
 
 impl DeclaredCleaning {

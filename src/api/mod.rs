@@ -15,14 +15,6 @@ mod union;
 
 use crate::error::{Code, Error, Result};
 
-/// What serde says, as a sentence.
-fn sentence(error: &serde_json::Error) -> String {
-    let text = error.to_string().replace('`', "\"");
-    let mut chars = text.chars();
-    let head: String = chars.next().into_iter().flat_map(char::to_uppercase).collect();
-    format!("{head}{}.", chars.as_str())
-}
-
 /// An argument that must not be NULL.
 fn given<T>(argument: Option<T>, name: &str) -> Result<T> {
     argument.ok_or_else(|| Error::new(Code::NullNotAllowed, format!("argument \"{name}\" must not be null")))

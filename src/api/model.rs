@@ -5,10 +5,14 @@ use crate::error::Error;
 use crate::events::EventQuery;
 use crate::pg::procedure::Phases;
 use crate::worker::progress::Reporter;
-use crate::{comparison, compression, importance, retraining, synthesize as synthesis, training, transfer, tuning};
+use crate::{
+    comparison, compression, drift as drifting, importance, online, retraining, synthesize as synthesis, training, transfer, tuning,
+};
+use persona_core::drift::{Bounds, Shift};
 use persona_core::metrics::Interval;
 use persona_core::protocol::Segment;
 use persona_core::spec::{FAMILIES, Family, ModelSpec};
+use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::{JsonB, default};
@@ -178,6 +182,39 @@ fn evaluate_by(
     Ok(TableIterator::new(rows))
 }
 
+/// How far what has come since the live version was trained, or since a time, has moved from what came before.
+#[pg_extern(volatile, parallel_unsafe)]
+#[allow(clippy::type_complexity)]
+fn drift(
+    model: Option<&str>,
+    since: default!(Option<TimestampWithTimeZone>, "NULL"),
+    bounds: default!(Option<JsonB>, "NULL"),
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(what, String),
+            name!(name, String),
+            name!(measure, String),
+            name!(value, f64),
+            name!(threshold, Option<f64>),
+            name!(drifted, bool),
+            name!(reference, i64),
+            name!(current, i64),
+        ),
+    >,
+    ErrorReport,
+> {
+    let model = given(model, "model")?;
+    let bounds = bounds.map(|bounds| Bounds::parse(&bounds.0)).transpose().map_err(Error::from)?;
+    let shifts = drifting::drift(model, since, bounds.as_ref(), &mut Reporter::foreground("drift", model))?;
+    Ok(TableIterator::new(shifts.into_iter().map(|shift| {
+        let drifted = shift.has_drifted();
+        let Shift { what, name, measure, value, threshold, reference, current } = shift;
+        (what, name, measure, value, threshold, drifted, reference as i64, current as i64)
+    })))
+}
+
 /// How much each feature tells of a label: by the events of a source, or to a trained model.
 #[pg_extern(volatile, parallel_unsafe)]
 #[allow(clippy::type_complexity)]
@@ -202,6 +239,13 @@ fn rank_features(
     let (name, label) = (given(name, "name")?, given(label, "label")?);
     let rows = importance::rank_features(name, label, of, &mut Reporter::foreground("rank", name))?;
     Ok(TableIterator::new(rows.into_iter().map(|r| (r.feature, r.method, r.value, r.low, r.high, r.rank as i32))))
+}
+
+/// The vector that a model's live version gives to somebody with these events, which are in no table: a JSON array of
+/// objects with the columns of the source's event table, the entity's left out.
+#[pg_extern(stable, strict, parallel_restricted)]
+fn encode(model: &str, events: JsonB) -> Result<Vec<f32>, ErrorReport> {
+    Ok(online::encode(model, &events.0, &mut Reporter::silent())?)
 }
 
 /// The figures of several models' live versions on the cases that all of them judged, best first, and how much larger each

@@ -1,5 +1,4 @@
 use super::given;
-use crate::catalog::profiles;
 use crate::events::Entities;
 use crate::pg::procedure::Phases;
 use crate::pg::regclass::Regclass;
@@ -109,12 +108,22 @@ fn as_of(
     Ok(refresh::as_of(profile, entity, time, version, &mut reporter)?)
 }
 
-/// The function of the event trigger `persona_dropped`: forgets profiles whose tables were dropped by other means than ours.
-#[pg_extern(
-    sql = "CREATE FUNCTION forget_dropped() RETURNS event_trigger LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';"
-)]
-fn forget_dropped() -> Result<(), ErrorReport> {
-    Ok(profiles::forget_dropped()?)
+/// The row of an entity as JSON: what is stored, or if `fresh` what a refresh would write now.
+#[pg_extern(name = "score", stable, strict, parallel_restricted)]
+fn score_integer(profile: Regclass, entity: i64, fresh: default!(bool, false)) -> Result<Option<JsonB>, ErrorReport> {
+    Ok(refresh::score(profile.0, Entities::Integers(vec![entity]), fresh)?)
+}
+
+/// The row of an entity as JSON: what is stored, or if `fresh` what a refresh would write now.
+#[pg_extern(name = "score", stable, strict, parallel_restricted)]
+fn score_text(profile: Regclass, entity: &str, fresh: default!(bool, false)) -> Result<Option<JsonB>, ErrorReport> {
+    Ok(refresh::score(profile.0, Entities::Texts(vec![entity.to_string()]), fresh)?)
+}
+
+/// The row of an entity as JSON: what is stored, or if `fresh` what a refresh would write now.
+#[pg_extern(name = "score", stable, strict, parallel_restricted)]
+fn score_uuid(profile: Regclass, entity: Uuid, fresh: default!(bool, false)) -> Result<Option<JsonB>, ErrorReport> {
+    Ok(refresh::score(profile.0, Entities::Texts(vec![entity.to_string()]), fresh)?)
 }
 
 /// Drops a profile and its table of item vectors.

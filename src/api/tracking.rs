@@ -5,6 +5,7 @@ use crate::error::{Code, Error, Result};
 use crate::pg::transition::Statement;
 use crate::profile::oid_of;
 use crate::tracking;
+use persona_core::error::sentence;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::{JsonB, default};
@@ -48,7 +49,7 @@ struct TableJson {
 fn named(tables: serde_json::Value) -> Result<Vec<Tracked>> {
     let tables: Vec<TableJson> = serde_json::from_value(tables).map_err(|e| {
         Error::new(Code::InvalidParameter, "invalid tables to track")
-            .detail(super::sentence(&e))
+            .detail(sentence(&e.to_string()))
             .hint("It is an array such as [{\"table\": \"purchases\", \"entity\": \"household_id\"}].")
     })?;
     let mut tracked = Vec::new();

@@ -1,6 +1,6 @@
 //! Several event tables as one view, with a column for the kind of event.
 
-use super::{given, sentence};
+use super::given;
 use crate::error::{Code, Error, Result};
 use crate::events::{clock, key};
 use crate::pg::local_settings::LocalSettings;
@@ -8,6 +8,7 @@ use crate::pg::regclass::Regclass;
 use crate::pg::types::common_type;
 use crate::profile::{oid_of, qualify};
 use crate::relation::{Column, Relation};
+use persona_core::error::sentence;
 use pgrx::JsonB;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -65,7 +66,7 @@ fn parts(json: serde_json::Value) -> Result<Vec<Part>> {
     if !json.is_array() {
         return Err(invalid("They are no array."));
     }
-    let tables: Vec<TableJson> = serde_json::from_value(json).map_err(|e| invalid(sentence(&e)))?;
+    let tables: Vec<TableJson> = serde_json::from_value(json).map_err(|e| invalid(sentence(&e.to_string())))?;
     if tables.is_empty() {
         return Err(invalid("There is no table."));
     }

@@ -91,11 +91,11 @@ pub fn forget(profile: Oid) -> Result<bool> {
     }
 }
 
-/// Forgets what is kept of profiles whose tables are gone.
+/// Forgets what is kept of profiles whose tables are gone, unless somebody else is doing it.
 pub fn forget_dropped() -> Result<()> {
     let gone = all(
         "SELECT profile::oid FROM persona.previous p \
-         WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = p.profile)",
+         WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = p.profile) FOR UPDATE SKIP LOCKED",
         &[],
         |row| present(row.get::<Oid>(1)?, "profile"),
     )?;

@@ -113,14 +113,15 @@ pub fn of_model(model: &Model) -> Result<Vec<Oid>> {
     )
 }
 
-/// Removes the rows of profiles whose tables were dropped by DROP TABLE, and what is kept of them.
+/// Removes the rows of profiles whose tables were dropped by DROP TABLE, and what is kept of them. Done by whatever makes, retrains,
+/// prunes or drops profiles, models and versions.
 pub fn forget_dropped() -> Result<()> {
+    previous::forget_dropped()?;
     const GONE: &str = "SELECT 1 FROM persona.profiles p \
          WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = p.profile) LIMIT 1";
     if one(GONE, &[], |_| Ok(()))?.is_none() {
         return Ok(());
     }
-    previous::forget_dropped()?;
     for table in TABLES {
         run(
             &format!(

@@ -2,7 +2,7 @@
 
 use super::models::Model;
 use super::*;
-use crate::pg::clock;
+use crate::pg::{clock, types};
 use persona_core::metrics::Judgement;
 use persona_core::protocol::{Metric, Outcome};
 use persona_core::source::SourceSchema;
@@ -41,6 +41,18 @@ impl Version {
         .ok_or_else(|| {
             Error::new(Code::UndefinedObject, format!("version {number} of model \"{}\" does not exist", model.name))
         })
+    }
+
+    /// A name that no other version has or will have on this server, whatever is dropped and made anew: with the place of its
+    /// row and the transaction that wrote it.
+    pub fn unique_name(&self, model: &Model) -> Result<String> {
+        let place = one(
+            "SELECT xmin::text || ctid::text FROM persona.versions WHERE model = $1 AND version = $2",
+            &[model.name.as_str().into(), self.number.into()],
+            |row| present(row.get::<String>(1)?, "version"),
+        )?;
+        let place = present(place, "version")?;
+        Ok(format!("{}/{}/{}/{place}", types::database(), model.name, self.number))
     }
 
     /// The number of the next version. Until this transaction ends, other trainings of the model wait here.
@@ -194,6 +206,19 @@ pub fn trained(model: &Model, version: i32) -> Result<Trained> {
         },
     )?;
     present(found, "version")
+}
+
+/// The figures of a version as a whole in a split, from when it was trained.
+pub fn figures(model: &Model, version: i32, split: &str) -> Result<Vec<Metric>> {
+    all(
+        "SELECT metric, value, low, high FROM persona.metrics WHERE model = $1 AND version = $2 AND split = $3 AND epoch IS NULL",
+        &[model.name.as_str().into(), version.into(), split.into()],
+        |row| {
+            let metric: String = present(row.get(1)?, "metric")?;
+            let value = present(row.get(2)?, "value")?;
+            Ok(Metric { low: row.get(3)?, high: row.get(4)?, ..Metric::plain(split, metric, value) })
+        },
+    )
 }
 
 /// A figure of a version as a whole, from when it was trained.

@@ -1,7 +1,8 @@
-//! Conditions to train a model again: `{"age": "7 days", "new_events": "5%", "metric": {"name": "ndcg@10", "below": 0.05}}`.
-//! Any that holds is enough.
+//! Conditions to train a model again: `{"age": "7 days", "new_events": "5%", "metric": {"name": "ndcg@10", "below": 0.05},
+//! "drift": {"psi": 0.2}}`. Any that holds is enough.
 
-use crate::error::{Error, Result};
+use crate::drift::Bounds;
+use crate::error::{Error, Result, sentence};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -15,6 +16,8 @@ pub enum Condition {
     NewEvents(Amount),
     /// A figure has crossed a bound.
     Metric(Bound),
+    /// What has come since the newest event that the live version knows is not like what it knows.
+    Drift(Bounds),
 }
 
 /// A number of events, or a share of those that the live version was trained on.
@@ -42,28 +45,32 @@ fn test() -> String {
     "test".into()
 }
 
-const HINT: &str = "Conditions are \"age\" (an interval), \"new_events\" (a number, or a share such as \"5%\") and \"metric\" \
-                    (an object with name, split, and below or above).";
+const HINT: &str = "Conditions are \"age\" (an interval), \"new_events\" (a number, or a share such as \"5%\"), \"metric\" \
+                    (an object with name, split, and below or above) and \"drift\" (an object with one or more of psi, \
+                    js, energy and decay).";
 
-/// The conditions of a JSON object; none where it is empty.
+/// The conditions of a JSON object, those first that are asked at least cost; none where it is empty.
 pub fn parse(json: &Value) -> Result<Vec<Condition>> {
     let Some(entries) = json.as_object() else {
         return Err(Error::invalid("conditions must be a JSON object").hint(HINT));
     };
-    entries.iter().map(|(name, value)| condition(name, value)).collect()
+    let mut conditions = entries.iter().map(|(name, value)| condition(name, value)).collect::<Result<Vec<_>>>()?;
+    conditions.sort_by_key(|condition| matches!(condition, Condition::Drift(_)));
+    Ok(conditions)
 }
 
 fn condition(name: &str, value: &Value) -> Result<Condition> {
     let invalid = |why: String| Error::invalid(format!("invalid condition \"{name}\"")).detail(why).hint(HINT);
     let entry = Value::Object(Map::from_iter([(name.to_string(), value.clone())]));
-    let condition = serde_json::from_value(entry).map_err(|e| {
-        let why = e.to_string().replace('`', "\"");
-        invalid(format!("{}{}.", why[..1].to_uppercase(), &why[1..]))
-    })?;
+    let condition = serde_json::from_value(entry).map_err(|e| invalid(sentence(&e.to_string())))?;
     match &condition {
         Condition::Metric(bound) if bound.below.is_some() == bound.above.is_some() => {
             Err(invalid("A metric has one bound, \"below\" or \"above\".".into()))
         }
+        Condition::Drift(bounds) => match bounds.check() {
+            Ok(()) => Ok(condition),
+            Err(why) => Err(invalid(why.into())),
+        },
         _ => Ok(condition),
     }
 }
@@ -114,6 +121,9 @@ mod tests {
             [Condition::Age("7 days".into()), Condition::Metric(bound), Condition::NewEvents(Amount::Share(0.05))]
         );
         assert_eq!(parse(&json!({})).unwrap(), []);
+        let drift = Condition::Drift(Bounds { psi: Some(0.2), js: None, energy: None, decay: None });
+        let conditions = parse(&json!({"drift": {"psi": 0.2}, "new_events": 10})).unwrap();
+        assert_eq!(conditions, [Condition::NewEvents(Amount::Count(10)), drift], "what reads all events is not last");
     }
 
     #[test]
@@ -127,6 +137,10 @@ mod tests {
             json!({"metric": {"name": "ndcg@10"}}),
             json!({"metric": {"name": "ndcg@10", "below": 0.1, "above": 0.2}}),
             json!({"metric": {"name": "ndcg@10", "below": 0.1, "by": "day"}}),
+            json!({"drift": 0.2}),
+            json!({"drift": {}}),
+            json!({"drift": {"psi": -1}}),
+            json!({"drift": {"kl": 0.2}}),
         ] {
             let error = parse(&conditions).unwrap_err();
             let name = conditions.as_object().unwrap().keys().next().unwrap();

@@ -38,6 +38,14 @@ pub struct Error {
     pub hint: Option<String>,
 }
 
+/// What a library says, as a sentence for a detail.
+pub fn sentence(text: &str) -> String {
+    let mut chars = text.trim().chars();
+    let head: String = chars.next().into_iter().flat_map(char::to_uppercase).collect();
+    let tail = chars.as_str().trim_end_matches('.').replace('`', "\"");
+    format!("{head}{tail}.")
+}
+
 impl Error {
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Error { kind, message: message.into(), detail: None, hint: None }

@@ -11,6 +11,7 @@
 //! - [`features`]  statistics fitted to events (vocabularies, scales), and their replay
 //! - [`labels`]    what is to be predicted of entities: examples, and which part judges
 //! - [`importance`] which features tell how much of a label, and the selection of the best
+//! - [`drift`]     whether events and vectors are still like those that a version knows
 //! - [`schedule`]  when a job is due, and when what failed is tried again
 //! - [`conditions`] when a model is to be trained again
 //! - [`search`]    which settings to try next
@@ -35,6 +36,7 @@ pub mod calendar;
 pub mod check;
 pub mod cleaning;
 pub mod conditions;
+pub mod drift;
 pub mod error;
 pub mod events;
 pub mod features;

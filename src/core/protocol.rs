@@ -11,12 +11,16 @@
 //! | to engine  | `Job`, then `Placed` or `Events`* and at most one `Mistyped`, then for each of the |
 //! |            | job's tables `Table` and the same of it, then for each stored thing that it needs `Part`, |
 //! |            | which says its [`Role`], and its `Artifact`*, then `End`; no events to synthesize |
-//! | to Postgres| `Progress`, `Metrics`, `Judgement`s (Train, Evaluate; one for each split and    |
-//! |            | label) and `Released` (one for each `Placed`) at any time;                      |
+//! | to Postgres| `Progress`, `Metrics`, `Judgement`s (Train, Evaluate, Drift; one for each split |
+//! |            | and label) and `Released` (one for each `Placed`) at any time;                      |
 //! |            | `Artifact`* (Train; Score, a mapping that it fitted); `Profiles`* then `Items`* |
 //! |            | (Score); `Findings` (Check); `Features` (Rank, Permute); `Segments`* (Evaluate, |
 //! |            | if cases are grouped); `Synthetic`* (Synthesize), in the form of events;        |
+//! |            | `Shifts` (Drift);                                                               |
 //! |            | last, exactly one `Done` or `Failed`                                            |
+//!
+//! A resident engine serves many connections of a socket, on each one job after the other, without a region and
+//! without `Progress`. It answers `Job` with `Wanted`: whether the version must come, or is kept from an earlier job.
 //!
 //! The engine ends when its input closes before `End`. After `End` it needs no more input, and a
 //! closed input still ends it. It writes nothing after `Done` or `Failed`.
@@ -27,6 +31,7 @@ pub mod ring;
 
 pub use reports::*;
 
+use crate::drift::Comparison;
 use crate::error::{Error, ErrorKind, Result};
 use crate::reduction::Reduce;
 use crate::source::SourceSchema;
@@ -41,7 +46,7 @@ use std::io::{self, Read, Write};
 use std::panic::{self, AssertUnwindSafe};
 
 /// Raised by every change that an older peer would misread.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// No frame is longer: what is larger is cut.
 pub const MAX_FRAME: usize = 64 << 20;
@@ -74,6 +79,8 @@ pub enum Kind {
     Features = 18,
     Segments = 19,
     Synthetic = 20,
+    Wanted = 21,
+    Shifts = 22,
 }
 
 impl Kind {
@@ -81,7 +88,7 @@ impl Kind {
         use Kind::*;
         [
             Job, Artifact, Events, End, Progress, Metrics, Profiles, Items, Findings, Done, Failed, Placed, Released,
-            Table, Judgement, Part, Mistyped, Features, Segments, Synthetic,
+            Table, Judgement, Part, Mistyped, Features, Segments, Synthetic, Wanted, Shifts,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == byte)
@@ -104,13 +111,16 @@ pub struct Job {
     /// What is read beside the events, in the order in which it comes.
     #[serde(default)]
     pub tables: Vec<SideTable>,
-    /// Absent when the task is `Check` or `Rank`.
+    /// Absent when the task needs no libtorch: `Check`, `Rank`, and `Drift` of events alone.
     pub spec: Option<ModelSpec>,
     #[serde(default)]
     pub ask: Ask,
     /// The descriptor of the region that `Placed` batches lie in.
     #[serde(default)]
     pub region: Option<i32>,
+    /// The name under which a resident engine keeps the version that the job is about.
+    #[serde(default)]
+    pub keep: Option<String>,
     pub limits: Limits,
 }
 
@@ -133,13 +143,15 @@ pub struct Ask {
     pub incremental: bool,
     /// How a version is made smaller (Compress).
     pub compression: Option<Compression>,
+    /// What is compared with what (Drift).
+    pub comparison: Option<Comparison>,
 }
 
 /// What something stored is for; the payload of `Part`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// The version that the job is about (Evaluate, Score, Permute, Synthesize, Compress).
+    /// The version that the job is about (Evaluate, Score, Permute, Synthesize, Compress; Drift, unless of events alone).
     Subject,
     /// A version that a blend mixes (Train).
     Mixed,
@@ -184,6 +196,8 @@ pub enum Task {
     Synthesize,
     /// A smaller version of a version.
     Compress,
+    /// How far events have moved, and what a version makes of them.
+    Drift,
 }
 
 /// Events to be drawn.

@@ -29,7 +29,7 @@ pub use teacher::Teacher;
 pub use training::*;
 pub use transfer::{VersionName, freezes, no_weights};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, sentence};
 use crate::source::{FieldKind, SourceSchema};
 use serde::{Deserialize, Serialize};
 
@@ -147,13 +147,6 @@ fn positive(name: &str, value: f64) -> Result<()> {
         true => Ok(()),
         false => Err(Error::invalid(format!("{name} must be greater than 0, not {value}"))),
     }
-}
-
-fn sentence(text: &str) -> String {
-    let mut chars = text.chars();
-    let head: String = chars.next().into_iter().flat_map(char::to_uppercase).collect();
-    let tail = chars.as_str().trim_end_matches('.').replace('`', "\"");
-    format!("{head}{tail}.")
 }
 
 #[cfg(test)]

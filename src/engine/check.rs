@@ -1,4 +1,4 @@
-//! The program that checks a source and ranks its features. It does what `persona-engine` does with the same
+//! The program that checks a source, ranks its features and says how far they have moved. It does what `persona-engine` does with the same
 //! job, without loading libtorch for it.
 
 use persona_core::protocol::{Kind, Outcome, Task};
@@ -9,12 +9,12 @@ use persona_engine::{intake, limits};
 
 fn main() {
     pipe::report_panics();
-    pipe::end(pipe::open().and_then(|input| run(&input)));
+    pipe::end(pipe::open().and_then(|mut input| run(&mut input)));
 }
 
-fn run(input: &Input) -> Result<Outcome> {
+fn run(input: &mut impl Input) -> Result<Outcome> {
     let job = intake::job(input)?;
-    if !matches!(job.task, Task::Check | Task::Rank) {
+    if !matches!(job.task, Task::Check | Task::Rank | Task::Drift) || job.spec.is_some() {
         return Err(Error::new(ErrorKind::Protocol, "a job that needs libtorch came to persona-check"));
     }
     limits::apply(&job.limits);
@@ -23,6 +23,7 @@ fn run(input: &Input) -> Result<Outcome> {
     let mut outcome = intake::describe(&gathered.events);
     match job.task {
         Task::Rank => reporter.json(Kind::Features, &gathered.importances(&job, &mut outcome)?)?,
+        Task::Drift => reporter.json(Kind::Shifts, &gathered.shifts(&job, &mut outcome)?)?,
         _ => reporter.json(Kind::Findings, &gathered.findings())?,
     }
     outcome.seconds = reporter.seconds();

@@ -84,7 +84,8 @@ impl Compute {
 pub fn upload(tensor: Tensor, device: Device) -> Result<Tensor> {
     match device {
         Device::Cuda(_) => {
-            let (kind, pinned) = (tensor.kind(), tensor.f_pin_memory(device)?);
+            // Not `pin_memory`, which tch calls in a way that libtorch warns of.
+            let (kind, pinned) = (tensor.kind(), tensor.f_internal_pin_memory(device)?);
             Ok(pinned.f_to_device_(device, kind, true, false)?)
         }
         _ => Ok(tensor),
@@ -189,12 +190,13 @@ fn libtorch_folder() -> Option<PathBuf> {
     Some(Path::new(&line[line.find('/')?..]).parent()?.to_owned())
 }
 
+/// Lazily: functions of libraries that no call of ours reaches (NCCL's) may be missing in the release that is there.
 fn open_globally(library: &Path) -> std::result::Result<(), String> {
     let path = CString::new(library.as_os_str().as_encoded_bytes()).map_err(|e| format!("{e}."))?;
     // SAFETY: the path is a C string; the library is libtorch's own and is meant to be opened so.
     // It stays open for the life of the process.
     unsafe {
-        if !libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL).is_null() {
+        if !libc::dlopen(path.as_ptr(), libc::RTLD_LAZY | libc::RTLD_GLOBAL).is_null() {
             return Ok(());
         }
         let reason = libc::dlerror();

@@ -1,5 +1,6 @@
 //! What stops a job: core's error, or one of libtorch's in core's words.
 
+use persona_core::error::sentence;
 use persona_core::{Error, ErrorKind};
 use std::fmt;
 use tch::TchError;
@@ -65,12 +66,6 @@ fn first_line(text: &str) -> &str {
         Some(start) => &line[start..],
         None => line.trim_start_matches("Internal torch error: ").trim(),
     }
-}
-
-fn sentence(text: &str) -> String {
-    let mut chars = text.trim().chars();
-    let head: String = chars.next().into_iter().flat_map(char::to_uppercase).collect();
-    format!("{head}{}.", chars.as_str().trim_end_matches('.'))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use crate::limits;
 use crate::pipe::{Input, Message};
 use crate::report::{Reporter, SCAN_INTERVAL};
 use persona_core::check;
+use persona_core::drift::{self, Comparison, Parts, Shift};
 use persona_core::events::{Attached, Collector, Events};
 use persona_core::importance::{self, Importance, Knowledge};
 use persona_core::labels::Examples;
@@ -11,13 +12,9 @@ use persona_core::protocol::{Finding, Holds, Job, Outcome, Phase, Progress, Role
 use persona_core::source::{Attributes, SourceSchema};
 use persona_core::{Error, ErrorKind, Result};
 
-fn next(input: &Input) -> Result<Message> {
-    input.recv().map_err(|_| protocol("the input ended too early"))?
-}
-
 /// The job, which is the first frame.
-pub fn job(input: &Input) -> Result<Job> {
-    match next(input)? {
+pub fn job(input: &mut impl Input) -> Result<Job> {
+    match input.next()? {
         Message::Job(job) if job.protocol == VERSION => Ok(*job),
         Message::Job(job) => Err(protocol(format!(
             "the extension speaks version {} of the protocol, the engine {VERSION}",
@@ -92,6 +89,28 @@ impl Gathered {
         importance::rank(&knowledge, limits::threads(&job.limits))
     }
 
+    /// What is compared with what.
+    pub fn comparison(&self, job: &Job) -> Result<Comparison> {
+        job.ask.comparison.ok_or_else(|| protocol("a job to compare came without what is compared"))
+    }
+
+    /// How far the fields of events from a time on have moved from those before it; none where there are no such events.
+    pub fn shifts(&self, job: &Job, outcome: &mut Outcome) -> Result<Vec<Shift>> {
+        let comparison = self.comparison(job)?;
+        outcome.notes = self.notes.clone();
+        let parts = Parts::new(&self.events, comparison.border);
+        let border = comparison.border.text(self.source.clock);
+        match parts.sizes() {
+            [0, _] => Err(Error::new(ErrorKind::InsufficientData, format!("there are no events but those {border}"))
+                .hint("Let the comparison begin later.")),
+            [_, 0] => {
+                outcome.notes.push(format!("There are no events {border}."));
+                Ok(Vec::new())
+            }
+            _ => drift::fields(&parts, &self.source, &comparison.bounds, limits::threads(&job.limits)),
+        }
+    }
+
     /// The version that the job is about.
     pub fn subject(&self) -> Result<&[u8]> {
         self.stored.one(Role::Subject).ok_or_else(|| protocol("a job came without the model version that it is about"))
@@ -146,7 +165,7 @@ fn notes_of(attributes: &Attributes, attached: Attached) -> Vec<String> {
 }
 
 /// The artifact's bytes, and all events in sequence.
-pub fn collect(input: &Input, job: &Job, reporter: &mut Reporter) -> Result<Gathered> {
+pub fn collect(input: &mut impl Input, job: &Job, reporter: &mut Reporter) -> Result<Gathered> {
     let limit = (job.limits.memory_mb > 0).then_some(job.limits.memory_mb << 20);
     let collector = |schema: &SourceSchema| {
         Ok::<_, Error>(Collector::new(schema, limit)?.with_threads(limits::threads(&job.limits)))
@@ -155,7 +174,7 @@ pub fn collect(input: &Input, job: &Job, reporter: &mut Reporter) -> Result<Gath
     let (mut stored, mut rows) = (Stored::default(), 0);
     reporter.enter(Phase::Scan)?;
     loop {
-        match next(input)? {
+        match input.next()? {
             Message::Artifact(bytes) => {
                 stored.append(&bytes)?;
                 if limit.is_some_and(|limit| stored.bytes() > limit) {

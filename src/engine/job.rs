@@ -18,11 +18,11 @@ use crate::segments::Segments;
 use crate::select::Choice;
 use crate::transfer::Start;
 use crate::version::{AS_OF, SOURCE, SPEC, Trained, Version, counted, describe_model, unrated};
-use crate::{compress, intake, permute, ratings, reduce, synthesize};
+use crate::{compress, drift, intake, permute, ratings, reduce, synthesize};
 use persona_core::artifact::Artifact;
 use persona_core::events::Events;
 use persona_core::features::{Encoded, Fitted, check_events, known_ratings, known_targets};
-use persona_core::labels::{Examples, FittedLabel};
+use persona_core::labels::{Example, Examples, FittedLabel};
 use persona_core::metrics::{Judgement, case_id, self_information};
 use persona_core::protocol::{ARTIFACT_CHUNK, Job, Kind, Outcome, Phase, Role, Task, cut};
 use persona_core::source::SourceSchema;
@@ -34,7 +34,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 /// Reads a job and its data, does it, and says how it went.
-pub fn run(input: &Input) -> Result<Outcome> {
+pub fn run(input: &mut impl Input) -> Result<Outcome> {
     let job = intake::job(input)?;
     device::apply(&job.limits);
     let mut reporter = Reporter::new(pipe::send);
@@ -47,6 +47,7 @@ pub fn run(input: &Input) -> Result<Outcome> {
         Task::Evaluate => evaluate_job(&job, gathered, &mut outcome, &mut reporter)?,
         Task::Score => score_job(&job, gathered, &mut outcome, &mut reporter)?,
         Task::Rank => reporter.json(Kind::Features, &gathered.importances(&job, &mut outcome)?)?,
+        Task::Drift => drift::run(&job, gathered, &mut outcome, &mut reporter)?,
         Task::Permute => permute::run(&job, gathered, &mut outcome, &mut reporter)?,
         Task::Compress => compress::run(&job, gathered, &mut outcome, &mut reporter)?,
         Task::Synthesize => synthesize_job(&job, gathered, &mut outcome, &mut reporter)?,
@@ -56,7 +57,7 @@ pub fn run(input: &Input) -> Result<Outcome> {
     Ok(outcome)
 }
 
-fn protocol(message: impl Into<String>) -> Error {
+pub fn protocol(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Protocol, message)
 }
 
@@ -239,39 +240,58 @@ fn evaluate_job(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: 
     segments.map_or(Ok(()), |segments| segments.of_folds(&judged, &examples, &encoded, reporter))
 }
 
-fn score_job(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: &mut Reporter) -> Result<()> {
+fn score_job(job: &Job, mut gathered: Gathered, outcome: &mut Outcome, reporter: &mut Reporter) -> Result<()> {
     let version = Version::read(gathered.subject()?, job)?;
-    let stored = gathered.stored.one(Role::Mapping).map(<[u8]>::to_vec);
-    let reduce = job.ask.reduce.as_ref();
-    let labelled = match reduce.filter(|_| stored.is_none()) {
+    let mapping = gathered.stored.take(Role::Mapping).pop();
+    let labelled = match job.ask.reduce.as_ref().filter(|_| mapping.is_none()) {
         Some(reduce) => reduce::labelled(reduce, &gathered, &version)?,
         None => Vec::new(),
     };
     let (encoded, trained) = version.restore(gathered.events, outcome)?;
-    let spec = &version.spec;
-    // What is drawn has no vectors of its values.
-    let ranks = spec.objective.adversarial().is_none();
-    let target = version.fitted.target.zip(version.fitted.items()).filter(|_| ranks);
-    reporter.enter(Phase::Score)?;
-    let lists = match (job.ask.recommendations, target) {
-        (0, _) => None,
-        (_, None) => return Err(protocol("lists were asked of a version that predicts no field").into()),
-        (most, Some((_, vocabulary))) => {
-            let scorer = trained.scorer(spec.training.batch_events);
-            let (evaluation, seed, threads) = (&spec.evaluation, spec.training.seed, device::threads());
-            let protocol = Protocol { evaluation, seed, information: None, threads };
-            Some(Lists { scorer, protocol, most, values: vocabulary.values.arrow(0..vocabulary.len()) })
+    let (mapping, labelled) = (mapping.as_deref(), labelled.as_slice());
+    Asked { version: &version, trained: &trained, encoded: &encoded, mapping, labelled }.tell(job, outcome, reporter)
+}
+
+/// A version that is asked about the entities of some events.
+pub struct Asked<'a> {
+    pub version: &'a Version,
+    pub trained: &'a Trained,
+    pub encoded: &'a Encoded,
+    /// How vectors are reduced, if that is known.
+    pub mapping: Option<&'a [u8]>,
+    /// What a mapping is fitted by, where it is to be and needs a label.
+    pub labelled: &'a [Example],
+}
+
+impl Asked<'_> {
+    /// Sends profiles, and items where these are not left out.
+    pub fn tell(&self, job: &Job, outcome: &mut Outcome, reporter: &mut Reporter) -> Result<()> {
+        let Asked { version, trained, encoded, mapping, labelled } = *self;
+        let spec = &version.spec;
+        // What is drawn has no vectors of its values.
+        let ranks = spec.objective.adversarial().is_none();
+        let target = version.fitted.target.zip(version.fitted.items()).filter(|_| ranks);
+        reporter.enter(Phase::Score)?;
+        let lists = match (job.ask.recommendations, target) {
+            (0, _) => None,
+            (_, None) => return Err(protocol("lists were asked of a version that predicts no field").into()),
+            (most, Some((_, vocabulary))) => {
+                let scorer = trained.scorer(spec.training.batch_events);
+                let (evaluation, seed, threads) = (&spec.evaluation, spec.training.seed, device::threads());
+                let protocol = Protocol { evaluation, seed, information: None, threads };
+                Some(Lists { scorer, protocol, most, values: vocabulary.values.arrow(0..vocabulary.len()) })
+            }
+        };
+        let mut scoring = Scoring::new(version, trained, encoded, lists)?;
+        if let Some(reduce) = &job.ask.reduce {
+            let mapping = reduce::mapping(reduce, mapping, &scoring, labelled, outcome, reporter)?;
+            scoring.reduce(mapping)?;
         }
-    };
-    let mut scoring = Scoring::new(&version, &trained, &encoded, lists)?;
-    if let Some(reduce) = reduce {
-        let mapping = reduce::mapping(reduce, stored.as_deref(), &scoring, &labelled, outcome, reporter)?;
-        scoring.reduce(mapping)?;
-    }
-    scoring.profiles(&job.source, reporter)?;
-    match target.filter(|_| !job.ask.without_items) {
-        Some((field, vocabulary)) => scoring.items(vocabulary, field, &job.source, reporter),
-        None => Ok(()),
+        scoring.profiles(&job.source, reporter)?;
+        match target.filter(|_| !job.ask.without_items) {
+            Some((field, vocabulary)) => scoring.items(vocabulary, field, &job.source, reporter),
+            None => Ok(()),
+        }
     }
 }
 

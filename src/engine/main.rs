@@ -2,7 +2,7 @@
 //!
 //! A Postgres process starts it with two pipes and speaks `persona_core::protocol`: one job, its
 //! events, and the answer. It opens no file but its libraries, and no connection. With `--probe` it says where it would
-//! compute, and ends.
+//! compute, and ends; with `--resident` it stays and answers on a socket.
 //!
 //! What it reads and says is in the library beside it (`lib.rs`); what it computes is here:
 //!
@@ -29,12 +29,14 @@
 //! - [`prune`]       numbers of matrices that become zero and stay so
 //! - [`compress`]    a smaller version of a version
 //! - [`distill`]     learning from another version
+//! - [`drift`]       whether vectors and figures are still what they were
 //! - [`held`]        what a network is judged by
 //! - [`evaluate`]    ranking metrics
 //! - [`segments`]    figures of groups of entities
 //! - [`permute`]     how much each field matters to a model
 //! - [`reduce`]      fewer dimensions for profile vectors
 //! - [`score`]       profile and item vectors
+//! - [`resident`]    versions that are kept, and asked over a socket
 //! - [`lists`]       every entity's best items
 //! - [`synthesize`]  events that a generator draws
 //! - [`error`]       core's error, and libtorch's in its words
@@ -47,6 +49,7 @@ mod counts;
 mod cpu;
 mod device;
 mod distill;
+mod drift;
 mod error;
 mod evaluate;
 mod held;
@@ -64,6 +67,7 @@ mod permute;
 mod prune;
 mod ratings;
 mod reduce;
+mod resident;
 mod schedule;
 mod score;
 mod segments;
@@ -74,13 +78,18 @@ mod transfer;
 mod version;
 
 use persona_engine::{intake, pipe, report};
+use std::path::Path;
 
 fn main() {
     device::let_threads_sleep();
-    if std::env::args().nth(1).as_deref() == Some("--probe") {
-        return println!("{}", serde_json::json!(device::probe()));
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["--probe"] => println!("{}", serde_json::json!(device::probe())),
+        ["--resident", socket, limits] => resident::run(Path::new(socket), limits),
+        _ => {
+            pipe::report_panics();
+            let result = pipe::open().map_err(error::Failure::from).and_then(|mut input| job::run(&mut input));
+            pipe::end(result.map_err(|failure| failure.0));
+        }
     }
-    pipe::report_panics();
-    let result = pipe::open().map_err(error::Failure::from).and_then(|input| job::run(&input));
-    pipe::end(result.map_err(|failure| failure.0));
 }

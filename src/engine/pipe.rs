@@ -30,7 +30,17 @@ pub enum Message {
     End,
 }
 
-pub type Input = Receiver<Result<Message>>;
+/// Where messages come from.
+pub trait Input {
+    /// The next one; waits for it.
+    fn next(&mut self) -> Result<Message>;
+}
+
+impl Input for Receiver<Result<Message>> {
+    fn next(&mut self) -> Result<Message> {
+        self.recv().map_err(|_| Error::new(ErrorKind::Protocol, "the input ended too early"))?
+    }
+}
 
 /// Whether the last frame has been sent: from then on a closed input is the expected end.
 static FINISHED: AtomicBool = AtomicBool::new(false);
@@ -39,7 +49,7 @@ static FINISHED: AtomicBool = AtomicBool::new(false);
 static OUTPUT: Mutex<Option<File>> = Mutex::new(None);
 
 /// Takes both pipes over and begins to read.
-pub fn open() -> Result<Input> {
+pub fn open() -> Result<Receiver<Result<Message>>> {
     // SAFETY: descriptors are numbers; the copy of 1 is owned by OUTPUT alone from here on.
     let output = unsafe {
         let copy = libc::fcntl(1, libc::F_DUPFD_CLOEXEC, 3);
@@ -111,7 +121,7 @@ fn leave(code: i32) -> ! {
 
 /// What has to be known to decode frames.
 #[derive(Default)]
-struct Decoder {
+pub struct Decoder {
     columns: ColumnReader,
     region: Option<Region>,
 }
@@ -150,7 +160,7 @@ fn forward(frame: Frame, decoder: &mut Decoder, sender: &SyncSender<Result<Messa
 }
 
 impl Decoder {
-    fn decode(&mut self, frame: Frame) -> Result<Vec<Message>> {
+    pub fn decode(&mut self, frame: Frame) -> Result<Vec<Message>> {
         Ok(match frame.kind {
             Kind::Job => vec![Message::Job(Box::new(self.job(&frame)?))],
             Kind::Artifact => vec![Message::Artifact(frame.payload)],

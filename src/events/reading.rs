@@ -148,6 +148,17 @@ pub fn clock(column: &Column) -> Result<(Clock, Reading)> {
     }
 }
 
+/// What an SQL expression says as a time of the column's type: microseconds since 1970.
+pub fn microseconds(expression: &str, at: &Column, arguments: &[pgrx::datum::DatumWithOid]) -> Result<Option<f64>> {
+    let type_name = match at.type_oid {
+        pg_sys::TIMESTAMPTZOID => "timestamptz",
+        pg_sys::DATEOID => "date",
+        _ => "timestamp",
+    };
+    let sql = format!("SELECT (extract(epoch FROM {expression}::pg_catalog.{type_name}) * 1e6)::pg_catalog.float8");
+    Ok(Spi::get_one_with_args::<f64>(&sql, arguments)?)
+}
+
 /// How a field's values travel, and how they are read.
 pub fn field(relation: &Relation, declared: &Declared) -> Result<(ValueType, Reading)> {
     let column = relation.column(declared.column())?;

@@ -1,14 +1,19 @@
-//! Whether a model is to be trained again. Asked as the job's owner, and answered without an engine.
+//! Whether a model is to be trained again. Asked as the job's owner, and answered by the catalog and the newest events, but for
+//! drift, which reads them all.
 
 use crate::catalog::models::Model;
 use crate::catalog::runs::Run;
 use crate::catalog::sources::Source;
-use crate::catalog::versions::{self, Trained};
+use crate::catalog::versions::{self, Trained, Version};
+use crate::drift;
 use crate::error::Result;
+use crate::events::EventQuery;
 use crate::jobs::{length, schedule};
 use crate::pg::clock;
 use crate::relation::Relation;
+use crate::worker::progress::Reporter;
 use persona_core::conditions::{self, Amount, Bound, Condition};
+use persona_core::drift::{Bounds, Shift};
 use pgrx::spi::{Spi, quote_identifier, quote_literal};
 use serde_json::Value;
 
@@ -24,14 +29,14 @@ pub fn check(json: &Value) -> Result<()> {
 
 /// Why a model need not be trained now; none where it is to be, because a condition holds, it was never trained, or there are
 /// no conditions.
-pub fn against(model: &str, json: &Value) -> Result<Option<String>> {
+pub fn against(model: &str, json: &Value, reporter: &mut Reporter) -> Result<Option<String>> {
     let conditions = conditions::parse(json)?;
     let model = Model::find(model)?;
     let Some(live) = model.alias("live")?.filter(|_| !conditions.is_empty()) else { return Ok(None) };
     let trained = versions::trained(&model, live)?;
     let mut reasons = Vec::new();
     for condition in &conditions {
-        match unmet(condition, &model, live, &trained)? {
+        match unmet(condition, &model, live, &trained, reporter)? {
             None => return Ok(None),
             Some(reason) => reasons.push(reason),
         }
@@ -40,7 +45,13 @@ pub fn against(model: &str, json: &Value) -> Result<Option<String>> {
 }
 
 /// What speaks against a condition; none where it holds.
-fn unmet(condition: &Condition, model: &Model, live: i32, trained: &Trained) -> Result<Option<String>> {
+fn unmet(
+    condition: &Condition,
+    model: &Model,
+    live: i32,
+    trained: &Trained,
+    reporter: &mut Reporter,
+) -> Result<Option<String>> {
     match condition {
         Condition::Age(interval) => {
             let old = trained.created_at.saturating_add(length(schedule::interval(interval)?)) <= clock::now();
@@ -48,6 +59,7 @@ fn unmet(condition: &Condition, model: &Model, live: i32, trained: &Trained) -> 
         }
         Condition::NewEvents(amount) => new_events(*amount, model, trained),
         Condition::Metric(bound) => metric(bound, model, live),
+        Condition::Drift(bounds) => drift(bounds, model, live, reporter),
     }
 }
 
@@ -80,4 +92,24 @@ fn metric(bound: &Bound, model: &Model, live: i32) -> Result<Option<String>> {
         Some(value) if bound.is_crossed_by(value) => None,
         Some(value) => Some(format!("{split} {name} is {value:.4}")),
     })
+}
+
+/// Where the source has other columns than the version knows, it is to be trained whatever they hold.
+fn drift(bounds: &Bounds, model: &Model, live: i32, reporter: &mut Reporter) -> Result<Option<String>> {
+    let known = Version::find(model, live)?.source;
+    if !known.has_events_of(&EventQuery::of(&Source::of_model(model)?)?.schema) {
+        return Ok(None);
+    }
+    let shifts = drift::drift(&model.name, None, Some(bounds), reporter)?;
+    let Some(farthest) = shifts.iter().max_by(|a, b| a.extent().total_cmp(&b.extent())) else {
+        return Ok(Some(format!("nothing that could have drifted has come since version {live}")));
+    };
+    let Shift { what, name, measure, value, threshold, .. } = farthest;
+    let of = threshold.map_or(String::new(), |threshold| format!(" of {threshold:.4}"));
+    let said = format!("{measure} of {what} \"{name}\" is {value:.4}{of}");
+    if farthest.has_drifted() {
+        reporter.say(&said);
+        return Ok(None);
+    }
+    Ok(Some(said))
 }

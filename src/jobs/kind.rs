@@ -8,6 +8,7 @@ use crate::pg::procedure::Phases;
 use crate::profile::{must_own, oid_of, open};
 use crate::worker::progress::Reporter;
 use crate::{refresh, retraining, training, tuning};
+use persona_core::error::sentence;
 use persona_core::protocol::Metric;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -163,9 +164,8 @@ impl JobKind {
                 JobKind::Prune => "\"keep\", \"job_runs\" and \"trials\"",
                 _ => "none",
             };
-            let why = e.to_string().replace('`', "\"");
             Error::new(Code::InvalidParameter, format!("invalid config of a job of kind \"{}\"", self.name()))
-                .detail(format!("{}{}.", why[..1].to_uppercase(), &why[1..]))
+                .detail(sentence(&e.to_string()))
                 .hint(format!("Its options are: {valid}."))
         })
     }

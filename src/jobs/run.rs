@@ -70,7 +70,7 @@ impl Drop for Place {
 pub fn work(order: &Order, phases: &Phases, reporter: &mut Reporter) -> Result<Ended> {
     let kind = JobKind::parse(&order.kind)?;
     if kind.trains()
-        && let Some(reason) = conditions::against(&order.object, &order.conditions)?
+        && let Some(reason) = conditions::against(&order.object, &order.conditions, reporter)?
     {
         return Ok(Ended::Skipped(reason));
     }

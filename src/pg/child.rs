@@ -45,6 +45,17 @@ pub fn spawn(program: &OsStr, arguments: &[&str], region: Option<&File>) -> io::
     Ok(child)
 }
 
+/// Starts a program that stays and is spoken to over a socket. It dies with this process; what it says goes to the server's
+/// log.
+pub fn spawn_resident(program: &OsStr, arguments: &[&str]) -> io::Result<Child> {
+    let parent = std::process::id();
+    let mut command = Command::new(program);
+    command.args(arguments).env_clear().env("OMP_WAIT_POLICY", "passive").stdin(Stdio::null()).stdout(Stdio::null());
+    // SAFETY: the closure makes only async-signal-safe calls between fork and exec.
+    unsafe { command.pre_exec(move || prepare(parent, None)) };
+    command.spawn()
+}
+
 unsafe fn prepare(parent: u32, region: Option<i32>) -> io::Result<()> {
     // SAFETY: async-signal-safe system calls only.
     unsafe {

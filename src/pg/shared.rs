@@ -93,6 +93,8 @@ struct Shared {
     databases: [Database; DATABASES],
     /// There were too many databases to note one.
     all: bool,
+    /// A session waits for the resident engine.
+    resident: bool,
     slots: [Slot; SLOTS],
 }
 
@@ -104,6 +106,7 @@ impl Default for Shared {
             starved: 0,
             databases: [FREE; DATABASES],
             all: false,
+            resident: false,
             slots: [Slot::default(); SLOTS],
         }
     }
@@ -212,6 +215,18 @@ pub fn limit_slot(index: usize, deadline: i64) {
 
 pub fn slot_has_expired(index: usize) -> bool {
     SHARED.share().slots[index].expired
+}
+
+/// Asks the launcher for the resident engine.
+pub fn want_resident() {
+    let mut shared = SHARED.exclusive();
+    shared.resident = true;
+    signal(shared.launcher, libc::SIGUSR1);
+}
+
+/// Whether a session has asked for the resident engine.
+pub fn take_resident() -> bool {
+    std::mem::take(&mut SHARED.exclusive().resident)
 }
 
 pub fn set_launcher(pid: i32) {

@@ -12,7 +12,6 @@ use crate::tracking::News;
 use crate::training;
 use crate::worker::engine::Engine;
 use crate::worker::progress::Reporter;
-use persona_core::protocol::Ask;
 use pgrx::spi::quote_identifier;
 
 /// Brings the rows of these entities up to their events as they are now.
@@ -49,15 +48,14 @@ pub fn refresh(
 
 /// An engine that has read all that it needs to score some entities. `until`: a time in SQL, after which no event is read.
 pub fn start(target: &Target, entities: &Entities, until: Option<&str>, reporter: &mut Reporter) -> Result<Engine> {
-    let Target { profile, source, version, .. } = target;
+    let source = &target.source;
     let query = EventQuery::of_some(source, entities)?;
     let query = match until {
         Some(time) => query.until(source, time),
         None => query,
     };
     let beside = EventQuery::beside_some(source, entities)?;
-    let ask = Ask { without_items: true, ..target.ask() };
-    target.scoring(&query, &beside, ask, profile.reduction(version.number)?, reporter)
+    target.scoring_some(&query, &beside, false, reporter)
 }
 
 /// What it says, as rows that a query can see. They are formed by what persona made, so the table must still look like it.

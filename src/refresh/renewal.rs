@@ -37,7 +37,7 @@ pub fn score(target: &Target, reporter: &mut Reporter) -> Result<Engine> {
     let mapping = profile.reduction(version.number)?;
     let label = profile.reduce.as_ref().filter(|_| mapping.is_none()).and_then(Reduce::label);
     let beside = EventQuery::beside(source, label.into_iter())?;
-    target.scoring(&query, &beside, target.ask(), mapping, reporter)
+    target.scoring(&query, &beside, target.ask(), mapping, false, reporter)
 }
 
 impl Renewal {

@@ -1,19 +1,16 @@
-//! Rows beside what the events say: of entities drawn at random as they are now, or of one as it was.
+//! Rows beside what the events of entities drawn at random say now.
 
 use super::Target;
 use super::changed::{differs, distance, stage, start};
-use crate::error::{Code, Error, Result};
+use crate::error::Result;
 use crate::events::Entities;
 use crate::pg::identity::as_table_owner;
 use crate::pg::local_settings::LocalSettings;
 use crate::pg::staged::Staged;
 use crate::relation::Column;
 use crate::worker::progress::Reporter;
-use persona_core::source::Clock;
-use pgrx::JsonB;
-use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::Oid;
-use pgrx::spi::{Spi, quote_identifier, quote_literal};
+use pgrx::spi::{quote_identifier, quote_literal};
 
 /// Numbers that are so near are equal: how they are rounded depends on what is computed beside them.
 const TOLERANCE: f64 = 1e-3;
@@ -79,38 +76,5 @@ fn compare(target: &Target, drawn: &Entities, staged: &Staged) -> Result<Vec<Dif
     staged.query(&sql, &[], |row| {
         let columns = row.get::<Vec<Option<String>>>(3)?.unwrap_or_default().into_iter().flatten().collect();
         Ok(Difference { entity: row.get(1)?.unwrap_or_default(), distance: row.get(2)?, columns })
-    })
-}
-
-/// The row that an entity would have had at a time, by `version` or else the one that was live then, from the events until
-/// then; none where it had none.
-pub fn as_of(
-    table: Oid,
-    entity: Entities,
-    time: TimestampWithTimeZone,
-    version: Option<i32>,
-    reporter: &mut Reporter,
-) -> Result<Option<JsonB>> {
-    let target = Target::with(table, |_, model| version.map_or_else(|| model.live_at(time), Ok))?;
-    let key = target.key()?;
-    if std::mem::discriminant(&Entities::none(key)?) != std::mem::discriminant(&entity) {
-        return Err(Error::new(
-            Code::DatatypeMismatch,
-            format!("entities of profile \"{}\" are of type {}", target.relation.name, key.type_name),
-        ));
-    }
-    if target.clock() == Clock::Number {
-        return Err(Error::new(Code::Unsupported, "the time of the source's events is a plain number")
-            .hint("Make it a timestamp in a view."));
-    }
-    let text = Spi::get_one_with_args::<String>("SELECT $1::pg_catalog.text", &[time.into()])?.unwrap_or_default();
-    let time = format!("{}::pg_catalog.timestamptz", quote_literal(text));
-    let mut engine = start(&target, &entity, Some(&time), reporter)?;
-    as_table_owner(target.relation.owner, || {
-        let staged = stage(&target, &mut engine, reporter)?;
-        let rows = staged.query("SELECT pg_catalog.to_jsonb(s) - 'updated_at' FROM staged AS s", &[], |row| {
-            Ok(row.get::<JsonB>(1)?)
-        })?;
-        Ok(rows.into_iter().flatten().next())
     })
 }

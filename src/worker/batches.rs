@@ -13,22 +13,23 @@ impl Engine {
     /// Sends one batch. Waits while the engine has not read what is in the region.
     pub fn send_batch(&mut self, columns: &mut Columns, large: &mut LargeBatches) -> Result<()> {
         let layout = columns.layout();
-        let Some(bytes) = layout.bytes().filter(|&bytes| self.ring.fits(bytes)) else {
-            return large.frames(&layout, columns)?.iter().try_for_each(|frame| self.send(frame));
-        };
-        self.read_stdout()?;
-        let start = loop {
-            match self.ring.place(bytes) {
-                Some(start) => break start,
-                None => self.await_room()?,
+        let fits = |bytes: &usize| self.region.as_ref().is_some_and(|region| region.ring.fits(*bytes));
+        if let Some(bytes) = layout.bytes().filter(fits) {
+            self.read_stdout()?;
+            while let Some(region) = &mut self.region {
+                let Some(start) = region.ring.place(bytes) else {
+                    self.await_room()?;
+                    continue;
+                };
+                region::write(&region.file, start, columns.parts()).map_err(|e| cannot_write(&e))?;
+                return self.send(&Frame::json(Kind::Placed, &Placed { start, layout })?);
             }
-        };
-        region::write(&self.region, start, columns.parts()).map_err(|e| cannot_write(&e))?;
-        self.send(&Frame::json(Kind::Placed, &Placed { start, layout })?)
+        }
+        large.frames(&layout, columns)?.iter().try_for_each(|frame| self.send(frame))
     }
 }
 
-/// The stream of batches that are larger than the region: a batch with texts of many megabytes.
+/// The stream of batches that are larger than the region, as one with texts of many megabytes, or that have none.
 #[derive(Default)]
 pub struct LargeBatches {
     stream: Option<ColumnWriter>,

@@ -1,11 +1,12 @@
 //! The engine as this process sees it: a child with three pipes, spoken to in frames, and a region
-//! of memory for what it is to read.
+//! of memory for what it is to read; or the resident engine, at the other end of a socket.
 //!
 //! Nothing here blocks for longer than [`interrupts::PATIENCE`] without looking at interrupts. While
 //! it waits to write it also reads, so neither side can wait for the other for ever. Dropping an
 //! `Engine` ends the child: on success, on error, on cancel. Where no destructor runs (FATAL, crash),
 //! the kernel ends it with its parent.
 
+use super::resident::{self, Connection};
 use crate::error::{Code, Error, Result};
 use crate::events::SideQuery;
 use crate::pg::{child, interrupts, region, types};
@@ -30,14 +31,28 @@ use std::time::{Duration, Instant};
 const LAST_WORDS: usize = 2000;
 
 pub struct Engine {
-    child: Ending,
+    peer: Peer,
     partial: Vec<u8>,
     inbox: VecDeque<Frame>,
     last_words: Vec<u8>,
     /// The engine closed its output.
     ended: bool,
-    pub(super) region: File,
-    pub(super) ring: Ring,
+    /// It has said that the job is done.
+    done: bool,
+    /// A resident engine has none.
+    pub(super) region: Option<Region>,
+}
+
+/// Memory for what the engine is to read, and what of it is in use.
+pub(super) struct Region {
+    pub file: File,
+    pub ring: Ring,
+}
+
+/// Who is at the other end.
+enum Peer {
+    Child(Ending),
+    Resident(Connection),
 }
 
 impl Engine {
@@ -60,39 +75,62 @@ impl Engine {
         beside: &[SideQuery],
         spec: Option<&ModelSpec>,
     ) -> Result<Engine> {
-        let program = program(task);
+        let program = program(spec.is_some());
         let region = region::create().map_err(|e| no_region(&e))?;
         let child = child::spawn(&program, &[], Some(&region)).map_err(|e| cannot_start(&program, &e))?;
-        let region_fd = region.as_raw_fd();
+        let job = Job { region: Some(region.as_raw_fd()), ..job(task, ask, source, beside, spec) };
+        let region = Region { file: region, ring: Ring::new(REGION_BYTES) };
+        Engine::with(Peer::Child(Ending(child)), Some(region), &job)
+    }
+
+    /// Asks the resident engine to score by a version that it keeps under a name, where there is one: the server must have
+    /// preloaded persona. Without it the job can be given to an engine of its own.
+    pub fn resident(
+        ask: Ask,
+        source: &SourceSchema,
+        beside: &[SideQuery],
+        spec: &ModelSpec,
+        name: String,
+    ) -> Result<Option<Engine>> {
+        let job = Job { keep: Some(name), ..job(Task::Score, ask, source, beside, Some(spec)) };
+        let Some(connection) = Connection::open()? else { return Ok(None) };
+        Engine::with(Peer::Resident(connection), None, &job).map(Some)
+    }
+
+    fn with(peer: Peer, region: Option<Region>, job: &Job) -> Result<Engine> {
         let mut engine = Engine {
-            child: Ending(child),
+            peer,
             partial: Vec::new(),
             inbox: VecDeque::new(),
             last_words: Vec::new(),
             ended: false,
+            done: false,
             region,
-            ring: Ring::new(REGION_BYTES),
         };
-        let job = Job {
-            protocol: protocol::VERSION,
-            task,
-            source: source.clone(),
-            tables: beside.iter().map(SideQuery::table).collect(),
-            spec: spec.cloned(),
-            ask,
-            region: Some(region_fd),
-            limits: Limits {
-                threads: settings::ENGINE_THREADS.get() as usize,
-                memory_mb: settings::ENGINE_MEMORY.get() as usize,
-                nice: settings::ENGINE_NICE.get(),
-            },
-        };
-        engine.send(&Frame::json(Kind::Job, &job)?)?;
+        engine.send(&Frame::json(Kind::Job, job)?)?;
         Ok(engine)
     }
 
-    pub fn pid(&self) -> u32 {
-        self.child.0.id()
+    /// Whether the version that the job is about must be sent; a resident engine may have it.
+    pub fn wants_version(&mut self) -> Result<bool> {
+        match self.peer {
+            Peer::Child(_) => Ok(true),
+            Peer::Resident(_) => {
+                let frame = self.receive(|_| Ok(()))?;
+                match frame.kind {
+                    Kind::Wanted => Ok(frame.parse()?),
+                    kind => Err(Error::new(Code::Engine, format!("the engine sent a {kind:?} frame out of turn"))),
+                }
+            }
+        }
+    }
+
+    /// Of the job's own engine.
+    pub fn pid(&self) -> Option<u32> {
+        match &self.peer {
+            Peer::Child(child) => Some(child.0.id()),
+            Peer::Resident(_) => None,
+        }
     }
 
     pub fn send(&mut self, frame: &Frame) -> Result<()> {
@@ -108,7 +146,10 @@ impl Engine {
                     Kind::Progress => tell(Event::Progress(frame.parse()?))?,
                     Kind::Metrics => tell(Event::Metrics(frame.parse()?))?,
                     Kind::Judgement => tell(Event::Judgement(frame.payload))?,
-                    _ => return Ok(frame),
+                    kind => {
+                        self.done |= kind == Kind::Done;
+                        return Ok(frame);
+                    }
                 }
             }
             if self.ended {
@@ -125,9 +166,12 @@ impl Engine {
 
     fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
         while !bytes.is_empty() {
-            let written = match self.child.0.stdin.as_mut() {
-                Some(stdin) => stdin.write(bytes),
-                None => Err(io::ErrorKind::BrokenPipe.into()),
+            let written = match &mut self.peer {
+                Peer::Child(child) => match child.0.stdin.as_mut() {
+                    Some(stdin) => stdin.write(bytes),
+                    None => Err(io::ErrorKind::BrokenPipe.into()),
+                },
+                Peer::Resident(connection) => connection.write(bytes),
             };
             match written {
                 Ok(n) => bytes = &bytes[n..],
@@ -161,10 +205,18 @@ impl Engine {
     fn pump(&mut self, writing: bool) -> Result<()> {
         let fd = |pipe: Option<i32>| pipe.unwrap_or(-1);
         let watch = |fd, events| libc::pollfd { fd, events, revents: 0 };
+        let (output, words, input) = match &self.peer {
+            Peer::Child(Ending(child)) => (
+                child.stdout.as_ref().map(AsRawFd::as_raw_fd),
+                child.stderr.as_ref().map(AsRawFd::as_raw_fd),
+                child.stdin.as_ref().map(AsRawFd::as_raw_fd),
+            ),
+            Peer::Resident(connection) => (Some(connection.descriptor()), None, Some(connection.descriptor())),
+        };
         let mut watched = [
-            watch(fd(self.child.0.stdout.as_ref().filter(|_| !self.ended).map(AsRawFd::as_raw_fd)), libc::POLLIN),
-            watch(fd(self.child.0.stderr.as_ref().map(AsRawFd::as_raw_fd)), libc::POLLIN),
-            watch(fd(self.child.0.stdin.as_ref().filter(|_| writing).map(AsRawFd::as_raw_fd)), libc::POLLOUT),
+            watch(fd(output.filter(|_| !self.ended)), libc::POLLIN),
+            watch(fd(words), libc::POLLIN),
+            watch(fd(input.filter(|_| writing)), libc::POLLOUT),
         ];
         interrupts::poll(&mut watched)?;
         if watched[1].revents != 0 {
@@ -179,8 +231,14 @@ impl Engine {
     /// Reads what is there.
     pub(super) fn read_stdout(&mut self) -> Result<()> {
         let mut chunk = [0; 1 << 16];
-        let Some(stdout) = self.child.0.stdout.as_mut() else { return Ok(()) };
-        match stdout.read(&mut chunk) {
+        let read = match &mut self.peer {
+            Peer::Child(child) => match child.0.stdout.as_mut() {
+                Some(stdout) => stdout.read(&mut chunk),
+                None => return Ok(()),
+            },
+            Peer::Resident(connection) => connection.read(&mut chunk),
+        };
+        match read {
             Ok(0) => self.ended = true,
             Ok(n) => self.partial.extend_from_slice(&chunk[..n]),
             Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
@@ -198,7 +256,7 @@ impl Engine {
             start += HEADER + length;
             match frame.kind {
                 Kind::Failed => return Err(frame.parse::<persona_core::Error>()?.into()),
-                Kind::Released => self.ring.release()?,
+                Kind::Released => self.region.as_mut().map_or(Ok(()), |region| region.ring.release())?,
                 _ => self.inbox.push_back(frame),
             }
         }
@@ -208,7 +266,8 @@ impl Engine {
 
     fn read_stderr(&mut self) {
         let mut chunk = [0; 4096];
-        let Some(stderr) = self.child.0.stderr.as_mut() else { return };
+        let Peer::Child(Ending(child)) = &mut self.peer else { return };
+        let Some(stderr) = child.stderr.as_mut() else { return };
         match stderr.read(&mut chunk) {
             Ok(n) if n > 0 => {
                 self.last_words.extend_from_slice(&chunk[..n]);
@@ -216,13 +275,14 @@ impl Engine {
                 self.last_words.drain(..surplus);
             }
             Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-            _ => self.child.0.stderr = None,
+            _ => child.stderr = None,
         }
     }
 
     fn died(&mut self) -> Error {
         self.read_stderr();
-        let status = self.child.0.wait().map(|status| status.to_string()).unwrap_or_default();
+        let Peer::Child(Ending(child)) = &mut self.peer else { return resident::gone() };
+        let status = child.wait().map(|status| status.to_string()).unwrap_or_default();
         let said = String::from_utf8_lossy(&self.last_words).trim().replace('\n', "; ");
         let error = Error::new(Code::Engine, "the engine ended unexpectedly").hint(
             "The job left nothing behind and can be run again. \
@@ -235,6 +295,38 @@ impl Engine {
     }
 }
 
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // A job that ended in its middle leaves a connection that nobody can go on with.
+        if let (Peer::Resident(connection), true) = (&mut self.peer, self.done) {
+            connection.keep();
+        }
+    }
+}
+
+fn job(task: Task, ask: Ask, source: &SourceSchema, beside: &[SideQuery], spec: Option<&ModelSpec>) -> Job {
+    Job {
+        protocol: protocol::VERSION,
+        task,
+        source: source.clone(),
+        tables: beside.iter().map(SideQuery::table).collect(),
+        spec: spec.cloned(),
+        ask,
+        region: None,
+        keep: None,
+        limits: limits(),
+    }
+}
+
+/// What the settings of this session allow an engine.
+pub fn limits() -> Limits {
+    Limits {
+        threads: settings::ENGINE_THREADS.get() as usize,
+        memory_mb: settings::ENGINE_MEMORY.get() as usize,
+        nice: settings::ENGINE_NICE.get(),
+    }
+}
+
 /// What an engine says on its way.
 pub enum Event {
     Progress(Progress),
@@ -243,14 +335,14 @@ pub enum Event {
     Judgement(Vec<u8>),
 }
 
-/// The program for a task. What needs no libtorch has one beside the engine that starts at once.
-fn program(task: Task) -> OsString {
+/// The program for a task. What needs no libtorch, as no model is in it, has one beside the engine that starts at once.
+pub fn program(with_model: bool) -> OsString {
     let engine = match settings::ENGINE.get().filter(|path| !path.is_empty()) {
         Some(path) => PathBuf::from(OsString::from_vec(path.into_bytes())),
         None => types::library_folder().join("persona").join("persona-engine"),
     };
     let check = engine.with_file_name("persona-check");
-    if matches!(task, Task::Check | Task::Rank) && check.exists() { check.into() } else { engine.into() }
+    if !with_model && check.exists() { check.into() } else { engine.into() }
 }
 
 /// How long an engine may take to say where it is.
@@ -258,7 +350,7 @@ const PROBE_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Asks the engine where it computes. It loads libtorch for that, which takes a fifth of a second.
 pub fn probe() -> Result<Probe> {
-    let program = program(Task::Train);
+    let program = program(true);
     let child = child::spawn(&program, &["--probe"], None).map_err(|e| cannot_start(&program, &e))?;
     let mut said = Vec::new();
     let mut child = Ending(child);

@@ -2,8 +2,10 @@
 //!
 //! It connects to no database itself, so it is in nobody's way. At its start it sends one to every database, for
 //! jobs may have been left by a crash; later to those that it finds new, which may be copies of one that has jobs. It
-//! sleeps until the next job is due: dispatchers say when through shared memory.
+//! sleeps until the next job is due: dispatchers say when through shared memory. It also starts the resident engine when
+//! a session asks for it.
 
+use super::resident::Resident;
 use crate::pg::shared;
 use crate::pg::worker::{self, Started};
 use crate::pg::{clock, interrupts};
@@ -23,7 +25,11 @@ pub fn run() {
     let mut due = known.clone();
     let mut sent: BTreeMap<u32, Started> = BTreeMap::new();
     let mut scanned = Instant::now();
+    let mut resident = Resident::default();
     loop {
+        if shared::take_resident() {
+            resident.ensure();
+        }
         let now = clock::now();
         let noted = shared::take_due(now, now.saturating_add(RESCAN.as_micros() as i64));
         due.extend(noted.databases);

@@ -5,4 +5,5 @@ pub mod dispatcher;
 pub mod engine;
 pub mod launcher;
 pub mod progress;
+pub mod resident;
 pub mod run;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 pub struct Reporter {
     /// A session reads along.
     foreground: bool,
+    silent: bool,
     slot: Option<usize>,
     /// The slot ends with this value.
     owns_slot: bool,
@@ -36,11 +37,19 @@ impl Reporter {
         reporter
     }
 
+    /// For a question that is answered at once: it tells nothing on the way.
+    pub fn silent() -> Self {
+        let mut reporter = Reporter::of_run(false, None, "", "");
+        reporter.silent = true;
+        reporter
+    }
+
     /// For a run, whose slot outlives what it does.
     pub fn of_run(foreground: bool, slot: Option<usize>, kind: &str, object: &str) -> Self {
         let now = Instant::now();
         Reporter {
             foreground,
+            silent: false,
             slot,
             owns_slot: false,
             title: format!("persona: {kind} {object}"),
@@ -54,6 +63,7 @@ impl Reporter {
     pub fn say(&mut self, line: &str) {
         match self.foreground {
             true => pgrx::notice!("{line}"),
+            false if self.silent => pgrx::debug1!("persona: {line}"),
             false => {
                 pgrx::debug1!("{}: {line}", self.title);
                 worker::show_activity(&format!("{}: {line}", self.title));
@@ -62,9 +72,9 @@ impl Reporter {
     }
 
     /// The engine that works for this job.
-    pub fn watch(&mut self, engine_pid: u32) {
+    pub fn watch(&mut self, engine_pid: Option<u32>) {
         self.change(|slot| {
-            slot.engine_pid = engine_pid;
+            slot.engine_pid = engine_pid.unwrap_or(0);
             slot.phase = Text::of(phase_name(Phase::Scan));
         });
         self.begun = Instant::now();

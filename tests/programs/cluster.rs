@@ -9,6 +9,7 @@ mod dump;
 mod jobs;
 mod kills;
 mod launcher;
+mod online;
 mod privileges;
 mod schedule;
 mod swaps;

@@ -281,6 +281,24 @@ fn a_model_is_trained_again_only_when_one_of_its_conditions_holds() {
     ));
     scene.run(&format!("CALL persona.run_job({job})"));
     assert_eq!(scene.until_ended(job, 7).state, "succeeded", "a figure below its bound is a reason");
+
+    scene.run(&format!("SELECT persona.alter_job({job}, conditions => '{{\"drift\": {{\"psi\": 0.5}}}}')"));
+    scene.run(&format!("CALL persona.run_job({job})"));
+    let skipped = scene.until_ended(job, 8);
+    assert!(
+        skipped.message.is_some_and(|message| message.contains("nothing that could have drifted")),
+        "no new events"
+    );
+    scene.run(
+        "INSERT INTO clicks SELECT visitor, at + interval '400 days', item, amount FROM clicks WHERE at < '2024-06-01'",
+    );
+    scene.run(&format!("CALL persona.run_job({job})"));
+    let skipped = scene.until_ended(job, 9);
+    assert_eq!(skipped.state, "skipped", "more of the same is no reason");
+    assert!(skipped.message.is_some_and(|message| message.contains("psi of ") && message.contains(" of 0.5000")));
+    scene.run("UPDATE clicks SET item = 30 + item WHERE at > '2025-02-01' AND item < 16");
+    scene.run(&format!("CALL persona.run_job({job})"));
+    assert_eq!(scene.until_ended(job, 10).state, "succeeded", "events unlike those it knows are a reason");
 }
 
 #[test]

@@ -90,6 +90,13 @@ impl Bins {
         }
     }
 
+    /// Whether a range has the value; others are only near one.
+    pub fn holds(&self, value: f64) -> bool {
+        let value = snapped(value, self.step);
+        let before = self.ranges.partition_point(|range| range.0 <= value);
+        before.checked_sub(1).is_some_and(|nearest| value <= self.ranges[nearest].1)
+    }
+
     /// A value of the range with this code; none for missing and unknown.
     pub fn draw(&self, code: u32, rng: &mut ChaCha8Rng) -> Option<f64> {
         let &(low, high) = self.ranges.get(code.checked_sub(FIRST)? as usize)?;
@@ -218,6 +225,10 @@ mod tests {
         let bins = Bins::fit([3.0, 1.0, 3.0, 2.5].into_iter(), 4).unwrap();
         assert_eq!(bins.size(), 5);
         assert_eq!([1.0, 2.5, 3.0, 9.0, 0.0, f64::NAN].map(|value| bins.code(value)), [2, 3, 4, 4, 2, MISSING]);
+        assert_eq!(
+            [1.0, 2.5, 3.0, 9.0, 0.0, 2.0].map(|value| bins.holds(value)),
+            [true, true, true, false, false, false]
+        );
         assert_eq!(drawn(&bins, 3), [2.5]);
         assert_eq!(drawn(&bins, MISSING), [0.0; 0]);
         assert_eq!(Bins::fit(std::iter::empty(), 4), None);
@@ -229,6 +240,7 @@ mod tests {
         assert_eq!(bins.size(), 6);
         assert_eq!(drawn(&bins, 2), (0..24).map(f64::from).collect::<Vec<_>>());
         assert_eq!(drawn(&bins, 5), (74..100).map(f64::from).collect::<Vec<_>>());
+        assert!((0..100).all(|n| bins.holds(f64::from(n))) && !bins.holds(-1.0) && !bins.holds(100.0));
         assert!((0..100).all(|n| drawn(&bins, bins.code(f64::from(n))).contains(&f64::from(n))));
     }
 

@@ -4,7 +4,7 @@ use arrow_array::{ArrayRef, Float64Array, Int64Array, StringArray};
 use proptest::prelude::*;
 use std::sync::Arc;
 
-const KINDS: [Kind; 20] = [
+const KINDS: [Kind; 22] = [
     Kind::Job,
     Kind::Artifact,
     Kind::Events,
@@ -25,6 +25,8 @@ const KINDS: [Kind; 20] = [
     Kind::Features,
     Kind::Segments,
     Kind::Synthetic,
+    Kind::Wanted,
+    Kind::Shifts,
 ];
 
 fn schema() -> SourceSchema {
@@ -162,7 +164,7 @@ fn kinds_are_their_bytes() {
     for (byte, kind) in (1..).zip(KINDS) {
         assert_eq!(Frame::read_header([byte, 7, 0, 0, 0]).unwrap(), (kind, 7));
     }
-    for byte in [0, 21, 255] {
+    for byte in [0, 23, 255] {
         assert_eq!(Frame::read_header([byte, 0, 0, 0, 0]).unwrap_err().kind, ErrorKind::Protocol);
     }
 }
@@ -186,6 +188,7 @@ fn json_frames_round_trip() {
         ask: Ask { label: Some("tier".into()), synthesis: Some(Synthesis { entities: 5, seed: 1 }), ..Ask::default() },
         tables: Vec::new(),
         region: None,
+        keep: None,
         limits,
     };
     assert_eq!(Frame::json(Kind::Job, &job).unwrap().parse::<Job>().unwrap(), job);

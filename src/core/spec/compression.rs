@@ -1,7 +1,7 @@
 //! How a version is made smaller, as a user writes it in jsonb.
 
 use super::{fraction, within};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sentence};
 use crate::weights::Precision;
 use serde::{Deserialize, Serialize};
 
@@ -33,7 +33,7 @@ impl Compression {
     pub fn parse(json: &serde_json::Value) -> Result<Self> {
         let compression: Compression = serde_path_to_error::deserialize(json).map_err(|error| {
             Error::invalid("invalid options of a compression")
-                .detail(super::sentence(&error.inner().to_string()))
+                .detail(sentence(&error.inner().to_string()))
                 .hint("Options are prune (a share), scope (global or matrix), weights (full, half or int8) and epochs.")
         })?;
         fraction("prune", compression.prune)?;

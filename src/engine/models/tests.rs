@@ -197,7 +197,10 @@ fn a_gpu_gives_the_states_and_gradients_of_the_processor() {
             [states, weights].concat()
         };
         let (on_gpu, plain) = (run(gpu), run(Compute::plain()));
-        assert!(on_gpu.iter().zip(&plain).all(|(a, b)| (a - b).abs() < 1e-3), "{encoder:?}");
+        // By cuDNN recurrent layers multiply in TF32, whose factors have 10 bits.
+        let norm = |x: &mut dyn Iterator<Item = f32>| x.map(|x| x * x).sum::<f32>().sqrt();
+        let off = norm(&mut on_gpu.iter().zip(&plain).map(|(a, b)| a - b)) / norm(&mut plain.iter().copied());
+        assert!(off < 2e-3, "{encoder:?}: {off}");
     }
 }
 

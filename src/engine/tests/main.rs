@@ -3,6 +3,7 @@
 mod driver;
 
 mod compress;
+mod drift;
 mod families;
 mod importance;
 mod kinds;

@@ -65,7 +65,13 @@ ALTER TABLE page_visitors ADD remark text;
 SELECT * FROM attempt($$SELECT persona.rollback('pages')$$);
 SELECT * FROM attempt($$CALL persona.retrain('pages')$$);
 \x off
+
+-- What is kept of a profile that DROP TABLE has taken is named, and goes with the next prune.
 DROP TABLE page_visitors, page_visitors_items;
+SELECT level, regexp_replace(object, '\d+', 'N') AS object, regexp_replace(finding, '\d+ kB', 'N kB') AS finding, hint
+FROM persona.health() WHERE object LIKE 'table %';
+CALL persona.run_job((SELECT job FROM persona.jobs WHERE object = 'pages'));
+SELECT count(*) FROM persona.health() WHERE object LIKE 'table %';
 SELECT * FROM state;
 
 -- A version with other vectors is refused before it is trained.

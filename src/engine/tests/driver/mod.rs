@@ -2,6 +2,7 @@
 
 use arrow_array::RecordBatch;
 use persona_core::Error;
+use persona_core::drift::Shift;
 use persona_core::importance::Importance;
 use persona_core::metrics::Judgement;
 use persona_core::protocol::{
@@ -26,6 +27,7 @@ pub struct Answer {
     pub findings: Vec<Finding>,
     pub features: Vec<Importance>,
     pub segments: Vec<Segment>,
+    pub shifts: Vec<Shift>,
     /// From the last frame.
     pub result: Option<Result<Outcome, Error>>,
     pub code: Option<i32>,
@@ -45,6 +47,7 @@ pub fn job(task: Task, source: &SourceSchema, spec: Option<&ModelSpec>, threads:
         ask: Ask::default(),
         tables: Vec::new(),
         region: None,
+        keep: None,
         limits,
     }
 }
@@ -112,6 +115,7 @@ pub fn run_about(
             Kind::Findings => answer.findings = frame.parse().expect("findings"),
             Kind::Features => answer.features = frame.parse().expect("features"),
             Kind::Segments => answer.segments.extend(frame.parse::<Vec<Segment>>().expect("segments")),
+            Kind::Shifts => answer.shifts = frame.parse().expect("shifts"),
             Kind::Done => answer.result = Some(Ok(frame.parse().expect("an outcome"))),
             Kind::Failed => answer.result = Some(Err(frame.parse().expect("an error"))),
             kind => panic!("a {kind:?} frame came from the engine"),

@@ -1,6 +1,5 @@
 -- Amazon Beauty 5-core in the published protocol: the families that rank, with the published figures beside
 -- ours. Defaults and settings were chosen by the validation split alone.
-CREATE EXTENSION persona CASCADE;
 SELECT persona.create_source('beauty', 'beauty', entity => 'user_id', at => 'seq', fields => '{"item_id": "category"}');
 
 CREATE FUNCTION pg_temp.make(name text, encoder jsonb, training jsonb DEFAULT '{}', objective jsonb DEFAULT '{}') RETURNS void

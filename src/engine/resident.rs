@@ -1,0 +1,242 @@
+//! An engine that stays: it keeps the versions that it has read, and answers one job to score after the other on each
+//! connection of a socket. What it costs to load libtorch and a version is paid once.
+
+use crate::device;
+use crate::error::{Failure, Result};
+use crate::intake::{self, Gathered};
+use crate::job::{Asked, protocol};
+use crate::pipe::{Decoder, Input, Message};
+use crate::report::Reporter;
+use crate::version::{Trained, Version};
+use persona_core::protocol::{Frame, Job, Kind, Limits, Outcome, Role};
+use persona_core::spec::Encoder;
+use persona_core::{Error, ErrorKind};
+use persona_engine::limits;
+use std::collections::VecDeque;
+use std::io::{BufReader, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Nobody has asked for so long: the engine ends, and is started again when somebody does.
+const IDLE: Duration = Duration::from_secs(600);
+
+/// An answer is sent when it has so many bytes, or is whole.
+const CHUNK: usize = 1 << 18;
+
+/// Listens until nobody asks any more. `limits`: as JSON; its memory is what versions that are kept may take.
+pub fn run(socket: &Path, limits: &str) {
+    let ended = serde_json::from_str(limits)
+        .map_err(|e| Error::new(ErrorKind::Protocol, format!("could not read the engine's limits: {e}")))
+        .and_then(|limits| listen(socket, &limits));
+    if let Err(error) = ended {
+        eprintln!("persona-engine: {error}");
+    }
+}
+
+fn listen(socket: &Path, limits: &Limits) -> persona_core::Result<()> {
+    device::apply(&Limits { memory_mb: 0, ..limits.clone() });
+    limits::tune_for_tensors();
+    let cannot = |e: std::io::Error| Error::new(ErrorKind::Engine, format!("could not listen on a socket: {e}"));
+    // One that was left by an engine that was killed is in the way.
+    let _ = std::fs::remove_file(socket);
+    // SAFETY: sets what files of this process may be, before there is a second thread.
+    unsafe { libc::umask(0o077) };
+    let listener = UnixListener::bind(socket).map_err(cannot)?;
+    let kept = Arc::new(Kept { budget: limits.memory_mb << 20, shelf: Mutex::default() });
+    loop {
+        if waits(&listener) {
+            let (connection, _) = listener.accept().map_err(cannot)?;
+            let kept = kept.clone();
+            std::thread::spawn(move || serve(&connection, &kept));
+        } else if kept.lock().asked.is_none_or(|asked| asked.elapsed() >= IDLE) {
+            let _ = std::fs::remove_file(socket);
+            // SAFETY: ends the process. Connections that are open are of sessions that will find out.
+            unsafe { libc::_exit(0) }
+        }
+    }
+}
+
+/// Whether somebody has come; not for longer than [`IDLE`].
+fn waits(listener: &UnixListener) -> bool {
+    let mut watched = libc::pollfd { fd: listener.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one descriptor that is open.
+    unsafe { libc::poll(&raw mut watched, 1, IDLE.as_millis() as libc::c_int) > 0 }
+}
+
+/// Answers jobs until the other side goes away or one fails.
+fn serve(connection: &UnixStream, kept: &Kept) {
+    let mut requests =
+        Requests { input: BufReader::new(connection), decoder: Decoder::default(), read: VecDeque::new() };
+    while requests.wait() {
+        let mut output = Vec::new();
+        let answered = answer(&mut requests, kept, connection, &mut output);
+        let (last, sound) = match answered {
+            Ok(outcome) => (Frame::json(Kind::Done, &outcome), true),
+            Err(Failure(error)) => (Frame::json(Kind::Failed, &error), false),
+        };
+        let said =
+            last.and_then(|last| append(&mut output, &last)).is_ok() && (&*connection).write_all(&output).is_ok();
+        if !(said && sound) {
+            return;
+        }
+    }
+}
+
+fn answer(requests: &mut Requests, kept: &Kept, connection: &UnixStream, output: &mut Vec<u8>) -> Result<Outcome> {
+    let mut reporter = Reporter::new(|frame: Frame| {
+        if frame.kind == Kind::Progress {
+            return Ok(());
+        }
+        append(output, &frame)?;
+        if frame.kind == Kind::Wanted || output.len() >= CHUNK {
+            let gone = |e| Error::new(ErrorKind::Protocol, format!("could not send an answer: {e}"));
+            (&*connection).write_all(output).map_err(gone)?;
+            output.clear();
+        }
+        Ok(())
+    });
+    let job = intake::job(requests)?;
+    let name = job.keep.clone().ok_or_else(|| protocol("a job for a resident engine names no version"))?;
+    let known = kept.find(&name);
+    reporter.json(Kind::Wanted, &known.is_none())?;
+    let gathered = intake::collect(requests, &job, &mut reporter)?;
+    let version = match known {
+        Some(version) => version,
+        None => kept.keep(Resident::read(name, &gathered, &job)?),
+    };
+    let mut outcome = intake::describe(&gathered.events);
+    version.answer(&job, gathered, &mut outcome, &mut reporter)?;
+    Ok(outcome)
+}
+
+fn append(output: &mut Vec<u8>, frame: &Frame) -> persona_core::Result<()> {
+    output.extend_from_slice(&frame.header()?);
+    output.extend_from_slice(&frame.payload);
+    Ok(())
+}
+
+/// What comes in on a connection.
+struct Requests<'a> {
+    input: BufReader<&'a UnixStream>,
+    decoder: Decoder,
+    read: VecDeque<Message>,
+}
+
+impl Requests<'_> {
+    /// Waits for the next job's first frame. False when there is none.
+    fn wait(&mut self) -> bool {
+        self.decoder = Decoder::default();
+        match Frame::read_from(&mut self.input) {
+            Ok(Some(frame)) => match self.decoder.decode(frame) {
+                Ok(messages) => {
+                    self.read = messages.into();
+                    true
+                }
+                Err(_) => false,
+            },
+            _ => false,
+        }
+    }
+}
+
+impl Input for Requests<'_> {
+    fn next(&mut self) -> persona_core::Result<Message> {
+        loop {
+            if let Some(message) = self.read.pop_front() {
+                return Ok(message);
+            }
+            let frame = Frame::read_from(&mut self.input)?.ok_or_else(|| protocol("the input ended too early"))?;
+            self.read.extend(self.decoder.decode(frame)?);
+        }
+    }
+}
+
+/// A version that stays in memory.
+struct Resident {
+    /// Says which version it is, whatever has been dropped and made anew under its model's name.
+    name: String,
+    /// Of its artifact, which it also computes with.
+    bytes: usize,
+    version: Version,
+    /// Made when the first events have come; none for a blend, whose parts read the events themselves.
+    trained: Mutex<Option<Trained>>,
+}
+
+impl Resident {
+    fn read(name: String, gathered: &Gathered, job: &Job) -> Result<Resident> {
+        let artifact = gathered.subject()?;
+        Ok(Resident {
+            name,
+            bytes: 2 * artifact.len(),
+            version: Version::read(artifact, job)?,
+            trained: Mutex::default(),
+        })
+    }
+
+    fn answer(&self, job: &Job, mut gathered: Gathered, outcome: &mut Outcome, reporter: &mut Reporter) -> Result<()> {
+        let mapping = gathered.stored.take(Role::Mapping).pop();
+        let version = &self.version;
+        let mut tell = |encoded: &_, trained: &_| {
+            Asked { version, trained, encoded, mapping: mapping.as_deref(), labelled: &[] }.tell(job, outcome, reporter)
+        };
+        if let Encoder::Blend(_) = version.spec.encoder {
+            let (encoded, trained) = version.restore(gathered.events, &mut Outcome::default())?;
+            return tell(&encoded, &trained);
+        }
+        let encoded = version.fitted.encode(gathered.events)?;
+        // One job at a time: libtorch has all threads for it.
+        let mut trained = self.trained.lock().unwrap_or_else(PoisonError::into_inner);
+        let trained = match &mut *trained {
+            Some(trained) => trained,
+            none => none.insert(version.open(&encoded)?),
+        };
+        tell(&encoded, trained)
+    }
+}
+
+/// The versions that are kept, those that were asked for last at the end.
+struct Kept {
+    /// Bytes that they may take together; the newest stays in any case.
+    budget: usize,
+    shelf: Mutex<Shelf>,
+}
+
+#[derive(Default)]
+struct Shelf {
+    versions: Vec<Arc<Resident>>,
+    /// When a version was asked for last.
+    asked: Option<Instant>,
+}
+
+impl Kept {
+    fn lock(&self) -> MutexGuard<'_, Shelf> {
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn find(&self, name: &str) -> Option<Arc<Resident>> {
+        let mut shelf = self.lock();
+        shelf.asked = Some(Instant::now());
+        let place = shelf.versions.iter().position(|version| version.name == name)?;
+        let found = shelf.versions.remove(place);
+        shelf.versions.push(found.clone());
+        Some(found)
+    }
+
+    /// Puts a version on the shelf, unless another connection was quicker, and takes the least asked for away.
+    fn keep(&self, version: Resident) -> Arc<Resident> {
+        if let Some(known) = self.find(&version.name) {
+            return known;
+        }
+        let (mut shelf, version) = (self.lock(), Arc::new(version));
+        shelf.versions.push(version.clone());
+        while shelf.versions.len() > 1
+            && shelf.versions.iter().map(|version| version.bytes).sum::<usize>() > self.budget
+        {
+            shelf.versions.remove(0);
+        }
+        version
+    }
+}

@@ -1,0 +1,118 @@
+//! The resident engine: started by the launcher when a session first asks for it, and asked over a socket in the data
+//! directory, where only the server's user can go. Its versions come from the sessions, which may read them.
+
+use super::engine::{limits, program};
+use crate::error::{Code, Error, Result};
+use crate::pg::{child, interrupts, shared};
+use crate::settings;
+use persona_core::protocol::Limits;
+use std::cell::RefCell;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+/// Relative to the data directory, in which every process of the server works; a path may have 107 bytes. The folder is
+/// the one that Postgres has for such things: backups leave it out.
+const SOCKET: &str = "pg_stat_tmp/persona.sock";
+
+/// How long an engine may take to listen. Loading libtorch takes a fifth of a second.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often a session looks whether it does.
+const LOOK: Duration = Duration::from_millis(10);
+
+thread_local! {
+    /// This session's connection, while it asks nothing.
+    static IDLE: RefCell<Option<UnixStream>> = const { RefCell::new(None) };
+}
+
+/// A connection to the resident engine, for one job after the other; without its stream once that is kept.
+pub struct Connection(Option<UnixStream>);
+
+impl Connection {
+    /// The session's own, or a new one. None where the server has not preloaded persona.
+    pub fn open() -> Result<Option<Connection>> {
+        if !shared::has_launcher() {
+            return Ok(None);
+        }
+        if let Some(stream) = IDLE.take().filter(is_open) {
+            return Ok(Some(Connection(Some(stream))));
+        }
+        let begun = Instant::now();
+        loop {
+            match UnixStream::connect(SOCKET) {
+                Ok(stream) => {
+                    stream.set_nonblocking(true).map_err(|e| cannot_connect(&e))?;
+                    return Ok(Some(Connection(Some(stream))));
+                }
+                Err(error) if begun.elapsed() > PATIENCE => return Err(cannot_connect(&error)),
+                Err(_) => shared::want_resident(),
+            }
+            interrupts::sleep(LOOK);
+        }
+    }
+
+    pub fn descriptor(&self) -> RawFd {
+        self.0.as_ref().map_or(-1, AsRawFd::as_raw_fd)
+    }
+
+    /// Leaves the stream for the session's next job.
+    pub fn keep(&mut self) {
+        IDLE.set(self.0.take());
+    }
+}
+
+impl Read for Connection {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.0.as_mut().map_or(Ok(0), |stream| stream.read(into))
+    }
+}
+
+impl Write for Connection {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.as_mut().map_or(Err(io::ErrorKind::BrokenPipe.into()), |stream| stream.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Whether the engine at the other end of an idle stream is still there.
+fn is_open(stream: &UnixStream) -> bool {
+    matches!((&*stream).read(&mut [0]), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
+}
+
+fn cannot_connect(error: &io::Error) -> Error {
+    Error::new(Code::Engine, format!("could not reach the resident engine: {error}"))
+        .hint("The server log says why it does not start; persona.health() says whether the launcher runs.")
+}
+
+/// It ended while it had a job.
+pub fn gone() -> Error {
+    Error::new(Code::Engine, "the resident engine ended unexpectedly")
+        .detail("The server log may say why.")
+        .hint("Ask again: it is started anew.")
+}
+
+/// The launcher's side: the child.
+#[derive(Default)]
+pub struct Resident(Option<Child>);
+
+impl Resident {
+    /// Starts it, unless it runs. Why not is told in the server's log; who asks tries again until its patience ends.
+    pub fn ensure(&mut self) {
+        if self.0.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None))) {
+            return;
+        }
+        let memory_mb = settings::RESIDENT_MEMORY.get() as usize;
+        // Online requests come before what is done in the background.
+        let limits = Limits { memory_mb, nice: 0, ..limits() };
+        let started = serde_json::to_string(&limits)
+            .map_err(io::Error::from)
+            .and_then(|limits| child::spawn_resident(&program(true), &["--resident", SOCKET, &limits]));
+        self.0 = started.map_err(|error| pgrx::warning!("persona: could not start the resident engine: {error}")).ok();
+    }
+}

@@ -1,0 +1,137 @@
+//! Answers that are computed at the moment of the question, by the resident engine.
+
+use persona_tests::cluster::Options;
+use persona_tests::engine::{Engine, of_cluster};
+use persona_tests::session::failure;
+use persona_tests::{Cluster, events, until};
+use postgres::Client;
+use postgres::error::SqlState;
+use std::time::{Duration, Instant};
+
+fn filled(cluster: &Cluster) -> Client {
+    let mut client = cluster.connect();
+    events::create_profile(&mut client);
+    client
+        .batch_execute("CALL persona.refresh('walk_profile'); CREATE INDEX ON clicks (visitor, at)")
+        .expect("it can be filled");
+    client
+}
+
+/// How far what is said of a visitor now is from what is stored.
+fn news(client: &mut Client, visitor: i64) -> f64 {
+    let sql = "SELECT (persona.score('walk_profile', $1::bigint, fresh => true) ->> 'embedding')::halfvec <-> embedding \
+               FROM walk_profile WHERE visitor = $1";
+    client.query_one(sql, &[&visitor]).unwrap_or_else(|error| panic!("{error:?}")).get(0)
+}
+
+fn visit(client: &mut Client, visitor: i64) {
+    let sql = "INSERT INTO clicks SELECT $1, newest + n * interval '1 hour', 5, 1 \
+               FROM (SELECT max(at) AS newest FROM clicks) c, generate_series(1, 20) n";
+    client.execute(sql, &[&visitor]).expect("rows can be added");
+}
+
+fn resident(cluster: &Cluster) -> Engine {
+    until("the resident engine", || of_cluster(cluster.postmaster()).first().copied())
+}
+
+#[test]
+fn a_fresh_row_is_what_a_refresh_would_write() {
+    let cluster = Cluster::with_persona();
+    let mut client = filled(&cluster);
+    assert!(news(&mut client, 7) < 1e-2);
+    visit(&mut client, 7);
+    assert!(news(&mut client, 7) > 0.1);
+    let other =
+        client.query_one("SELECT persona.score('walk_profile', 7)::text, persona.score('walk_profile', 8)::text", &[]);
+    let before: String = other.expect("stored rows").get(1);
+    client.batch_execute("CALL persona.refresh('walk_profile')").expect("the refresh succeeds");
+    assert!(news(&mut client, 7) < 1e-2);
+    let after: String = client.query_one("SELECT persona.score('walk_profile', 8)::text", &[]).expect("a row").get(0);
+    assert_eq!(before, after);
+    let nobody: Option<String> =
+        client.query_one("SELECT persona.score('walk_profile', -1, fresh => true)::text", &[]).expect("no row").get(0);
+    assert_eq!(nobody, None);
+}
+
+#[test]
+fn events_that_are_in_no_table_are_encoded_like_those_that_are() {
+    let cluster = Cluster::with_persona();
+    let mut client = filled(&cluster);
+    let sql = "SELECT persona.encode('walk', (SELECT jsonb_agg(to_jsonb(c) - 'visitor') FROM clicks c WHERE visitor = 7))::halfvec \
+               <-> embedding FROM walk_profile WHERE visitor = 7";
+    let off: f64 = client.query_one(sql, &[]).expect("a distance").get(0);
+    assert!(off < 1e-2, "{off}");
+    for (events, said) in [("{}", "events must be a JSON array of objects"), ("[]", "there are no events to encode")] {
+        let error = failure(client.query_one("SELECT persona.encode('walk', $1::text::jsonb)", &[&events]));
+        assert_eq!((error.message(), error.code()), (said, &SqlState::INVALID_PARAMETER_VALUE));
+    }
+}
+
+#[test]
+fn the_resident_engine_stays_and_is_started_anew_after_it_was_killed() {
+    let cluster = Cluster::with_persona();
+    let mut client = filled(&cluster);
+    assert_eq!(of_cluster(cluster.postmaster()), []);
+    news(&mut client, 7);
+    let first = resident(&cluster);
+    news(&mut client, 8);
+    news(&mut cluster.connect(), 9);
+    assert_eq!(of_cluster(cluster.postmaster()), [first]);
+    first.kill();
+    until("its end", || (!first.is_alive()).then_some(()));
+    // A question that finds its connection still open while the engine dies is one failed statement.
+    let begun = Instant::now();
+    until("an answer", || client.query_one("SELECT persona.score('walk_profile', 7, fresh => true)", &[]).ok());
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert_ne!(resident(&cluster), first);
+}
+
+#[test]
+fn what_is_kept_of_a_model_that_is_made_anew_does_not_answer_for_it() {
+    let cluster = Cluster::with_persona();
+    let mut client = filled(&cluster);
+    news(&mut client, 7);
+    client
+        .batch_execute(
+            "SELECT persona.drop_profile('walk_profile'), persona.drop_model('walk');
+             UPDATE clicks SET item = 31 - item",
+        )
+        .expect("all can be dropped");
+    events::create_model(&mut client, "walk", "clicks");
+    client
+        .batch_execute(
+            "CALL persona.train('walk');
+             SELECT persona.create_profile('walk_profile', model => 'walk')",
+        )
+        .expect("all can be made anew");
+    client.batch_execute("CALL persona.refresh('walk_profile')").expect("the refresh succeeds");
+    assert!(news(&mut client, 7) < 1e-2);
+}
+
+#[test]
+fn without_preload_an_engine_of_its_own_answers() {
+    let cluster = Cluster::start_with(Options { preload: false, ..Options::default() });
+    let mut client = cluster.connect();
+    client.batch_execute("CREATE EXTENSION persona CASCADE").unwrap();
+    events::create_profile(&mut client);
+    client.batch_execute("CALL persona.refresh('walk_profile')").unwrap();
+    assert!(news(&mut client, 7) < 1e-2);
+    assert_eq!(of_cluster(cluster.postmaster()), []);
+}
+
+#[test]
+fn only_who_may_read_the_events_gets_a_fresh_row() {
+    let cluster = Cluster::with_persona();
+    let mut client = filled(&cluster);
+    client
+        .batch_execute(
+            "CREATE ROLE reader LOGIN; GRANT SELECT ON walk_profile TO reader; GRANT USAGE ON SCHEMA persona TO reader",
+        )
+        .unwrap();
+    let mut reader = cluster.connect_as("reader");
+    let stored: Option<String> =
+        reader.query_one("SELECT persona.score('walk_profile', 7)::text", &[]).expect("a row").get(0);
+    assert!(stored.is_some());
+    let error = failure(reader.query_one("SELECT persona.score('walk_profile', 7, fresh => true)", &[]));
+    assert_eq!(error.code(), &SqlState::INSUFFICIENT_PRIVILEGE);
+}
