@@ -6,7 +6,8 @@ use crate::events::EventQuery;
 use crate::pg::procedure::Phases;
 use crate::worker::progress::Reporter;
 use crate::{
-    comparison, compression, drift as drifting, importance, online, retraining, synthesize as synthesis, training, transfer, tuning,
+    comparison, compression, drift as drifting, importance, online, retraining, synthesize as synthesis, training,
+    transfer, tuning,
 };
 use persona_core::drift::{Bounds, Shift};
 use persona_core::metrics::Interval;

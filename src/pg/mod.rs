@@ -23,6 +23,7 @@ pub mod swap;
 pub mod table_lock;
 pub mod transition;
 pub mod types;
+pub mod wal;
 pub mod worker;
 
 #[cfg(any(test, feature = "pg_test"))]

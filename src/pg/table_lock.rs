@@ -8,15 +8,21 @@ use super::local_settings::LocalSettings;
 use crate::error::{Failure, sqlstate};
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{PgSqlErrorCode, PgTryBuilder, pg_sys};
+use std::ffi::CString;
 use std::ptr;
 use std::time::{Duration, Instant};
 
-/// How long an attempt stands in the queue, and what is left to others before the next.
-const ATTEMPT: &std::ffi::CStr = c"30ms";
+/// How long an attempt stands in queues, and what is left to others before the next.
+const ATTEMPT: Duration = Duration::from_millis(30);
 const PAUSE: Duration = Duration::from_millis(70);
 
 /// After so long it is waited for like any other lock.
 const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Keeps these tables' columns and indexes as they are until the transaction ends, and readers and writers going.
+pub fn exclude_changes(tables: &[pg_sys::Oid]) {
+    tables.iter().for_each(|&table| lock(table, pg_sys::ShareUpdateExclusiveLock));
+}
 
 /// Takes ACCESS EXCLUSIVE on all of these tables, in their order, until the transaction ends. Who may is the caller's to check.
 pub fn exclude_readers(tables: &[pg_sys::Oid]) {
@@ -27,7 +33,7 @@ pub fn exclude_readers(tables: &[pg_sys::Oid]) {
         }
         interrupts::sleep(PAUSE);
     }
-    lock(tables);
+    tables.iter().for_each(|&table| lock(table, pg_sys::AccessExclusiveLock));
 }
 
 /// Whether all could be had; if not, none is held.
@@ -39,8 +45,14 @@ fn attempt(tables: &[pg_sys::Oid]) -> bool {
         pg_sys::BeginInternalSubTransaction(ptr::null());
         pg_sys::MemoryContextSwitchTo(memory);
         let locked = PgTryBuilder::new(|| {
-            let _limit = LocalSettings::set(&[(c"lock_timeout", ATTEMPT)]);
-            lock(tables);
+            let begun = Instant::now();
+            for &table in tables {
+                // Who waits for the first of them waits for all.
+                let left = ATTEMPT.saturating_sub(begun.elapsed()).as_millis().max(1);
+                let left = CString::new(format!("{left}ms")).unwrap_or_default();
+                let _limit = LocalSettings::set(&[(c"lock_timeout", &left)]);
+                lock(table, pg_sys::AccessExclusiveLock);
+            }
             Ok(())
         })
         .catch_others(Err)
@@ -60,11 +72,9 @@ fn attempt(tables: &[pg_sys::Oid]) -> bool {
     }
 }
 
-fn lock(tables: &[pg_sys::Oid]) {
-    for &table in tables {
-        // SAFETY: in a transaction; a table that is gone is as good as locked.
-        unsafe { pg_sys::LockRelationOid(table, pg_sys::AccessExclusiveLock as i32) };
-    }
+fn lock(table: pg_sys::Oid, mode: u32) {
+    // SAFETY: in a transaction; a table that is gone is as good as locked.
+    unsafe { pg_sys::LockRelationOid(table, mode as i32) };
 }
 
 fn took_too_long(caught: &CaughtError) -> bool {

@@ -3,7 +3,7 @@
 use super::changed_columns;
 use crate::error::{Code, Error, Result};
 use crate::pg::local_settings::LocalSettings;
-use crate::pg::{swap, table_lock};
+use crate::pg::{swap, table_lock, wal};
 use crate::profile::oid_of;
 use crate::relation::Relation;
 use pgrx::pg_sys::Oid;
@@ -52,18 +52,20 @@ impl Table {
 }
 
 /// Gives each live table the rows and indexes of another that looks like it, and that one the live table's. Readers wait from
-/// here to the end of the transaction.
+/// its end to that of the transaction.
 pub fn exchange(pairs: &[(Relation, Oid)]) -> Result<()> {
     let tables: Vec<Oid> =
         pairs.iter().map(|(live, _)| live.oid).chain(pairs.iter().map(|(_, other)| *other)).collect();
-    table_lock::exclude_readers(&tables);
-    // All that can be wrong, before anything is changed.
+    // All that can be wrong, and the most that has to be written, before anybody waits.
+    table_lock::exclude_changes(&tables);
     for (live, other) in pairs {
         if !alike(live.oid, *other)? {
             return Err(changed_columns(&live.name));
         }
     }
     let indexes = pairs.iter().map(|(live, other)| index_pairs(live, *other)).collect::<Result<Vec<_>>>()?;
+    wal::flush();
+    table_lock::exclude_readers(&tables);
     for ((live, other), indexes) in pairs.iter().zip(indexes) {
         swap::swap_storage(live.oid, *other);
         indexes.into_iter().for_each(|(live, other)| swap::swap_storage(live, other));

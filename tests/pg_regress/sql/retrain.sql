@@ -70,7 +70,8 @@ SELECT * FROM attempt($$CALL persona.retrain('pages')$$);
 DROP TABLE page_visitors, page_visitors_items;
 SELECT level, regexp_replace(object, '\d+', 'N') AS object, regexp_replace(finding, '\d+ kB', 'N kB') AS finding, hint
 FROM persona.health() WHERE object LIKE 'table %';
-CALL persona.run_job((SELECT job FROM persona.jobs WHERE object = 'pages'));
+SELECT job FROM persona.jobs WHERE object = 'pages' \gset
+CALL persona.run_job(:job);
 SELECT count(*) FROM persona.health() WHERE object LIKE 'table %';
 SELECT * FROM state;
 
