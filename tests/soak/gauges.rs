@@ -7,7 +7,7 @@ use std::fs;
 
 /// Rows and bytes, each with how much more there may be at the end than at the beginning beside a quarter.
 const COUNTS: [(&str, f64, &str); 9] = [
-    ("rows of persona.changes", 300.0, "SELECT count(*) FROM persona.changes"),
+    ("rows of persona.changes", 1500.0, "SELECT count(*) FROM persona.changes"),
     ("rows of persona.job_runs", 40.0, "SELECT count(*) FROM persona.job_runs"),
     ("rows of persona.previous", 3.0, "SELECT count(*) FROM persona.previous"),
     ("rows of persona.positions", 0.0, "SELECT count(*) FROM persona.positions"),

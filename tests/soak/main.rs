@@ -18,7 +18,7 @@ use std::sync::{Arc, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-const ROUND: Duration = Duration::from_secs(20);
+const ROUND: Duration = Duration::from_secs(30);
 
 /// How often the gauges are read.
 const LOOK: Duration = Duration::from_secs(1);

@@ -10,7 +10,7 @@ use std::time::Instant;
 pub const SETTINGS: [(&str, &str); 3] =
     [("max_connections", "60"), ("autovacuum_naptime", "5s"), ("persona.engine_threads", "1")];
 
-/// A profile that is kept up to date while all act. One more is a line more here, and one in `ACTORS` for who refreshes it.
+/// A profile that is kept up to date while all act. One more is a line here, and one in `ACTORS` where somebody refreshes it.
 struct Profile {
     name: &'static str,
     model: &'static str,
