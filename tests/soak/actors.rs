@@ -31,11 +31,12 @@ use Deed::{Holds, Kill, Run, Submit};
 
 const ENGINE_FAILED: &str = "38000";
 const DEADLOCK: &str = "40P01";
+const MOVED_MEANWHILE: &str = "40001";
 const NOTHING_KEPT: &str = "55000";
 
 const NOTHING: &[&str] = &[];
-/// Writers lock rows in any order.
-const WRITING: &[&str] = &[DEADLOCK];
+/// Writers lock rows in any order, and a row may go to another partition before it is locked.
+const WRITING: &[&str] = &[DEADLOCK, MOVED_MEANWHILE];
 const COMPUTING: &[&str] = &[ENGINE_FAILED];
 
 const fn actor(name: &'static str, pause_ms: u64, may_fail: &'static [&'static str], deed: Deed) -> Actor {
