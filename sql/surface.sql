@@ -90,9 +90,9 @@ COMMENT ON FUNCTION profile_as_of(regclass, text, timestamptz, integer) IS
 COMMENT ON FUNCTION profile_as_of(regclass, uuid, timestamptz, integer) IS
     'the row that an entity would have had at a time: by the version live then, or the one that is named, from the events until then';
 COMMENT ON FUNCTION drop_profile(regclass) IS 'drops a profile and its table of item vectors';
-COMMENT ON FUNCTION recommend(regclass, bigint, integer, boolean) IS 'items with the highest scores: of the entity''s list, or by inner products with its vector';
-COMMENT ON FUNCTION recommend(regclass, text, integer, boolean) IS 'items with the highest scores: of the entity''s list, or by inner products with its vector';
-COMMENT ON FUNCTION recommend(regclass, uuid, integer, boolean) IS 'items with the highest scores: of the entity''s list, or by inner products with its vector';
+COMMENT ON FUNCTION recommend(regclass, bigint, integer, boolean, boolean) IS 'items with the highest scores: of the entity''s list, or by inner products with its vector; if fresh by its events as they are now';
+COMMENT ON FUNCTION recommend(regclass, text, integer, boolean, boolean) IS 'items with the highest scores: of the entity''s list, or by inner products with its vector; if fresh by its events as they are now';
+COMMENT ON FUNCTION recommend(regclass, uuid, integer, boolean, boolean) IS 'items with the highest scores: of the entity''s list, or by inner products with its vector; if fresh by its events as they are now';
 COMMENT ON FUNCTION similar(regclass, bigint, integer) IS 'entities with the largest cosines with the entity''s vector';
 COMMENT ON FUNCTION similar(regclass, text, integer) IS 'entities with the largest cosines with the entity''s vector';
 COMMENT ON FUNCTION similar(regclass, uuid, integer) IS 'entities with the largest cosines with the entity''s vector';

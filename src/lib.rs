@@ -51,6 +51,7 @@ mod refresh;
 mod relation;
 mod retraining;
 mod settings;
+mod statements;
 mod stored;
 mod synthesize;
 mod tracking;

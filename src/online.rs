@@ -9,7 +9,10 @@ use crate::stored::Stored;
 use crate::training;
 use crate::worker::engine::Engine;
 use crate::worker::progress::Reporter;
-use arrow_array::FixedSizeBinaryArray;
+use arrow_array::RecordBatch;
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float32Type, Int64Type, UInt32Type};
+use arrow_schema::DataType;
 use half::f16;
 use persona_core::protocol::{Ask, ColumnReader, Kind, Task};
 use serde_json::Value;
@@ -38,31 +41,56 @@ pub fn encode(model: &str, events: &Value, reporter: &mut Reporter) -> Result<Ve
     let ask = Ask { without_items: true, ..Ask::default() };
     let mut engine = engine(&model, &version, ask, &query, &beside)?;
     training::scan(&query, &beside, &mut engine, &[Stored::subject(&model, &version)], reporter)?;
-    vector(&mut engine, reporter)?.ok_or_else(|| {
+    only(&mut engine, reporter, vector)?.ok_or_else(|| {
         Error::new(Code::InvalidParameter, "there are no events to encode")
             .detail("At least one event must have a time.")
             .hint("Give a JSON array of objects with the columns of the source's event table.")
     })
 }
 
-/// The vector of the only entity that an engine tells of.
-fn vector(engine: &mut Engine, reporter: &mut Reporter) -> Result<Option<Vec<f32>>> {
-    let (mut profiles, mut vector) = (ColumnReader::new(), None);
+/// What an engine tells of the only entity, read by `read` from the first row.
+pub fn only<T>(
+    engine: &mut Engine,
+    reporter: &mut Reporter,
+    read: impl Fn(&RecordBatch) -> Option<T>,
+) -> Result<Option<T>> {
+    let (mut profiles, mut told) = (ColumnReader::new(), None);
     loop {
         let frame = engine.receive(|event| training::tell(reporter, event, &mut Vec::new()))?;
         match frame.kind {
             Kind::Profiles => {
-                for batch in profiles.read(frame)? {
-                    let column = batch.column_by_name("embedding").and_then(|column| column.as_any().downcast_ref());
-                    let halves =
-                        column.filter(|_| batch.num_rows() > 0).map(|column: &FixedSizeBinaryArray| column.value(0));
-                    vector = vector.or(halves.map(numbers));
-                }
+                let batches = profiles.read(frame)?;
+                let first = batches.iter().find(|batch| batch.num_rows() > 0);
+                told = told.or_else(|| first.and_then(&read));
             }
-            Kind::Done => return Ok(vector),
+            Kind::Done => return Ok(told),
             _ => return Err(training::unexpected(&frame)),
         }
     }
+}
+
+fn vector(batch: &RecordBatch) -> Option<Vec<f32>> {
+    Some(numbers(batch.column_by_name("embedding")?.as_fixed_size_binary_opt()?.value(0)))
+}
+
+/// A value of the field that a model predicts.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Item {
+    Integer(i64),
+    Text(String),
+}
+
+/// The items of a list with their scores.
+pub fn list(batch: &RecordBatch) -> Option<Vec<(Item, f32)>> {
+    let (items, scores) = (batch.column_by_name("items")?.as_list_opt::<i32>()?, batch.column_by_name("scores")?);
+    let (items, scores) = (items.value(0), scores.as_list_opt::<i32>()?.value(0));
+    let items = items.as_dictionary_opt::<UInt32Type>()?;
+    let item = |place: u32| match items.values().data_type() {
+        DataType::Utf8 => Item::Text(items.values().as_string::<i32>().value(place as usize).to_string()),
+        _ => Item::Integer(items.values().as_primitive::<Int64Type>().value(place as usize)),
+    };
+    let items = items.keys().values().iter().map(|&place| item(place));
+    Some(items.zip(scores.as_primitive_opt::<Float32Type>()?.values().iter().copied()).collect())
 }
 
 /// Little-endian halves as numbers.

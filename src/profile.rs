@@ -11,6 +11,7 @@ use crate::pg::identity::acts_as;
 use crate::pg::local_settings::LocalSettings;
 use crate::reduction;
 use crate::relation::{Column, Relation};
+use crate::statements;
 use options::Options;
 use persona_core::reduction::Reduce;
 use persona_core::source::{Clock, LabelKind};
@@ -20,12 +21,11 @@ use pgrx::spi::{Spi, quote_identifier, quote_literal, quote_qualified_identifier
 
 /// Where pgvector's types and operators are.
 pub fn vector_schema() -> Result<String> {
-    Spi::get_one::<String>(
-        "SELECT n.nspname::text FROM pg_catalog.pg_extension e \
-         JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector'",
-    )?
-    .map(quote_identifier)
-    .ok_or_else(|| {
+    const SQL: &str = "SELECT n.nspname::text FROM pg_catalog.pg_extension e \
+                       JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector'";
+    let _path = LocalSettings::safe_path();
+    let schemas = statements::rows(SQL, &[], |row| Ok(row.get::<String>(1)?))?;
+    schemas.into_iter().flatten().next().map(quote_identifier).ok_or_else(|| {
         Error::new(Code::UndefinedObject, "extension \"vector\" is not installed").hint("Run CREATE EXTENSION vector.")
     })
 }

@@ -1,9 +1,10 @@
 //! Answers from what is stored, with the caller's own privileges: from an entity's list, as far as it reaches,
-//! else by plain pgvector index scans.
+//! else by plain pgvector index scans. What is asked afresh is computed ([`fresh`]).
 //!
 //! A question costs one run of a plan that the session has made before ([`plans`]). Only where its rows
 //! are fewer than were asked for, or have no score, is it looked why.
 
+mod fresh;
 mod plans;
 mod question;
 
@@ -76,9 +77,13 @@ const MAX_K: i32 = 10_000;
 /// Names and their scores, best first.
 pub type Ranked = Vec<(String, f32)>;
 
-/// The items with the highest scores, by the entity's list or by its vector.
-pub fn recommend(profile: Oid, entity: &Entity, k: i32, exclude_seen: bool) -> Result<Ranked> {
-    Ask::new(profile, entity, k)?.answer(Verb::Recommend { exclude_seen })
+/// The items with the highest scores, by the entity's list or by its vector; if `fresh` by its events as they are now.
+pub fn recommend(profile: Oid, entity: &Entity, k: i32, exclude_seen: bool, fresh: bool) -> Result<Ranked> {
+    let ask = Ask::new(profile, entity, k)?;
+    match fresh {
+        true => fresh::recommend(&ask, exclude_seen),
+        false => ask.answer(Verb::Recommend { exclude_seen }),
+    }
 }
 
 /// The entities whose vectors have the largest cosine with the entity's, without itself.

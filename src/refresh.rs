@@ -38,7 +38,7 @@ use pgrx::pg_sys::{self, Oid};
 use rows::RowWriter;
 
 pub use renewal::{Renewal, take_over};
-pub use single::{as_of, score};
+pub use single::{as_of, list, score};
 pub use table::exchange;
 pub use verify::verify;
 

@@ -1,7 +1,9 @@
 //! Tables and views as SQL sees them: names, columns, types.
 
 use crate::error::{Code, Error, Result};
+use crate::pg::described;
 use crate::pg::local_settings::LocalSettings;
+use crate::statements;
 use pgrx::pg_sys::Oid;
 use pgrx::spi::{Spi, quote_qualified_identifier};
 
@@ -37,31 +39,10 @@ impl Relation {
     /// Types outside `pg_catalog` come qualified, so the names hold for any search path.
     pub fn open(oid: Oid, role: &str) -> Result<Relation> {
         let _path = LocalSettings::safe_path();
-        let found = Spi::connect_mut(|client| -> Result<_> {
-            let table = client.update(
-                "SELECT n.nspname::text, c.relname::text, c.relkind::text, c.relowner, \
-                        NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 \
-                                    AND (a.attisdropped OR a.attgenerated = 'v')) \
-                 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1",
-                Some(1),
-                &[oid.into()],
-            )?;
-            match table.into_iter().next() {
-                None => Ok(None),
-                Some(row) => Ok(Some((
-                    row.get::<String>(1)?.unwrap_or_default(),
-                    row.get::<String>(2)?.unwrap_or_default(),
-                    row.get::<String>(3)?.and_then(|kind| kind.chars().next()).unwrap_or(' '),
-                    row.get::<Oid>(4)?.unwrap_or(Oid::INVALID),
-                    row.get::<bool>(5)?.unwrap_or(false),
-                ))),
-            }
-        })?;
-        let Some((schema, name, kind, owner, as_stored)) = found else {
-            return Err(Error::new(Code::UndefinedTable, format!("{role} does not exist"))
-                .detail(format!("No relation has OID {}; it was dropped.", oid.to_u32())));
-        };
-        Ok(Relation { oid, schema, name, kind, owner, as_stored, columns: columns(oid)? })
+        described::relation(oid).ok_or_else(|| {
+            Error::new(Code::UndefinedTable, format!("{role} does not exist"))
+                .detail(format!("No relation has OID {}; it was dropped.", oid.to_u32()))
+        })
     }
 
     /// Quoted and qualified, ready for SQL.
@@ -77,10 +58,13 @@ impl Relation {
 
     /// Whether the current user may SELECT these columns.
     pub fn may_read<'a>(&self, names: impl Iterator<Item = &'a str>) -> Result<()> {
-        let sql = "SELECT pg_catalog.bool_and(pg_catalog.has_column_privilege($1, name, 'SELECT')) FROM pg_catalog.unnest($2) name";
+        const SQL: &str = "SELECT pg_catalog.bool_and(pg_catalog.has_column_privilege($1, name, 'SELECT')) \
+                           FROM pg_catalog.unnest($2) name";
+        let _path = LocalSettings::safe_path();
         let names: Vec<&str> = names.collect();
-        match Spi::get_one_with_args::<bool>(sql, &[self.oid.into(), names.into()])? {
-            Some(true) => Ok(()),
+        let may = statements::rows(SQL, &[self.oid.into(), names.into()], |row| Ok(row.get::<bool>(1)?))?;
+        match may.first() {
+            Some(Some(true)) => Ok(()),
             _ => Err(Error::new(Code::InsufficientPrivilege, format!("permission denied for relation {}", self.name))
                 .hint("Ask its owner to GRANT SELECT on the columns that the source names.")),
         }
@@ -110,33 +94,4 @@ impl Relation {
                 .hint(format!("Its columns are {}.", names.join(", ")))
         })
     }
-}
-
-fn columns(oid: Oid) -> Result<Vec<Column>> {
-    // A domain's base type may be a domain again.
-    const SQL: &str = "\
-        WITH RECURSIVE base (attnum, oid, typmod) AS ( \
-            SELECT a.attnum, a.atttypid, a.atttypmod FROM pg_catalog.pg_attribute a \
-            WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped \
-            UNION ALL \
-            SELECT b.attnum, t.typbasetype, t.typtypmod FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.oid WHERE t.typtype = 'd') \
-        SELECT a.attname::text, t.oid, pg_catalog.format_type(a.atttypid, a.atttypmod), t.typtype = 'e', b.typmod \
-        FROM pg_catalog.pg_attribute a JOIN base b ON b.attnum = a.attnum \
-        JOIN pg_catalog.pg_type t ON t.oid = b.oid AND t.typtype <> 'd' \
-        WHERE a.attrelid = $1 ORDER BY a.attnum";
-    Spi::connect_mut(|client| {
-        client
-            .update(SQL, None, &[oid.into()])?
-            .map(|row| {
-                Ok(Column {
-                    name: row.get::<String>(1)?.unwrap_or_default(),
-                    type_oid: row.get::<Oid>(2)?.unwrap_or(Oid::INVALID),
-                    type_name: row.get::<String>(3)?.unwrap_or_default(),
-                    is_enum: row.get::<bool>(4)?.unwrap_or(false),
-                    typmod: row.get::<i32>(5)?.unwrap_or(-1),
-                    distinct: 0.0,
-                })
-            })
-            .collect()
-    })
 }

@@ -133,39 +133,42 @@ fn drop_profile(profile: Option<Regclass>) -> Result<(), ErrorReport> {
 }
 
 /// The items that the entity is likeliest to have next, best first: from its list, or by inner products of profile
-/// and item vectors.
+/// and item vectors; if `fresh` by its events as they are now.
 #[pg_extern(name = "recommend", stable, strict, parallel_restricted)]
 fn recommend_integer(
     profile: Regclass,
     entity: i64,
     k: default!(i32, 10),
     exclude_seen: default!(bool, false),
+    fresh: default!(bool, false),
 ) -> Result<TableIterator<'static, (name!(item, String), name!(score, f32))>, ErrorReport> {
-    Ok(TableIterator::new(recommend::recommend(profile.0, &Entity::Integer(entity), k, exclude_seen)?))
+    Ok(TableIterator::new(recommend::recommend(profile.0, &Entity::Integer(entity), k, exclude_seen, fresh)?))
 }
 
 /// The items that the entity is likeliest to have next, best first: from its list, or by inner products of profile
-/// and item vectors.
+/// and item vectors; if `fresh` by its events as they are now.
 #[pg_extern(name = "recommend", stable, strict, parallel_restricted)]
 fn recommend_text(
     profile: Regclass,
     entity: &str,
     k: default!(i32, 10),
     exclude_seen: default!(bool, false),
+    fresh: default!(bool, false),
 ) -> Result<TableIterator<'static, (name!(item, String), name!(score, f32))>, ErrorReport> {
-    Ok(TableIterator::new(recommend::recommend(profile.0, &Entity::Text(entity.to_string()), k, exclude_seen)?))
+    Ok(TableIterator::new(recommend::recommend(profile.0, &Entity::Text(entity.to_string()), k, exclude_seen, fresh)?))
 }
 
 /// The items that the entity is likeliest to have next, best first: from its list, or by inner products of profile
-/// and item vectors.
+/// and item vectors; if `fresh` by its events as they are now.
 #[pg_extern(name = "recommend", stable, strict, parallel_restricted)]
 fn recommend_uuid(
     profile: Regclass,
     entity: Uuid,
     k: default!(i32, 10),
     exclude_seen: default!(bool, false),
+    fresh: default!(bool, false),
 ) -> Result<TableIterator<'static, (name!(item, String), name!(score, f32))>, ErrorReport> {
-    Ok(TableIterator::new(recommend::recommend(profile.0, &Entity::Uuid(entity), k, exclude_seen)?))
+    Ok(TableIterator::new(recommend::recommend(profile.0, &Entity::Uuid(entity), k, exclude_seen, fresh)?))
 }
 
 /// The entities most like this one, best first: cosines of profile vectors.

@@ -17,9 +17,10 @@ pub mod versions;
 
 use crate::error::{Code, Error, Result};
 use crate::pg::identity::{acts_as, as_catalog_owner};
+use crate::statements;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::Oid;
-use pgrx::spi::{Spi, SpiHeapTupleData};
+use pgrx::spi::SpiHeapTupleData;
 
 /// The first row of a query, read by `read`.
 fn one<T>(sql: &str, args: &[DatumWithOid], read: impl Fn(&SpiHeapTupleData) -> Result<T>) -> Result<Option<T>> {
@@ -28,14 +29,12 @@ fn one<T>(sql: &str, args: &[DatumWithOid], read: impl Fn(&SpiHeapTupleData) -> 
 
 /// Every row of a query, read by `read`.
 fn all<T>(sql: &str, args: &[DatumWithOid], read: impl Fn(&SpiHeapTupleData) -> Result<T>) -> Result<Vec<T>> {
-    as_catalog_owner(|| {
-        Spi::connect_mut(|client| client.update(sql, None, args)?.map(|row| read(&row)).collect::<Result<Vec<T>>>())
-    })
+    as_catalog_owner(|| statements::rows(sql, args, read))
 }
 
 /// Runs a statement; returns the number of rows it touched.
 fn run(sql: &str, args: &[DatumWithOid]) -> Result<usize> {
-    as_catalog_owner(|| Spi::connect_mut(|client| Ok(client.update(sql, None, args)?.len())))
+    as_catalog_owner(|| statements::run(sql, args))
 }
 
 /// A column that is declared NOT NULL.

@@ -5,7 +5,7 @@
 use super::*;
 use crate::pg::identity::catalog_owner_name;
 use crate::relation::Relation;
-use pgrx::spi::{quote_identifier, quote_literal, quote_qualified_identifier};
+use pgrx::spi::{Spi, quote_identifier, quote_literal, quote_qualified_identifier};
 
 /// What is kept of a profile.
 #[derive(Clone, Debug)]

@@ -10,6 +10,7 @@
 pub mod adamw;
 pub mod cross_entropy;
 mod matrix;
+pub mod recurrent;
 pub mod simd;
 pub mod transformer;
 

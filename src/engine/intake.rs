@@ -164,6 +164,9 @@ fn notes_of(attributes: &Attributes, attached: Attached) -> Vec<String> {
     .collect()
 }
 
+/// Fewer rows are sorted sooner than another thread has begun.
+const FEW: u64 = 1 << 14;
+
 /// The artifact's bytes, and all events in sequence.
 pub fn collect(input: &mut impl Input, job: &Job, reporter: &mut Reporter) -> Result<Gathered> {
     let limit = (job.limits.memory_mb > 0).then_some(job.limits.memory_mb << 20);
@@ -210,7 +213,8 @@ pub fn collect(input: &mut impl Input, job: &Job, reporter: &mut Reporter) -> Re
     }
     reporter.tell(Progress::of(Phase::Scan, rows, rows))?;
     reporter.enter(Phase::Sequence)?;
-    let mut sequenced = collectors.into_iter().map(Collector::finish);
+    let threads = if rows < FEW { 1 } else { limits::threads(&job.limits) };
+    let mut sequenced = collectors.into_iter().map(|collector| collector.with_threads(threads).finish());
     let events = sequenced.next().ok_or_else(|| protocol("no events came"))??;
     Gathered::place(job, stored, events, sequenced.collect::<Result<_>>()?)
 }

@@ -279,7 +279,10 @@ impl Asked<'_> {
                 let scorer = trained.scorer(spec.training.batch_events);
                 let (evaluation, seed, threads) = (&spec.evaluation, spec.training.seed, device::threads());
                 let protocol = Protocol { evaluation, seed, information: None, threads };
-                Some(Lists { scorer, protocol, most, values: vocabulary.values.arrow(0..vocabulary.len()) })
+                let (values, items) = (&vocabulary.values, vocabulary.len());
+                let many = 2 * most * encoded.entities() > items;
+                let whole = many.then(|| values.arrow(0..items));
+                Some(Lists { scorer, protocol, most, values, whole })
             }
         };
         let mut scoring = Scoring::new(version, trained, encoded, lists)?;

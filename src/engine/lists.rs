@@ -7,6 +7,7 @@ use arrow_array::types::UInt32Type;
 use arrow_array::{ArrayRef, DictionaryArray, Float32Array, ListArray, UInt32Array};
 use arrow_buffer::OffsetBuffer;
 use persona_core::Error;
+use persona_core::events::Values;
 use persona_core::features::Encoded;
 use persona_core::metrics::top_k;
 use persona_core::protocol::{Phase, Progress};
@@ -26,7 +27,9 @@ pub struct Lists<'a> {
     /// Items of a list; and as many that were not seen, see [`best`].
     pub most: usize,
     /// The values of the items.
-    pub values: ArrayRef,
+    pub values: &'a Values,
+    /// The same for lists of many entities, so that a value travels once; few bring what they name.
+    pub whole: Option<ArrayRef>,
 }
 
 impl Lists<'_> {
@@ -62,8 +65,18 @@ impl Lists<'_> {
     pub fn columns(&self, lists: &[List], schema: &SourceSchema, field: usize) -> Result<[ArrayRef; 2]> {
         let offsets = OffsetBuffer::<i32>::from_lengths(lists.iter().map(Vec::len));
         let all = || lists.iter().flatten();
-        let items = UInt32Array::from_iter_values(all().map(|entry| entry.0));
-        let items = DictionaryArray::<UInt32Type>::try_new(items, self.values.clone()).map_err(Error::from)?;
+        let (places, values) = match &self.whole {
+            Some(whole) => (UInt32Array::from_iter_values(all().map(|entry| entry.0)), whole.clone()),
+            None => {
+                let mut named: Vec<u32> = all().map(|entry| entry.0).collect();
+                named.sort_unstable();
+                named.dedup();
+                let place = |item: u32| named.partition_point(|&other| other < item) as u32;
+                let places = UInt32Array::from_iter_values(all().map(|entry| place(entry.0)));
+                (places, self.values.select(&named).arrow(0..named.len()))
+            }
+        };
+        let items = DictionaryArray::<UInt32Type>::try_new(places, values).map_err(Error::from)?;
         let scores = Float32Array::from_iter_values(all().map(|entry| entry.1));
         let items = ListArray::try_new(schema.listed_item(field).into(), offsets.clone(), Arc::new(items), None);
         let scores = ListArray::try_new(listed_score().into(), offsets, Arc::new(scores), None);

@@ -7,6 +7,7 @@ pub mod bulk;
 pub mod child;
 pub mod clock;
 pub mod columns;
+pub mod described;
 pub mod identity;
 pub mod interrupts;
 pub mod local_settings;

@@ -7,11 +7,29 @@ use crate::catalog::profiles::Profile;
 use crate::catalog::sources::Source;
 use crate::error::{Code, Error, Result};
 use crate::events::{EventQuery, category_text};
+use crate::online::Item;
+use crate::pg::local_settings::LocalSettings;
 use crate::profile::{open, vector_schema};
 use crate::relation::{Column, Relation};
+use crate::statements;
 use persona_core::spec::{FAMILIES, ModelSpec, listed};
 use pgrx::pg_sys;
 use pgrx::spi::{quote_identifier, quote_literal};
+
+/// How a field's values are written as text. What travels as a number may be a boolean.
+pub struct Spelling {
+    boolean: bool,
+}
+
+impl Spelling {
+    pub fn text(&self, item: Item) -> String {
+        match item {
+            Item::Integer(value) if self.boolean => (value != 0).to_string(),
+            Item::Integer(value) => value.to_string(),
+            Item::Text(value) => value,
+        }
+    }
+}
 
 /// A profile, and an entity that could be in it.
 pub struct Question<'a> {
@@ -98,19 +116,48 @@ impl<'a> Question<'a> {
 
     /// The condition that leaves out what the entity has had, by its events as they are when it is asked.
     fn unseen(&self) -> Result<String> {
+        Ok(format!("i.item::text <> ALL (ARRAY({}))", self.had()?))
+    }
+
+    /// What the entity has had, by its events as they are now, in order.
+    pub fn seen(&self) -> Result<Vec<String>> {
+        let _path = LocalSettings::safe_path();
+        let had = statements::rows(&self.had()?, &[self.entity.argument()], |row| Ok(row.get::<String>(1)?))?;
+        let mut seen: Vec<String> = had.into_iter().flatten().collect();
+        seen.sort_unstable();
+        Ok(seen)
+    }
+
+    /// A query for the items of the entity's events, as text.
+    fn had(&self) -> Result<String> {
+        let (source, target) = self.target()?;
+        let item = category_text(&source.fields[target], "s");
+        let events = Relation::open(source.events, "event table")?;
+        Ok(format!(
+            "SELECT {item} FROM {} s WHERE s.{} = {} AND {item} IS NOT NULL",
+            events.sql_name(),
+            quote_identifier(&source.entity),
+            self.entity_sql()
+        ))
+    }
+
+    /// How the engine's items are written as text.
+    pub fn spelling(&self) -> Result<Spelling> {
+        let (source, target) = self.target()?;
+        let events = Relation::open(source.events, "event table")?;
+        let field = &source.fields[target];
+        let column = events.column(field.column())?;
+        Ok(Spelling { boolean: field.path.is_none() && column.type_oid == pg_sys::BOOLOID })
+    }
+
+    /// The source of the profile's model, and the place of the field that it predicts.
+    fn target(&self) -> Result<(Source, usize)> {
         let model = Model::look_up(&self.profile.model)?;
         let source = Source::of_model(&model)?;
         let query = EventQuery::of(&source)?;
         let spec = ModelSpec::parse(&model.spec, &query.schema)?;
         let target = spec.item_field(&query.schema)?.ok_or_else(|| self.no_items())?;
-        let item = category_text(&source.fields[target], "s");
-        let events = Relation::open(source.events, "event table")?;
-        Ok(format!(
-            "i.item::text <> ALL (ARRAY(SELECT {item} FROM {} s WHERE s.{} = {} AND {item} IS NOT NULL))",
-            events.sql_name(),
-            quote_identifier(&source.entity),
-            self.entity_sql()
-        ))
+        Ok((source, target))
     }
 
     /// The entity's column, which is a profile's first.

@@ -4,11 +4,13 @@ use super::changed::{stage, start};
 use super::{Target, changed_columns};
 use crate::error::{Code, Error, Result};
 use crate::events::{Entities, EventQuery};
+use crate::online::{self, Item};
 use crate::pg::identity::as_table_owner;
 use crate::profile::open;
 use crate::relation::{Column, Relation};
 use crate::worker::engine::Engine;
 use crate::worker::progress::Reporter;
+use persona_core::protocol::Ask;
 use persona_core::source::Clock;
 use pgrx::JsonB;
 use pgrx::datum::TimestampWithTimeZone;
@@ -64,6 +66,19 @@ fn now(target: &Target, entity: &Entities) -> Result<Option<JsonB>> {
     let beside = query.beside_these(&target.source, entity)?;
     let engine = target.scoring_some(&query, &beside, true, reporter)?;
     row(target, engine, reporter)
+}
+
+/// The `most` items that an entity's events as they are now speak for most, best first, then so many more that there are
+/// `most` which are new to it; none where it has no events.
+pub fn list(table: Oid, entity: Entities, most: usize) -> Result<Option<Vec<(Item, f32)>>> {
+    let target = Target::filled(table)?;
+    must_be_of(target.key()?, &target.relation, &entity)?;
+    let reporter = &mut Reporter::silent();
+    let query = EventQuery::of_some(&target.source, &entity)?;
+    let beside = query.beside_these(&target.source, &entity)?;
+    let ask = Ask { recommendations: most, without_items: true, ..Ask::default() };
+    let mut engine = target.scoring(&query, &beside, ask, None, true, reporter)?;
+    online::only(&mut engine, reporter, online::list)
 }
 
 fn must_be_of(key: &Column, relation: &Relation, entity: &Entities) -> Result<()> {

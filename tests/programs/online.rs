@@ -67,6 +67,33 @@ fn events_that_are_in_no_table_are_encoded_like_those_that_are() {
     }
 }
 
+/// The items that are recommended to a visitor, and their scores.
+fn recommended(client: &mut Client, visitor: i64, options: &str) -> Vec<(String, f32)> {
+    let sql = format!("SELECT item, score FROM persona.recommend('walk_profile', $1::bigint, 5{options})");
+    let rows = client.query(&sql, &[&visitor]).unwrap_or_else(|error| panic!("{error:?}"));
+    rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+}
+
+#[test]
+fn fresh_recommendations_follow_events_that_no_refresh_has_seen() {
+    let cluster = Cluster::with_persona();
+    let mut client = filled(&cluster);
+    let (stored, fresh) = (recommended(&mut client, 7, ""), recommended(&mut client, 7, ", fresh => true"));
+    assert_eq!(stored[0].0, fresh[0].0);
+    assert!((stored[0].1 - fresh[0].1).abs() < 0.05, "{stored:?} {fresh:?}");
+    visit(&mut client, 7);
+    let now = recommended(&mut client, 7, ", fresh => true");
+    assert_ne!(now, fresh);
+    assert_eq!(recommended(&mut client, 7, ""), stored);
+    client.batch_execute("CALL persona.refresh('walk_profile')").expect("the refresh succeeds");
+    assert_eq!(recommended(&mut client, 7, "")[0].0, now[0].0);
+    let new = recommended(&mut client, 7, ", exclude_seen => true, fresh => true");
+    let had = client.query("SELECT DISTINCT item::text FROM clicks WHERE visitor = 7", &[]).expect("events");
+    assert!(new.iter().all(|(item, _)| had.iter().all(|row| row.get::<_, String>(0) != *item)), "{new:?}");
+    let error = failure(client.query("SELECT persona.recommend('walk_profile', -1, fresh => true)", &[]));
+    assert_eq!((error.message(), error.code()), ("entity -1 has no events", &SqlState::NO_DATA_FOUND));
+}
+
 #[test]
 fn the_resident_engine_stays_and_is_started_anew_after_it_was_killed() {
     let cluster = Cluster::with_persona();

@@ -4,30 +4,16 @@
 //! libtorch's packed form wants tokens in time order: the first events of all windows, longest
 //! window first, then the second events of those that have one, and so on. Nothing is padded.
 
+use crate::cpu;
+use crate::cpu::recurrent as by_hand;
+use crate::device;
 use crate::error::Result;
 use crate::inputs::{Layout, integers, rows};
 use crate::parameters::{Parameters, Start};
 use persona_core::spec;
 use tch::{Device, Kind, Tensor};
 
-/// What a token does with the state before it.
-#[derive(Clone, Copy, PartialEq)]
-pub enum Cell {
-    Rnn,
-    Lstm,
-    Gru,
-}
-
-impl Cell {
-    /// Vectors of the state's width that a layer computes for a token.
-    fn gates(self) -> i64 {
-        match self {
-            Cell::Rnn => 1,
-            Cell::Gru => 3,
-            Cell::Lstm => 4,
-        }
-    }
-}
+pub use by_hand::Cell;
 
 pub struct Recurrent {
     cell: Cell,
@@ -42,7 +28,7 @@ impl Recurrent {
     /// Weights have `prefix` before their names.
     pub fn new(parameters: &mut Parameters, prefix: &str, cell: Cell, spec: &spec::Recurrent) -> Result<Self> {
         let dim = spec.dim as i64;
-        let tall = cell.gates() * dim;
+        let tall = cell.gates() as i64 * dim;
         // torch's own start for recurrent layers; a state that starts nearly deaf learns slowly.
         let start = Start::Uniform((dim as f64).sqrt().recip());
         let mut weights = Vec::new();
@@ -79,6 +65,9 @@ impl Recurrent {
 
     /// [tokens, dim] -> [tokens, dim]
     pub fn forward(&self, x: &Tensor, layout: &Layout, train: bool) -> Result<Tensor> {
+        if !(train || x.requires_grad()) && x.device() == Device::Cpu && by_hand::is_available() {
+            return self.forward_by_hand(x, layout);
+        }
         let order = TimeOrder::new(&layout.lengths);
         let data = rows(x, &integers(&order.token_at, x.device())?)?;
         let start = Tensor::f_zeros([self.layers, layout.lengths.len() as i64, self.dim], (Kind::Float, x.device()))?;
@@ -97,6 +86,20 @@ impl Recurrent {
         };
         let states = rows(&states, &integers(&order.place_of, x.device())?)?;
         Ok(states.f_dropout(self.dropout, train)?)
+    }
+
+    /// The same without a way back, by the processor's own code.
+    fn forward_by_hand(&self, x: &Tensor, layout: &Layout) -> Result<Tensor> {
+        let weights = self.weights.chunks_exact(4).map(|layer| {
+            let [input, state, input_bias, state_bias] = [0, 1, 2, 3].map(|i| cpu::floats(&layer[i]));
+            Ok(by_hand::Weights { input: input?, state: state?, input_bias: input_bias?, state_bias: state_bias? })
+        });
+        let weights = weights.collect::<Result<Vec<_>>>()?;
+        let layers = by_hand::Layers::new(self.cell, self.dim as usize, &weights, device::threads());
+        let mut states = x.f_to_dtype(Kind::Float, false, true)?;
+        let mut carried = vec![0.0; layout.lengths.len() * layers.carries()];
+        layers.forward(cpu::floats_mut(&mut states)?, &layout.lengths, &mut carried);
+        Ok(states)
     }
 }
 
@@ -141,6 +144,30 @@ impl TimeOrder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::Compute;
+    use crate::parameters::floats;
+
+    #[test]
+    fn states_by_hand_are_those_of_libtorch() {
+        if !by_hand::is_available() {
+            return;
+        }
+        let layout = Layout::new(vec![3, 70, 1, 12, 12, 5], Device::Cpu).unwrap();
+        for cell in [Cell::Rnn, Cell::Gru, Cell::Lstm] {
+            for dim in [8, 64] {
+                let spec = spec::Recurrent { dim: dim as usize, layers: 2, ..spec::Recurrent::default() };
+                let mut parameters = Parameters::new(&Compute::plain());
+                let network = Recurrent::new(&mut parameters, "", cell, &spec).unwrap();
+                let x = Tensor::randn([103, dim], (Kind::Float, Device::Cpu));
+                let plain = network.forward(&x.copy().set_requires_grad(true), &layout, false).unwrap();
+                let by_hand = tch::no_grad(|| network.forward(&x, &layout, false)).unwrap();
+                assert!(!by_hand.requires_grad());
+                for (a, b) in floats(&plain).unwrap().iter().zip(floats(&by_hand).unwrap()) {
+                    assert!((a - b).abs() < 2e-5, "{cell:?} of {dim}: {a} and {b}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn time_order_takes_longest_windows_first() {

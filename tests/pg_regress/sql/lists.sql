@@ -46,6 +46,12 @@ CALL persona.refresh('counts_profile');
 CALL persona.refresh('alike_profile');
 CALL persona.refresh('network_profile');
 CALL persona.refresh('blended_profile');
+-- What is computed at the moment of the question is the same, whatever the family, with and without what was seen.
+SELECT model, bool_and((SELECT array_agg(item) FROM persona.recommend(profile, visitor, 5, seen))
+                       = (SELECT array_agg(item) FROM persona.recommend(profile, visitor, 5, seen, fresh => true))) AS same
+FROM persona.profiles, generate_series(1, 3) visitor, unnest(ARRAY[false, true]) seen
+WHERE model IN ('popular', 'counts', 'alike', 'network', 'blended') GROUP BY model ORDER BY model;
+SELECT * FROM attempt($$SELECT * FROM persona.recommend('popular_profile', 1000, fresh => true)$$);
 CREATE VIEW listed AS
 SELECT p.model, p.visitor, i.* FROM (
     SELECT 'popular' AS model, visitor, items, scores FROM popular_profile
