@@ -5,16 +5,16 @@
 # DB=NAME (for psql and conninfo), STAGE=NAME[,NAME] (for bench: read, train-full, train-sampled,
 # train-recurrent, train-ml1m, train-million, score, index, end-to-end, recommend, scale, connections,
 # share, living; default all), RUNS=N (for bench: how often each is measured; default 3), PART=NAME[,NAME]
-# (for quality: beauty, reviews, films, groceries; default all).
+# (for quality: beauty, reviews, films, groceries; default all), MINUTES=N (for soak: how long; default 1).
 
 export PG ?= 16
 export JOBS ?= $(shell nproc)
 export CUDA ?= 0
 export RUN_AS ?= nobody
-export DB STAGE RUNS PART
+export DB STAGE RUNS PART MINUTES
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build install server conninfo psql stop demo test test-postgres quality bench lint clean distclean
+.PHONY: help deps build install server conninfo psql stop demo test test-postgres soak quality bench lint clean distclean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ test: deps ## run every check and test: PG=16|18
 
 test-postgres: deps ## run what depends on Postgres: the rest was run for another PG
 	@scripts/test.sh postgres
+
+soak: deps ## write, refresh, retrain, roll back, read and kill at once: MINUTES=n
+	@scripts/soak.sh
 
 quality: deps ## train what the README gives figures of: PART=name[,name] (needs ../shared/data)
 	@scripts/quality.sh

@@ -59,6 +59,26 @@ CREATE TABLE positions (
 COMMENT ON TABLE positions IS 'what each profile''s last refresh had seen: what is not visible in the snapshot is news to it';
 COMMENT ON COLUMN positions.watermarks IS 'with a watermark column: its greatest value at some times, in microseconds since 1970';
 
+-- Not dumped: neither are the tables that it names, which belong to the extension.
+CREATE TABLE previous (
+    profile      regclass PRIMARY KEY,
+    owner        regrole NOT NULL,
+    kept         regclass NOT NULL,
+    items        regclass,
+    version      integer,
+    live         integer NOT NULL,
+    replaced_by  integer NOT NULL,
+    refreshed_at timestamptz,
+    snapshot     pg_snapshot,
+    watermarks   jsonb
+);
+COMMENT ON TABLE previous IS 'what profiles held before their model was retrained, kept for persona.rollback';
+COMMENT ON COLUMN previous.kept IS 'the table of the rows; that of the items is beside it';
+COMMENT ON COLUMN previous.version IS 'the version that filled the rows; null where none had';
+COMMENT ON COLUMN previous.live IS 'the version that was live';
+COMMENT ON COLUMN previous.replaced_by IS 'the version that is live instead';
+COMMENT ON COLUMN previous.snapshot IS 'what had been seen of changes, as in positions; null where the rows must be made anew';
+
 CREATE TABLE attributes (
     source      text NOT NULL,
     place       integer NOT NULL,

@@ -2,11 +2,12 @@
 --
 -- Reading: the rows of objects whose owner one could act as. Writing: only the extension's code.
 GRANT USAGE ON SCHEMA persona TO PUBLIC;
-GRANT SELECT ON sources, tracked, positions, attributes, labels, models, versions, weights, metrics, judgements, trials, compressed, aliases, lives, profiles, reductions, set_aside, jobs, job_runs, job_stats, progress, compressions, families TO PUBLIC;
+GRANT SELECT ON sources, tracked, positions, previous, attributes, labels, models, versions, weights, metrics, judgements, trials, compressed, aliases, lives, profiles, reductions, set_aside, jobs, job_runs, job_stats, progress, compressions, families TO PUBLIC;
 
 ALTER TABLE sources ENABLE ROW LEVEL SECURITY;
 ALTER TABLE tracked ENABLE ROW LEVEL SECURITY;
 ALTER TABLE positions ENABLE ROW LEVEL SECURITY;
+ALTER TABLE previous ENABLE ROW LEVEL SECURITY;
 ALTER TABLE attributes ENABLE ROW LEVEL SECURITY;
 ALTER TABLE labels ENABLE ROW LEVEL SECURITY;
 ALTER TABLE models ENABLE ROW LEVEL SECURITY;
@@ -27,6 +28,7 @@ ALTER TABLE job_runs ENABLE ROW LEVEL SECURITY;
 CREATE POLICY owned ON sources FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
 CREATE POLICY owned ON tracked FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
 CREATE POLICY owned ON positions FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
+CREATE POLICY owned ON previous FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
 CREATE POLICY owned ON attributes FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
 CREATE POLICY owned ON labels FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
 CREATE POLICY owned ON models FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
@@ -55,6 +57,10 @@ COMMENT ON FUNCTION note_changes() IS 'the function of the triggers that track_c
 COMMENT ON FUNCTION drop_source(text) IS 'forgets a source that no model uses';
 COMMENT ON FUNCTION create_model(text, text, jsonb) IS 'names a specification over a source, checked against its columns';
 COMMENT ON PROCEDURE train(text, boolean) IS 'trains a new version of a model and makes it live, on all events or on what is new since the live version was trained; holds no snapshot while epochs run';
+COMMENT ON PROCEDURE retrain(text, boolean, boolean) IS
+    'trains a new version of a model as train does, builds all of the model''s profiles by it beside the live ones, and changes profiles and alias at once; with keep what they held before is kept for rollback';
+COMMENT ON FUNCTION rollback(text) IS 'takes the last retraining of a model back: profiles and alias are at once what they were before; returns the version that is live; again, it goes forward';
+COMMENT ON FUNCTION drop_previous(text) IS 'drops what retraining has kept of a model''s profiles; returns how many they were';
 COMMENT ON PROCEDURE tune(text, jsonb, integer, text) IS 'tries settings of a model, records each trial, and trains a version by the best';
 COMMENT ON PROCEDURE compress(text, jsonb) IS 'makes a smaller version of a model''s version: pruned (prune, scope, epochs) and of less precision (weights); set_alias makes it live';
 COMMENT ON FUNCTION evaluate(text) IS 'figures of the live version on the events as they are now, with 95 % intervals';

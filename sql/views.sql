@@ -88,6 +88,11 @@ BEGIN ATOMIC
     FROM set_aside s
     GROUP BY s.profile
     UNION ALL
+    SELECT 'notice', format('table %s', k.kept),
+           format('it keeps %s of a profile that was dropped', pg_size_pretty(pg_total_relation_size(k.kept))),
+           'The next retraining, prune, create_profile or drop_model drops it.'
+    FROM previous k WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = k.profile)
+    UNION ALL
     SELECT 'warning', format('source %s', s.source),
            format('table %s has no index on (%I, %I), so an entity''s events are found by reading all', s.events, s.entity, s.at),
            format('CREATE INDEX ON %s (%I, %I);', s.events, s.entity, s.at)

@@ -49,6 +49,7 @@ mod recommend;
 mod reduction;
 mod refresh;
 mod relation;
+mod retraining;
 mod settings;
 mod statements;
 mod stored;

@@ -7,6 +7,7 @@
 mod changed;
 mod going_on;
 mod live;
+mod renewal;
 mod rows;
 mod single;
 mod table;
@@ -21,29 +22,29 @@ use crate::error::{Code, Error, Result};
 use crate::events::{Entities, EventQuery, SideQuery};
 use crate::online;
 use crate::pg::bulk::{BulkInsert, Rows};
-use crate::pg::identity::as_table_owner;
+use crate::pg::clock;
+use crate::pg::columns::EPOCH;
 use crate::pg::procedure::Phases;
 use crate::pg::session_lock::SessionLock;
-use crate::pg::types;
 use crate::profile::{must_own, open};
 use crate::relation::{Column, Relation};
 use crate::stored::Stored;
 use crate::tracking::{Changed, News};
-use crate::training;
+use crate::training::{self, Training};
 use crate::worker::engine::Engine;
 use crate::worker::progress::Reporter;
 use going_on::Parted;
-use persona_core::protocol::{Ask, ColumnReader, Kind, Outcome, Phase, Progress, Role, Task};
+use persona_core::protocol::{Ask, ColumnReader, Kind, Outcome, Role, Task};
 use persona_core::reduction::Reduce;
-use persona_core::source::{Clock, LabelKind};
+use persona_core::source::{Clock, LabelKind, SourceSchema};
+use persona_core::spec::ModelSpec;
 use pgrx::pg_sys::{self, Oid};
-use pgrx::spi::Spi;
 use rows::RowWriter;
-use std::time::Instant;
-use table::Table;
 
 pub use live::{Live, Step, untracked};
+pub use renewal::{Renewal, take_over};
 pub use single::{as_of, list, score};
+pub use table::exchange;
 pub use verify::verify;
 
 /// Brings a profile up to the events as they are now: all rows if `everything`, or where it is not known which changed.
@@ -61,7 +62,7 @@ pub fn refresh_profile(table: Oid, everything: bool, phases: &Phases, reporter: 
         entities.join(aside);
     }
     match &news.changed {
-        Changed::All => refresh_all(&target, &news, None, phases, reporter),
+        Changed::All => refresh_all(target, news, None, phases, reporter),
         Changed::Entities { entities, since } => {
             let parted = Parted::new(&target, entities, since)?;
             changed::refresh(&target, &parted, false, phases, reporter, || {
@@ -103,7 +104,7 @@ impl Target {
         let model = Model::look_up(&profile.model)?;
         let version = Version::find(&model, version(&profile, &model)?)?;
         let source = Source::of_model(&model)?;
-        same_vectors(&profile, &relation, &version)?;
+        same_vectors(&profile, &relation, &version.spec, &format!("version {}", version.number))?;
         Ok(Target { profile, relation, source, model, version })
     }
 
@@ -158,9 +159,7 @@ impl Target {
 
     /// How many columns the profile's table has.
     fn columns(&self) -> usize {
-        let lists = if self.profile.recommendations.is_some() { 2 } else { 0 };
-        let of_encoder = usize::from(self.profile.vectors) + usize::from(self.profile.hidden_states);
-        OWN + of_encoder + said_columns(&self.version) + lists
+        columns(&self.profile, &self.version.spec, &self.version.source)
     }
 
     fn writer(&self) -> Result<RowWriter> {
@@ -168,53 +167,70 @@ impl Target {
         let date = self.relation.column("first_event")?.type_oid == pg_sys::DATEOID;
         let list = |most: i32| Ok::<_, Error>((self.relation.column("items")?.type_oid, most as usize));
         let lists = self.profile.recommendations.map(list).transpose()?;
-        Ok(RowWriter { clock, date, version: self.version.number as i64, now: types::transaction_time(), lists })
+        let now = clock::of_server() - EPOCH;
+        Ok(RowWriter { clock, date, version: self.version.number as i64, now, lists })
     }
 }
 
 /// Makes all rows anew, but those of entities that are left out.
 fn refresh_all(
-    target: &Target,
-    news: &News,
+    target: Target,
+    news: News,
     without: Option<&Entities>,
     phases: &Phases,
     reporter: &mut Reporter,
 ) -> Result<()> {
-    let Target { profile, relation, source, version, .. } = target;
-    let query = EventQuery::of(source)?;
-    let query = without.into_iter().fold(query, EventQuery::without);
-    let mapping = profile.reduction(version.number)?;
-    let label = profile.reduce.as_ref().filter(|_| mapping.is_none()).and_then(Reduce::label);
-    let beside = EventQuery::beside(source, label.into_iter())?;
-    let mut engine = target.scoring(&query, &beside, target.ask(), mapping, false, reporter)?;
+    let engine = renewal::score(&target, without, reporter)?;
     training::release_snapshot(phases, reporter);
-    as_table_owner(relation.owner, || {
-        if without.is_none() {
-            aside::forget_all(profile.profile)?;
-        }
-        rebuild(target, news, &mut engine, reporter)
-    })?;
+    if without.is_none() {
+        aside::forget_all(target.profile.profile)?;
+    }
+    let renewal = [Renewal::build(target, news, engine, reporter)?];
+    take_over(&renewal, None)?;
+    let [renewal] = renewal;
+    renewal.tell(reporter);
     phases.commit();
-    analyze(profile)
+    renewal.analyze()
+}
+
+/// A profile made anew by a version that only this transaction needs to see.
+pub fn renew(table: Oid, version: i32, atomic: bool, reporter: &mut Reporter) -> Result<Renewal> {
+    let target = Target::with(table, |_, _| Ok(version))?;
+    let news = News::of(&target.profile, &target.source, None, atomic)?;
+    aside::forget_all(table)?;
+    let engine = renewal::score(&target, None, reporter)?;
+    Renewal::build(target, news, engine, reporter)
+}
+
+/// Whether a profile has room for what a training will make.
+pub fn could_take(table: Oid, training: &Training) -> Result<()> {
+    let (profile, relation) = open(table)?;
+    must_own(&relation)?;
+    let Training { source, spec, .. } = training;
+    same_vectors(&profile, &relation, spec, "the version to be trained")?;
+    match relation.columns.len() == columns(&profile, spec, &EventQuery::of(source)?.schema) {
+        true => Ok(()),
+        false => Err(changed_columns(&relation.name)),
+    }
 }
 
 /// Columns of a profile without those of labels, vectors and lists, and of an item table.
 const OWN: usize = 6;
 const OWN_OF_ITEMS: usize = 3;
 
-/// A version by other settings than those that the profile was made for may have other vectors.
-fn same_vectors(profile: &Profile, relation: &Relation, version: &Version) -> Result<()> {
-    if let (Some(reduce), Some(from)) = (&profile.reduce, version.spec.dim()) {
+/// What has other settings than those that the profile was made for may have other vectors. `made` says what it is.
+fn same_vectors(profile: &Profile, relation: &Relation, spec: &ModelSpec, made: &str) -> Result<()> {
+    if let (Some(reduce), Some(from)) = (&profile.reduce, spec.dim()) {
         reduce.check(from)?;
     }
     let reduced = profile.reduce.as_ref().and_then(Reduce::dim);
-    let of_version = version.spec.dim().map(|dim| format!("halfvec({})", reduced.unwrap_or(dim)));
+    let wanted = spec.dim().map(|dim| format!("halfvec({})", reduced.unwrap_or(dim)));
     let column = relation.columns.iter().find(|column| profile.vectors && column.name == "embedding");
     let state = relation.columns.iter().find(|column| profile.hidden_states && column.name == "hidden_state");
-    let carried = version.spec.encoder.carries().map(|carries| format!(".vector({carries})"));
+    let carried = spec.encoder.carries().map(|carries| format!(".vector({carries})"));
     let goes_on = state.is_none_or(|state| carried.is_some_and(|carried| state.type_name.ends_with(&carried)));
-    let same = match (&of_version, column) {
-        (Some(of_version), Some(column)) => goes_on && column.type_name.ends_with(of_version.as_str()),
+    let same = match (&wanted, column) {
+        (Some(wanted), Some(column)) => goes_on && column.type_name.ends_with(wanted.as_str()),
         (None, None) => true,
         _ => false,
     };
@@ -222,12 +238,12 @@ fn same_vectors(profile: &Profile, relation: &Relation, version: &Version) -> Re
         true => Ok(()),
         false => Err(Error::new(
             Code::NotInPrerequisiteState,
-            format!("profile \"{}\" was not made for vectors like those of version {}", relation.name, version.number),
+            format!("profile \"{}\" was not made for vectors like those of {made}", relation.name),
         )
         .detail(format!(
             "The profile has {}, the version {}.",
             column.map_or("none", |column| column.type_name.as_str()),
-            of_version.as_deref().unwrap_or("none")
+            wanted.as_deref().unwrap_or("none")
         ))
         .hint(
             "Let a version with such vectors be live by persona.set_alias, or create the profile anew from a model of \
@@ -242,47 +258,17 @@ fn changed_columns(table: &str) -> Error {
         .hint("Keep columns of your own in another table and join it; drop this profile and create it anew.")
 }
 
-/// Columns for what a version says of labels: a class and its probability, or a number.
-fn said_columns(version: &Version) -> usize {
-    let columns = |name: &str| match version.source.label(name).map(|label| label.kind) {
+/// How many columns a profile's table has when it is filled by a specification over a source.
+fn columns(profile: &Profile, spec: &ModelSpec, source: &SourceSchema) -> usize {
+    let said = |name: &str| match source.label(name).map(|label| label.kind) {
+        // A class and its probability, or a number.
         Some(LabelKind::Class) => 2,
         Some(LabelKind::Number) => 1,
         None => 0,
     };
-    version.spec.objective.labels().map(columns).sum()
-}
-
-fn rebuild(target: &Target, news: &News, engine: &mut Engine, reporter: &mut Reporter) -> Result<()> {
-    let (profile, version) = (&target.profile, &target.version);
-    let rows = Table::build(profile.profile, target.columns())?;
-    let items = profile.items.map(|items| Table::build(items, OWN_OF_ITEMS)).transpose()?;
-    let mut into_rows = BulkInsert::open(rows.built);
-    let mut into_items = items.as_ref().map(|items| BulkInsert::open(items.built));
-    let (outcome, mapping) = write(&target.writer()?, &mut into_rows, into_items.as_mut(), engine, reporter)?;
-    into_rows.finish();
-    into_items.into_iter().for_each(BulkInsert::finish);
-    training::tell_notes(&outcome, reporter);
-    let begun = Instant::now();
-    reporter.progress(&Progress::of(Phase::Write, outcome.entities, outcome.entities));
-    let tables = || std::iter::once(&rows).chain(&items);
-    tables().try_for_each(Table::index)?;
-    let indexed = begun.elapsed().as_secs_f64();
-    tables().try_for_each(Table::swap)?;
-    if !mapping.is_empty() {
-        profile.keep_reduction(version.number, &mapping)?;
-    }
-    profile.refreshed(version.number)?;
-    news.done(profile, &target.source)?;
-    let with_items = match (&items, profile.recommendations) {
-        (Some(_), _) => format!(" and {} items", outcome.items),
-        (None, Some(most)) => format!(" with the best {most} of {} items", outcome.items),
-        (None, None) => String::new(),
-    };
-    reporter.say(&format!(
-        "profile \"{}\" holds {} entities{with_items} of version {}; indexes took {indexed:.1} s",
-        rows.live.name, outcome.entities, version.number
-    ));
-    Ok(())
+    let lists = if profile.recommendations.is_some() { 2 } else { 0 };
+    let of_encoder = usize::from(profile.vectors) + usize::from(profile.hidden_states);
+    OWN + of_encoder + spec.objective.labels().map(said).sum::<usize>() + lists
 }
 
 /// Receives what was scored and writes it, until the engine is done. What it says, and the mapping that it fitted, if it did.
@@ -310,12 +296,4 @@ fn write(
             _ => return Err(training::unexpected(&frame)),
         }
     }
-}
-
-/// Statistics for the planner, once the new rows are everybody's.
-fn analyze(profile: &Profile) -> Result<()> {
-    for table in std::iter::once(profile.profile).chain(profile.items) {
-        Spi::run(&format!("ANALYZE {}", Relation::open(table, "profile")?.sql_name()))?;
-    }
-    Ok(())
 }

@@ -33,64 +33,80 @@ pub fn check(name: &str, reporter: &mut Reporter) -> Result<Vec<Finding>> {
     }
 }
 
-/// Trains a new version of a model and makes it live. Returns its number.
-pub fn train(name: &str, phases: &Phases, reporter: &mut Reporter) -> Result<i32> {
-    let model = Model::find(name)?;
-    let source = Source::of_model(&model)?;
-    let spec = ModelSpec::parse(&model.spec, &EventQuery::of(&source)?.schema)?;
-    train_as(&model, &source, &spec, phases, reporter)
-}
-
-/// The same on what is new since the live version was trained, whose weights it begins with.
-pub fn train_incrementally(name: &str, phases: &Phases, reporter: &mut Reporter) -> Result<i32> {
-    let model = Model::find(name)?;
-    let version = Version::find(&model, model.live()?)?;
-    let source = Source::of_model(&model)?;
-    same_fields(&model, &version, &EventQuery::of(&source)?.schema)?;
-    match transfer::incremental(&model, &version)? {
-        Some(spec) => {
-            let ask = Ask { incremental: true, ..Ask::default() };
-            train_asking(&model, &source, &spec, ask, phases, reporter)
-        }
-        None => {
-            let kind = version.spec.encoder.kind();
-            reporter.say(&format!("encoder \"{kind}\" has no weights to go on with: the model is trained anew"));
-            train_as(&model, &source, &version.spec, phases, reporter)
-        }
-    }
-}
-
-/// Trains by another specification than the model's own.
-pub fn train_as(
-    model: &Model,
-    source: &Source,
-    spec: &ModelSpec,
-    phases: &Phases,
-    reporter: &mut Reporter,
-) -> Result<i32> {
-    train_asking(model, source, spec, Ask::default(), phases, reporter)
-}
-
-fn train_asking(
-    model: &Model,
-    source: &Source,
-    spec: &ModelSpec,
+/// A training as far as it is settled before any event is read.
+pub struct Training {
+    pub model: Model,
+    pub source: Source,
+    pub spec: ModelSpec,
     ask: Ask,
-    phases: &Phases,
-    reporter: &mut Reporter,
-) -> Result<i32> {
-    let spec = &transfer::resolved(spec)?;
-    let (mut engine, query) = start(source, spec, ask, reporter)?;
-    release_snapshot(phases, reporter);
-    let Made { number, metrics, outcome } = store(model, spec, &query.schema, &mut engine, reporter)?;
-    model.set_alias("live", number)?;
-    reporter.say(&summary(model, number, &outcome, &metrics));
-    if let (Some(teacher), Some(compressed)) = (&spec.training.teacher, &outcome.compressed) {
-        model.add_compression(number, &teacher.model, &serde_json::json!({ "teacher": teacher }), compressed)?;
-        reporter.say(&compression::summary(model, number, &teacher.model, compressed));
+}
+
+impl Training {
+    /// By the model's specification on all events; or, incrementally, by that of the live version on what is new since it was
+    /// trained, beginning with its weights.
+    pub fn of(name: &str, incremental: bool, reporter: &mut Reporter) -> Result<Training> {
+        let model = Model::find(name)?;
+        let source = Source::of_model(&model)?;
+        let schema = EventQuery::of(&source)?.schema;
+        if !incremental {
+            let spec = ModelSpec::parse(&model.spec, &schema)?;
+            return Training::by(model, source, &spec);
+        }
+        let version = Version::find(&model, model.live()?)?;
+        same_fields(&model, &version, &schema)?;
+        match transfer::incremental(&model, &version)? {
+            Some(spec) => {
+                let ask = Ask { incremental: true, ..Ask::default() };
+                Ok(Training { ask, ..Training::by(model, source, &spec)? })
+            }
+            None => {
+                let kind = version.spec.encoder.kind();
+                reporter.say(&format!("encoder \"{kind}\" has no weights to go on with: the model is trained anew"));
+                Training::by(model, source, &version.spec)
+            }
+        }
     }
-    tell_notes(&outcome, reporter);
-    Ok(number)
+
+    /// On all events by another specification than the model's own.
+    pub fn by(model: Model, source: Source, spec: &ModelSpec) -> Result<Training> {
+        Ok(Training { model, source, spec: transfer::resolved(spec)?, ask: Ask::default() })
+    }
+
+    /// Trains and stores a version, which is not live yet. The transaction that stored it is left open.
+    pub fn run(&self, phases: &Phases, reporter: &mut Reporter) -> Result<Made> {
+        let Training { model, source, spec, ask } = self;
+        let (mut engine, query) = start(source, spec, ask.clone(), reporter)?;
+        release_snapshot(phases, reporter);
+        let made = store(model, spec, &query.schema, &mut engine, reporter)?;
+        if let (Some(teacher), Some(compressed)) = (&spec.training.teacher, &made.outcome.compressed) {
+            let options = serde_json::json!({ "teacher": teacher });
+            model.add_compression(made.number, &teacher.model, &options, compressed)?;
+        }
+        Ok(made)
+    }
+
+    /// Says of a version that is live what it is.
+    pub fn announce(&self, made: &Made, reporter: &mut Reporter) {
+        let Made { number, metrics, outcome } = made;
+        reporter.say(&summary(&self.model, *number, outcome, metrics));
+        if let (Some(teacher), Some(compressed)) = (&self.spec.training.teacher, &outcome.compressed) {
+            reporter.say(&compression::summary(&self.model, *number, &teacher.model, compressed));
+        }
+        tell_notes(outcome, reporter);
+    }
+}
+
+/// Trains a new version of a model and makes it live. Returns its number.
+pub fn train(name: &str, incremental: bool, phases: &Phases, reporter: &mut Reporter) -> Result<i32> {
+    make_live(&Training::of(name, incremental, reporter)?, phases, reporter)
+}
+
+/// The version of a training, live. Its number.
+pub fn make_live(training: &Training, phases: &Phases, reporter: &mut Reporter) -> Result<i32> {
+    let made = training.run(phases, reporter)?;
+    training.model.set_alias("live", made.number)?;
+    training.announce(&made, reporter);
+    Ok(made.number)
 }
 
 /// A version that was stored.

@@ -6,7 +6,7 @@ use crate::catalog::trials::Trial;
 use crate::error::{Code, Error, Result};
 use crate::events::EventQuery;
 use crate::pg::procedure::Phases;
-use crate::training;
+use crate::training::{self, Training};
 use crate::worker::progress::Reporter;
 use persona_core::protocol::Standing;
 use persona_core::search::{Assignment, Method, Space, rounds, with_assignment};
@@ -72,7 +72,8 @@ pub fn tune(
         standing.value,
         Value::Object(assignment)
     ));
-    training::train_as(&search.model, &search.source, &spec, phases, search.reporter)
+    let Search { model, source, reporter, .. } = search;
+    training::make_live(&Training::by(model, source, &spec)?, phases, reporter)
 }
 
 impl Search<'_> {

@@ -6,7 +6,8 @@ use crate::events::EventQuery;
 use crate::pg::procedure::Phases;
 use crate::worker::progress::Reporter;
 use crate::{
-    comparison, compression, drift as drifting, importance, online, synthesize as synthesis, training, transfer, tuning,
+    comparison, compression, drift as drifting, importance, online, retraining, synthesize as synthesis, training,
+    transfer, tuning,
 };
 use persona_core::drift::{Bounds, Shift};
 use persona_core::metrics::Interval;
@@ -58,12 +59,42 @@ fn train(model: Option<&str>, incremental: Option<bool>, fcinfo: pg_sys::Functio
     let incremental = given(incremental, "incremental")?;
     let mut reporter = Reporter::foreground("train", &model);
     let phases = Phases::of_call(fcinfo);
-    match incremental {
-        true => training::train_incrementally(&model, &phases, &mut reporter)?,
-        false => training::train(&model, &phases, &mut reporter)?,
-    };
+    training::train(&model, incremental, &phases, &mut reporter)?;
     phases.finish();
     Ok(())
+}
+
+/// Trains a new version of a model, builds all of its profiles by it, and changes profiles and alias at once.
+#[pg_extern(
+    sql = "CREATE PROCEDURE retrain(model text, incremental boolean DEFAULT false, keep boolean DEFAULT true) \
+           LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';"
+)]
+fn retrain(
+    model: Option<&str>,
+    incremental: Option<bool>,
+    keep: Option<bool>,
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> Result<(), ErrorReport> {
+    let model = given(model, "model")?.to_string();
+    let (incremental, keep) = (given(incremental, "incremental")?, given(keep, "keep")?);
+    let mut reporter = Reporter::foreground("retrain", &model);
+    let phases = Phases::of_call(fcinfo);
+    retraining::retrain(&model, incremental, keep, &phases, &mut reporter)?;
+    phases.finish();
+    Ok(())
+}
+
+/// Takes the last retraining of a model back, or a rollback: profiles and alias are what they were before. Returns the version
+/// that is live.
+#[pg_extern(volatile, parallel_unsafe)]
+fn rollback(model: Option<&str>) -> Result<i32, ErrorReport> {
+    Ok(retraining::rollback(given(model, "model")?)?)
+}
+
+/// Drops what retraining has kept of a model's profiles. Returns how many they were.
+#[pg_extern(volatile, parallel_unsafe)]
+fn drop_previous(model: Option<&str>) -> Result<i64, ErrorReport> {
+    Ok(retraining::drop_previous(given(model, "model")?)?)
 }
 
 /// Tries settings of a model, and trains a version by the best.

@@ -7,6 +7,7 @@ pub mod aside;
 mod compressions;
 pub mod jobs;
 pub mod models;
+pub mod previous;
 pub mod profiles;
 pub mod roles;
 pub mod runs;

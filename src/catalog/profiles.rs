@@ -1,6 +1,7 @@
 //! `persona.profiles`.
 
 use super::models::Model;
+use super::previous;
 use super::*;
 use crate::pg::identity::current_user;
 use persona_core::reduction::Reduce;
@@ -67,7 +68,7 @@ impl Profile {
 
     pub fn refreshed(&self, version: i32) -> Result<()> {
         run(
-            "UPDATE persona.profiles SET version = $2, refreshed_at = pg_catalog.now() WHERE profile = $1",
+            "UPDATE persona.profiles SET version = $2, refreshed_at = pg_catalog.clock_timestamp() WHERE profile = $1",
             &[self.profile.into(), version.into()],
         )?;
         Ok(())
@@ -92,6 +93,7 @@ impl Profile {
     }
 
     pub fn forget(&self) -> Result<()> {
+        previous::forget(self.profile)?;
         for table in TABLES {
             run(&format!("DELETE FROM persona.{table} WHERE profile = $1"), &[self.profile.into()])?;
         }
@@ -104,8 +106,25 @@ fn read_reduce(json: JsonB) -> Result<Reduce> {
         .map_err(|e| Error::new(Code::InvalidData, format!("could not read a profile's options: {e}")))
 }
 
-/// Removes the rows of profiles whose tables were dropped by DROP TABLE.
+/// The profiles of a model whose tables are there, in the order in which they are locked.
+pub fn of_model(model: &Model) -> Result<Vec<Oid>> {
+    all(
+        "SELECT p.profile::oid FROM persona.profiles p JOIN pg_catalog.pg_class c ON c.oid = p.profile \
+         WHERE p.model = $1 ORDER BY p.profile::oid",
+        &[model.name.as_str().into()],
+        |row| present(row.get(1)?, "profile"),
+    )
+}
+
+/// Removes the rows of profiles whose tables were dropped by DROP TABLE, and what is kept of them. Done by whatever makes, retrains,
+/// prunes or drops profiles, models and versions.
 pub fn forget_dropped() -> Result<()> {
+    previous::forget_dropped()?;
+    const GONE: &str = "SELECT 1 FROM persona.profiles p \
+         WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = p.profile) LIMIT 1";
+    if one(GONE, &[], |_| Ok(()))?.is_none() {
+        return Ok(());
+    }
     for table in TABLES {
         run(
             &format!(

@@ -170,7 +170,7 @@ impl Source {
 
     pub fn drop(name: &str) -> Result<()> {
         Source::find(name)?;
-        let models = all("SELECT model FROM persona.models WHERE source = $1", &[name.into()], |row| {
+        let models = all("SELECT model FROM persona.models WHERE source = $1 ORDER BY model", &[name.into()], |row| {
             Ok(format!("\"{}\"", present(row.get::<String>(1)?, "name")?))
         })?;
         if !models.is_empty() {

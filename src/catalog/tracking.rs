@@ -203,18 +203,48 @@ pub fn forget_positions(source: &str) -> Result<()> {
          WHERE p.profile = f.profile AND f.model = m.model AND m.source = $1",
         &[source.into()],
     )?;
+    forget_kept_positions(source)
+}
+
+/// Lets a rollback of any profile of a source be followed by a refresh of everything.
+fn forget_kept_positions(source: &str) -> Result<()> {
+    run(
+        "UPDATE persona.previous p SET snapshot = NULL, watermarks = NULL FROM persona.profiles f, persona.models m \
+         WHERE p.snapshot IS NOT NULL AND p.profile = f.profile AND f.model = m.model AND m.source = $1",
+        &[source.into()],
+    )?;
     Ok(())
 }
 
-/// Removes changes that are no news to any profile of the source. Where no profile has a position none is kept: the next
-/// refresh reads everything.
+/// The most changes that are kept for what is kept of profiles alone. A rollback after more is followed by a refresh of
+/// everything, and changes do not pile up for versions that nobody goes back to.
+const MOST_FOR_KEPT: usize = 10_000;
+
+/// Removes changes that are no news to any profile of the source, nor to what is kept of one. Where no profile has a position
+/// none is kept: the next refresh reads everything.
 pub fn prune(source: &str) -> Result<()> {
+    let seen_by = |table: &str| {
+        format!(
+            "(SELECT min(pg_catalog.pg_snapshot_xmin(p.snapshot)) \
+              FROM persona.{table} p JOIN persona.profiles f ON f.profile = p.profile \
+              JOIN persona.models m ON m.model = f.model WHERE m.source = $1)"
+        )
+    };
+    let now = "pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())";
+    let seen = format!("coalesce({}, {now})", seen_by("positions"));
+    let old = format!(
+        "SELECT 1 FROM persona.changes c WHERE c.source = $1 AND c.transaction < {seen} \
+             AND c.transaction >= {} OFFSET {MOST_FOR_KEPT} LIMIT 1",
+        seen_by("previous")
+    );
+    if one(&old, &[source.into()], |_| Ok(()))?.is_some() {
+        forget_kept_positions(source)?;
+    }
     run(
-        "DELETE FROM persona.changes c WHERE c.source = $1 AND c.transaction < coalesce( \
-             (SELECT min(pg_catalog.pg_snapshot_xmin(p.snapshot)) \
-              FROM persona.positions p JOIN persona.profiles f ON f.profile = p.profile \
-              JOIN persona.models m ON m.model = f.model WHERE m.source = $1), \
-             pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot()))",
+        &format!(
+            "DELETE FROM persona.changes c WHERE c.source = $1 AND c.transaction < least({seen}, {})",
+            seen_by("previous")
+        ),
         &[source.into()],
     )?;
     Ok(())

@@ -146,8 +146,8 @@ impl Version {
         )
     }
 
-    /// Drops a model's versions but the newest `keep`, those that an alias names, and those that profiles are filled by. How many
-    /// it were.
+    /// Drops a model's versions but the newest `keep`, those that an alias names, and those that profiles are filled by or are
+    /// kept of. How many it were.
     pub fn prune(model: &Model, keep: i32) -> Result<usize> {
         // Until this transaction ends, trainings of the model and changes of its aliases wait.
         model.lock("UPDATE")?;
@@ -155,6 +155,8 @@ impl Version {
             SELECT v.version FROM persona.versions v WHERE v.model = $1 \
                 AND NOT EXISTS (SELECT FROM persona.aliases a WHERE a.model = $1 AND a.version = v.version) \
                 AND NOT EXISTS (SELECT FROM persona.profiles p WHERE p.model = $1 AND p.version = v.version) \
+                AND NOT EXISTS (SELECT FROM persona.previous k JOIN persona.profiles p ON p.profile = k.profile \
+                    WHERE p.model = $1 AND v.version IN (k.version, k.live, k.replaced_by)) \
             EXCEPT (SELECT n.version FROM persona.versions n WHERE n.model = $1 ORDER BY n.version DESC LIMIT $2))";
         let mut pruned = 0;
         // The versions last, as they say which those are.

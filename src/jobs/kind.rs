@@ -7,7 +7,7 @@ use crate::jobs::prune::{self, Prune};
 use crate::pg::procedure::Phases;
 use crate::profile::{must_own, oid_of, open};
 use crate::worker::progress::Reporter;
-use crate::{refresh, training, tuning};
+use crate::{refresh, retraining, training, tuning};
 use persona_core::error::sentence;
 use persona_core::protocol::Metric;
 use serde::de::DeserializeOwned;
@@ -17,6 +17,7 @@ use serde_json::{Map, Value, json};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JobKind {
     Train,
+    Retrain,
     Tune,
     Refresh,
     /// A profile is kept up to date, by a run that does not end by itself.
@@ -53,6 +54,20 @@ struct Train {
     incremental: bool,
 }
 
+/// What `retrain` is told; as the arguments of `CALL persona.retrain`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Retrain {
+    #[serde(default)]
+    incremental: bool,
+    #[serde(default = "keep")]
+    keep: bool,
+}
+
+fn keep() -> bool {
+    true
+}
+
 /// What `refresh` is told; as the arguments of `CALL persona.refresh`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -67,8 +82,9 @@ struct Refresh {
 struct Nothing {}
 
 impl JobKind {
-    const ALL: [JobKind; 7] = [
+    const ALL: [JobKind; 8] = [
         JobKind::Train,
+        JobKind::Retrain,
         JobKind::Tune,
         JobKind::Refresh,
         JobKind::Live,
@@ -98,6 +114,7 @@ impl JobKind {
     pub fn name(self) -> &'static str {
         match self {
             JobKind::Train => "train",
+            JobKind::Retrain => "retrain",
             JobKind::Tune => "tune",
             JobKind::Refresh => "refresh",
             JobKind::Live => "live",
@@ -114,20 +131,22 @@ impl JobKind {
             // Beside it, in turns, others may refresh the profile.
             JobKind::Live => "live profile",
             JobKind::Check => "source",
-            JobKind::Train | JobKind::Tune | JobKind::Evaluate | JobKind::Prune => "model",
+            JobKind::Train | JobKind::Retrain | JobKind::Tune | JobKind::Evaluate | JobKind::Prune => "model",
         }
     }
 
     /// Whether it makes a new version of a model, so that there can be conditions to do so.
     pub fn trains(self) -> bool {
-        matches!(self, JobKind::Train | JobKind::Tune)
+        matches!(self, JobKind::Train | JobKind::Retrain | JobKind::Tune)
     }
 
     /// The object as it is recorded; an error where it is not there, or not the current user's.
     pub fn resolve(self, object: &str) -> Result<String> {
         match self {
             JobKind::Prune if object == prune::ALL => Ok(object.to_string()),
-            JobKind::Train | JobKind::Tune | JobKind::Evaluate | JobKind::Prune => Ok(Model::find(object)?.name),
+            JobKind::Train | JobKind::Retrain | JobKind::Tune | JobKind::Evaluate | JobKind::Prune => {
+                Ok(Model::find(object)?.name)
+            }
             JobKind::Check => Ok(Source::find(object)?.name),
             JobKind::Refresh | JobKind::Live => {
                 let (_, table) = open(oid_of(object)?)?;
@@ -145,6 +164,7 @@ impl JobKind {
             }
             JobKind::Prune => self.options::<Prune>(config)?.check(),
             JobKind::Train => self.options::<Train>(config).map(drop),
+            JobKind::Retrain => self.options::<Retrain>(config).map(drop),
             JobKind::Refresh => self.options::<Refresh>(config).map(drop),
             JobKind::Live | JobKind::Evaluate | JobKind::Check => self.options::<Nothing>(config).map(drop),
         }
@@ -154,6 +174,7 @@ impl JobKind {
         serde_json::from_value(config.clone()).map_err(|e| {
             let valid = match self {
                 JobKind::Train => "\"incremental\"",
+                JobKind::Retrain => "\"incremental\" and \"keep\"",
                 JobKind::Refresh => "\"everything\"",
                 JobKind::Tune => "\"space\", \"trials\" and \"method\"",
                 JobKind::Prune => "\"keep\", \"job_runs\" and \"trials\"",
@@ -169,11 +190,12 @@ impl JobKind {
     pub fn run(self, object: &str, config: &Value, phases: &Phases, reporter: &mut Reporter) -> Result<Value> {
         match self {
             JobKind::Train => {
-                let train = match self.options::<Train>(config)?.incremental {
-                    true => training::train_incrementally,
-                    false => training::train,
-                };
-                Ok(json!({ "version": train(object, phases, reporter)? }))
+                let Train { incremental } = self.options(config)?;
+                Ok(json!({ "version": training::train(object, incremental, phases, reporter)? }))
+            }
+            JobKind::Retrain => {
+                let Retrain { incremental, keep } = self.options(config)?;
+                Ok(json!({ "version": retraining::retrain(object, incremental, keep, phases, reporter)? }))
             }
             JobKind::Tune => {
                 let Tune { space, trials, method } = self.options(config)?;

@@ -1,6 +1,7 @@
 //! Removing what is no longer needed: versions that nobody uses, runs and trials of long ago.
 
 use crate::catalog::models::Model;
+use crate::catalog::profiles;
 use crate::catalog::runs::Run;
 use crate::catalog::trials;
 use crate::catalog::versions::Version;
@@ -53,8 +54,8 @@ impl Prune {
     }
 }
 
-/// Removes a model's versions beyond the newest, except those that an alias names or a profile is filled by; its trials; and
-/// the current user's runs.
+/// Removes a model's versions beyond the newest, except those that an alias names or a profile is filled by or is kept of; its
+/// trials; the current user's runs; and what is left of profiles whose tables were dropped.
 pub fn prune(object: &str, what: &Prune) -> Result<Pruned> {
     let models = match object {
         ALL => Model::own()?,
@@ -63,6 +64,7 @@ pub fn prune(object: &str, what: &Prune) -> Result<Pruned> {
     let now = clock::now();
     let before = |text: &String| Ok::<_, Error>(now.saturating_sub(length(schedule::interval(text)?)));
     let mut pruned = Pruned::default();
+    profiles::forget_dropped()?;
     for model in &models {
         pruned.versions += Version::prune(model, what.keep)?;
         if let Some(trials) = &what.trials {

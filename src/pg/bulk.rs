@@ -10,6 +10,10 @@ use std::ptr;
 /// Rows per call of `multi_insert`: a few pages' worth.
 const ROWS: usize = 256;
 
+/// As nobody else sees the table, its rows are frozen from the start: when it becomes another's storage, a query whose snapshot
+/// is older sees them too, and not an empty table.
+const OPTIONS: i32 = (pg_sys::TABLE_INSERT_SKIP_FSM | pg_sys::TABLE_INSERT_FROZEN) as i32;
+
 /// One value of a row, in the form its column wants.
 pub enum Value<'a> {
     /// `bigint`, `timestamptz`, … and all that is passed by value.
@@ -100,7 +104,7 @@ impl Row {
 }
 
 impl BulkInsert {
-    /// Opens `table`, which the current transaction has locked or created.
+    /// Opens `table`, which the current transaction has created.
     pub fn open(table: pg_sys::Oid) -> Self {
         // SAFETY: opened here, closed in `finish`; an ERROR's abort releases all of it.
         unsafe {
@@ -130,7 +134,7 @@ impl BulkInsert {
                     self.slots.as_mut_ptr(),
                     self.used as i32,
                     pg_sys::GetCurrentCommandId(true),
-                    pg_sys::TABLE_INSERT_SKIP_FSM as i32,
+                    OPTIONS,
                     self.state.cast(),
                 );
             }
@@ -150,7 +154,7 @@ impl BulkInsert {
         unsafe {
             pg_sys::FreeBulkInsertState(self.state);
             if let Some(end) = (*(*self.relation).rd_tableam).finish_bulk_insert {
-                end(self.relation, pg_sys::TABLE_INSERT_SKIP_FSM as i32);
+                end(self.relation, OPTIONS);
             }
             for slot in self.slots.drain(..) {
                 pg_sys::ExecDropSingleTupleTableSlot(slot);

@@ -3,6 +3,7 @@
 use super::local_settings::LocalSettings;
 use crate::error::{Code, Error};
 use pgrx::pg_sys;
+use pgrx::spi::{Spi, quote_identifier};
 
 struct Switched {
     user: pg_sys::Oid,
@@ -61,6 +62,15 @@ unsafe fn catalog_owner() -> pg_sys::Oid {
         pg_sys::ReleaseSysCache(tuple);
         owner
     }
+}
+
+/// The name of the extension's owner, as SQL writes it.
+pub fn catalog_owner_name() -> Result<String, Error> {
+    // SAFETY: a catalog look-up in a transaction.
+    let owner = unsafe { catalog_owner() };
+    let name =
+        Spi::get_one_with_args::<String>("SELECT pg_catalog.pg_get_userbyid($1)::pg_catalog.text", &[owner.into()])?;
+    Ok(quote_identifier(name.unwrap_or_default()))
 }
 
 /// Whether the current user has all rights of `role`: is it, a member that inherits, or superuser.

@@ -21,8 +21,10 @@ pub mod session_lock;
 pub mod shared;
 pub mod staged;
 pub mod swap;
+pub mod table_lock;
 pub mod transition;
 pub mod types;
+pub mod wal;
 pub mod worker;
 
 #[cfg(any(test, feature = "pg_test"))]

@@ -3,9 +3,9 @@
 //! Both relations keep their identity: name, owner, grants, comments, dependent views. What changes
 //! hands is the file (`relfilenode`) and what describes it. Unlike `finish_heap_swap`, indexes are not
 //! rebuilt: the other table's, built beforehand, are swapped with it, so readers wait for a few catalog
-//! updates and not for an index build. The caller holds AccessExclusiveLock on all of them and has
-//! checked that they look alike; neither table has a TOAST table, as no column of a profile is
-//! toastable (all are STORAGE PLAIN).
+//! updates and not for an index build. Nothing is lost either: the other table has what was live. The
+//! caller holds AccessExclusiveLock on all of them and has checked that they look alike; neither table has
+//! a TOAST table, as no column of a profile is toastable (all are STORAGE PLAIN).
 
 use pgrx::pg_sys;
 
@@ -30,7 +30,7 @@ pub fn swap_storage(live: pg_sys::Oid, built: pg_sys::Oid) {
         pg_sys::heap_freetuple(live_tuple);
         pg_sys::heap_freetuple(built_tuple);
         pg_sys::table_close(catalog, pg_sys::RowExclusiveLock as i32);
-        assume_new_file(live, built);
+        exchange_novelty(live, built);
         pg_sys::CommandCounterIncrement();
     }
 }
@@ -51,27 +51,54 @@ unsafe fn class_tuple(relation: pg_sys::Oid) -> (pg_sys::HeapTuple, *mut pg_sys:
     }
 }
 
-/// Tells the relation cache that `live` has a file of this transaction's making, if `built` had: under
-/// `wal_level = minimal` such a file is synced at commit and not logged. As `swap_relation_files` does.
-unsafe fn assume_new_file(live: pg_sys::Oid, built: pg_sys::Oid) {
+/// Tells the relation cache whose file is of this transaction's making: under `wal_level = minimal` such a file is synced at
+/// commit and not logged. As `swap_relation_files` does, whose second file always is.
+unsafe fn exchange_novelty(live: pg_sys::Oid, other: pg_sys::Oid) {
     // SAFETY: opened and closed here under the caller's locks.
     unsafe {
         let live = pg_sys::relation_open(live, pg_sys::NoLock as i32);
-        let built = pg_sys::relation_open(built, pg_sys::NoLock as i32);
-        (*built).rd_createSubid = (*live).rd_createSubid;
-        #[cfg(feature = "pg15")]
-        {
-            (*built).rd_newRelfilenodeSubid = (*live).rd_newRelfilenodeSubid;
-            (*built).rd_firstRelfilenodeSubid = (*live).rd_firstRelfilenodeSubid;
-            pg_sys::RelationAssumeNewRelfilenode(live);
+        let other = pg_sys::relation_open(other, pg_sys::NoLock as i32);
+        let (live_is_new, other_is_new) = (has_new_file(live), has_new_file(other));
+        for (a, b) in files_made(live).into_iter().zip(files_made(other)) {
+            std::ptr::swap(a, b);
         }
-        #[cfg(not(feature = "pg15"))]
-        {
-            (*built).rd_newRelfilelocatorSubid = (*live).rd_newRelfilelocatorSubid;
-            (*built).rd_firstRelfilelocatorSubid = (*live).rd_firstRelfilelocatorSubid;
-            pg_sys::RelationAssumeNewRelfilelocator(live);
+        if other_is_new {
+            (*other).rd_createSubid = (*live).rd_createSubid;
+            assume_new_file(live);
+        }
+        if live_is_new {
+            assume_new_file(other);
         }
         pg_sys::relation_close(live, pg_sys::NoLock as i32);
-        pg_sys::relation_close(built, pg_sys::NoLock as i32);
+        pg_sys::relation_close(other, pg_sys::NoLock as i32);
     }
+}
+
+unsafe fn has_new_file(relation: pg_sys::Relation) -> bool {
+    // SAFETY: the relation is open.
+    unsafe { (*relation).rd_createSubid != 0 || *files_made(relation)[1] != 0 }
+}
+
+unsafe fn assume_new_file(relation: pg_sys::Relation) {
+    // SAFETY: the relation is open.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        pg_sys::RelationAssumeNewRelfilenode(relation);
+        #[cfg(not(feature = "pg15"))]
+        pg_sys::RelationAssumeNewRelfilelocator(relation);
+    }
+}
+
+/// In which subtransactions the relation's present file, and the first that this transaction gave it, were made; 0: before it.
+#[cfg(feature = "pg15")]
+unsafe fn files_made(relation: pg_sys::Relation) -> [*mut pg_sys::SubTransactionId; 2] {
+    // SAFETY: the relation is open.
+    unsafe { [&raw mut (*relation).rd_newRelfilenodeSubid, &raw mut (*relation).rd_firstRelfilenodeSubid] }
+}
+
+/// In which subtransactions the relation's present file, and the first that this transaction gave it, were made; 0: before it.
+#[cfg(not(feature = "pg15"))]
+unsafe fn files_made(relation: pg_sys::Relation) -> [*mut pg_sys::SubTransactionId; 2] {
+    // SAFETY: the relation is open.
+    unsafe { [&raw mut (*relation).rd_newRelfilelocatorSubid, &raw mut (*relation).rd_firstRelfilelocatorSubid] }
 }

@@ -41,12 +41,6 @@ pub fn database() -> u32 {
     unsafe { pg_sys::MyDatabaseId.to_u32() }
 }
 
-/// When the current transaction began: microseconds since 2000, as `timestamptz` stores it.
-pub fn transaction_time() -> i64 {
-    // SAFETY: reads the transaction's state.
-    unsafe { pg_sys::GetCurrentTransactionStartTimestamp() }
-}
-
 /// The running transaction's number with its epoch, if it has one.
 pub fn own_transaction() -> Option<u64> {
     // SAFETY: looks at this backend's own state.

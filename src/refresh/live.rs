@@ -103,8 +103,11 @@ impl Live {
         let Some(Chunk { entities, again }) = round.chunks.last() else {
             let aside = aside::all_of(self.table)?;
             let aside = (!aside.is_empty()).then(|| Ok::<_, Error>(Entities::none(target.key()?)?.of_texts(&aside)));
-            refresh_all(&target, &round.news, aside.transpose()?.as_ref(), phases, reporter)?;
-            return Ok(self.end());
+            let aside = aside.transpose()?;
+            // One that fails is begun anew.
+            let Some(Round { news, begun, .. }) = self.round.take() else { return Ok(Step::More) };
+            refresh_all(target, news, aside.as_ref(), phases, reporter)?;
+            return Ok(Step::Fresh(begun));
         };
         self.at_work = true;
         let ends = round.chunks.len() == 1;

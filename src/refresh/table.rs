@@ -2,7 +2,8 @@
 
 use super::changed_columns;
 use crate::error::{Code, Error, Result};
-use crate::pg::swap;
+use crate::pg::local_settings::LocalSettings;
+use crate::pg::{swap, table_lock, wal};
 use crate::profile::oid_of;
 use crate::relation::Relation;
 use pgrx::pg_sys::Oid;
@@ -31,15 +32,9 @@ impl Table {
         Ok(table)
     }
 
-    /// Storage can change hands only between tables whose rows look exactly alike.
+    /// Rows are written by what persona made, so the table must still look like it.
     fn check_shape(&self, columns: usize) -> Result<()> {
-        const ROW: &str = "SELECT array_agg(ROW(attnum, attname, atttypid, atttypmod, attstorage, attisdropped)::text ORDER BY attnum) \
-                           FROM pg_catalog.pg_attribute WHERE attnum > 0 AND attrelid = ";
-        let same = Spi::get_one_with_args::<bool>(
-            &format!("SELECT ({ROW} $1) = ({ROW} $2)"),
-            &[self.live.oid.into(), self.built.into()],
-        )?;
-        match same == Some(true) && self.live.columns.len() == columns {
+        match self.live.columns.len() == columns && alike(self.live.oid, self.built)? {
             true => Ok(()),
             false => Err(changed_columns(&self.live.name)),
         }
@@ -50,40 +45,68 @@ impl Table {
         Ok(Spi::run(&format!("REINDEX TABLE {}", self.built_name))?)
     }
 
-    /// Gives the live table the new rows and indexes, and drops the old ones. Readers wait from here to
-    /// the end of the transaction.
-    pub fn swap(&self) -> Result<()> {
-        Spi::run(&format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", self.live.sql_name()))?;
-        let pairs = self.index_pairs()?;
-        swap::swap_storage(self.live.oid, self.built);
-        for (live, built) in pairs {
-            swap::swap_storage(live, built);
-        }
+    /// Drops what the live table held before the exchange.
+    pub fn drop_old(&self) -> Result<()> {
         Ok(Spi::run(&format!("DROP TABLE {}", self.built_name))?)
     }
+}
 
-    /// Each live index with a built one of the same definition.
-    fn index_pairs(&self) -> Result<Vec<(Oid, Oid)>> {
-        const INDEXES: &str = "SELECT indexrelid, pg_catalog.regexp_replace(pg_catalog.pg_get_indexdef(indexrelid), '^.* USING ', '') \
-                 || indisunique::text || indisprimary::text AS definition, \
-                 row_number() OVER (PARTITION BY pg_catalog.regexp_replace(pg_catalog.pg_get_indexdef(indexrelid), '^.* USING ', ''), \
-                     indisunique, indisprimary ORDER BY indexrelid) AS n \
-             FROM pg_catalog.pg_index WHERE indrelid = ";
-        let sql = format!(
-            "SELECT a.indexrelid, b.indexrelid FROM ({INDEXES} $1) a FULL JOIN ({INDEXES} $2) b USING (definition, n)"
-        );
-        Spi::connect_mut(|client| {
-            client
-                .update(&sql, None, &[self.live.oid.into(), self.built.into()])?
-                .map(|row| match (row.get::<Oid>(1)?, row.get::<Oid>(2)?) {
-                    (Some(live), Some(built)) => Ok((live, built)),
-                    _ => Err(Error::new(
-                        Code::ObjectInUse,
-                        format!("the indexes of table \"{}\" changed while it was refreshed", self.live.name),
-                    )
-                    .hint("Run persona.refresh again.")),
-                })
-                .collect()
-        })
+/// Gives each live table the rows and indexes of another that looks like it, and that one the live table's. Readers wait from
+/// its end to that of the transaction.
+pub fn exchange(pairs: &[(Relation, Oid)]) -> Result<()> {
+    let tables: Vec<Oid> =
+        pairs.iter().map(|(live, _)| live.oid).chain(pairs.iter().map(|(_, other)| *other)).collect();
+    // All that can be wrong, and the most that has to be written, before anybody waits.
+    table_lock::exclude_changes(&tables);
+    for (live, other) in pairs {
+        if !alike(live.oid, *other)? {
+            return Err(changed_columns(&live.name));
+        }
     }
+    let indexes = pairs.iter().map(|(live, other)| index_pairs(live, *other)).collect::<Result<Vec<_>>>()?;
+    wal::flush();
+    table_lock::exclude_readers(&tables);
+    for ((live, other), indexes) in pairs.iter().zip(indexes) {
+        swap::swap_storage(live.oid, *other);
+        indexes.into_iter().for_each(|(live, other)| swap::swap_storage(live, other));
+    }
+    Ok(())
+}
+
+/// Storage can change hands only between tables whose rows look exactly alike.
+fn alike(live: Oid, other: Oid) -> Result<bool> {
+    const ROW: &str = "SELECT pg_catalog.array_agg(ROW(attnum, attname, atttypid, atttypmod, attstorage, attisdropped)::text ORDER BY attnum) \
+                       FROM pg_catalog.pg_attribute WHERE attnum > 0 AND attrelid = ";
+    let same =
+        Spi::get_one_with_args::<bool>(&format!("SELECT ({ROW} $1) = ({ROW} $2)"), &[live.into(), other.into()])?;
+    Ok(same == Some(true))
+}
+
+/// Each live index with one of the other table of the same definition.
+fn index_pairs(live: &Relation, other: Oid) -> Result<Vec<(Oid, Oid)>> {
+    const INDEXES: &str = "SELECT indexrelid, pg_catalog.regexp_replace(pg_catalog.pg_get_indexdef(indexrelid), '^.* USING ', '') \
+             || indisunique::text || indisprimary::text AS definition, \
+             row_number() OVER (PARTITION BY pg_catalog.regexp_replace(pg_catalog.pg_get_indexdef(indexrelid), '^.* USING ', ''), \
+                 indisunique, indisprimary ORDER BY indexrelid) AS n \
+         FROM pg_catalog.pg_index WHERE indrelid = ";
+    let sql = format!(
+        "SELECT a.indexrelid, b.indexrelid FROM ({INDEXES} $1) a FULL JOIN ({INDEXES} $2) b USING (definition, n)"
+    );
+    let _path = LocalSettings::safe_path();
+    Spi::connect_mut(|client| {
+        client
+            .update(&sql, None, &[live.oid.into(), other.into()])?
+            .map(|row| match (row.get::<Oid>(1)?, row.get::<Oid>(2)?) {
+                (Some(live), Some(other)) => Ok((live, other)),
+                _ => Err(Error::new(
+                    Code::ObjectInUse,
+                    format!("the indexes of table \"{}\" have changed meanwhile", live.name),
+                )
+                .detail("What is to take its place has the indexes that the table had when that was built.")
+                .hint(
+                    "Run the refresh or the retraining again; before a rollback give the table the indexes that it had.",
+                )),
+            })
+            .collect()
+    })
 }

@@ -51,6 +51,13 @@ pub fn of_cluster(postmaster: u32) -> Vec<Engine> {
         .collect()
 }
 
+/// The server itself, its backends and its workers.
+pub fn server_processes(postmaster: u32) -> Vec<u32> {
+    let children =
+        processes().filter(|(_, process)| process.parent == postmaster && !process.zombie).map(|(pid, _)| pid);
+    std::iter::once(postmaster).chain(children).collect()
+}
+
 fn is_engine(process: &Stat) -> bool {
     !process.zombie && NAMES.contains(&process.name.as_str())
 }
@@ -94,8 +101,12 @@ impl Engine {
 
     /// `kill -9`.
     pub fn kill(&self) {
-        assert!(self.is_alive(), "the engine ended before it could be killed");
-        let status = Command::new("kill").args(["-9", &self.pid.to_string()]).status().expect("kill is installed");
-        assert!(status.success(), "could not kill the engine");
+        assert!(self.kill_if_alive(), "the engine ended before it could be killed");
+    }
+
+    /// The same; false where it has ended by itself.
+    pub fn kill_if_alive(&self) -> bool {
+        let kill = || Command::new("kill").args(["-9", &self.pid.to_string()]).status().expect("kill is installed");
+        self.is_alive() && kill().success()
     }
 }

@@ -13,4 +13,5 @@ mod live;
 mod online;
 mod privileges;
 mod schedule;
+mod swaps;
 mod tracking;

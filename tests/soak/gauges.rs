@@ -1,0 +1,100 @@
+//! What must not grow: memory and descriptors of the server's processes, and rows of catalogs.
+
+use crate::ledger::Ledger;
+use persona_tests::{Cluster, engine};
+use postgres::Client;
+use std::fs;
+
+/// Rows and bytes, each with how much more there may be at the end than at the beginning beside a quarter.
+const COUNTS: [(&str, f64, &str); 9] = [
+    ("rows of persona.changes", 1500.0, "SELECT count(*) FROM persona.changes"),
+    ("rows of persona.job_runs", 40.0, "SELECT count(*) FROM persona.job_runs"),
+    ("rows of persona.previous", 3.0, "SELECT count(*) FROM persona.previous"),
+    ("rows of persona.positions", 0.0, "SELECT count(*) FROM persona.positions"),
+    ("rows of persona.versions", 6.0, "SELECT count(*) FROM persona.versions"),
+    ("rows of persona.metrics", 200.0, "SELECT count(*) FROM persona.metrics"),
+    ("rows of pg_class", 20.0, "SELECT count(*) FROM pg_class WHERE relpersistence <> 't'"),
+    ("rows of pg_depend", 100.0, "SELECT count(*) FROM pg_depend"),
+    ("megabytes of the database", 64.0, "SELECT pg_database_size(current_database()) / 1000000"),
+];
+
+struct Gauge {
+    name: &'static str,
+    slack: f64,
+    read: Vec<f64>,
+}
+
+pub struct Gauges {
+    client: Client,
+    postmaster: u32,
+    gauges: Vec<Gauge>,
+}
+
+impl Gauges {
+    pub fn of(cluster: &Cluster) -> Gauges {
+        let processes = [
+            ("megabytes of server processes", 24.0),
+            ("megabytes of the resident engine", 64.0),
+            ("descriptors of server processes", 60.0),
+        ];
+        let counts = COUNTS.iter().map(|(name, slack, _)| (*name, *slack));
+        let gauges = processes.into_iter().chain(counts).map(|(name, slack)| Gauge { name, slack, read: Vec::new() });
+        Gauges { client: cluster.connect(), postmaster: cluster.postmaster(), gauges: gauges.collect() }
+    }
+
+    pub fn read(&mut self) {
+        let server = engine::server_processes(self.postmaster);
+        let memory = |pids: &[u32]| pids.iter().map(|&pid| private_memory(pid)).sum::<f64>();
+        let resident: Vec<u32> = engine::of_cluster(self.postmaster)
+            .iter()
+            .map(|engine| engine.pid)
+            .filter(|&pid| is_resident(pid))
+            .collect();
+        let descriptors =
+            server.iter().map(|pid| fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)).sum::<usize>();
+        let counts =
+            COUNTS.iter().map(|(_, _, sql)| self.client.query_one(*sql, &[]).expect("a count").get::<_, i64>(0) as f64);
+        let read = [memory(&server), memory(&resident), descriptors as f64].into_iter().chain(counts);
+        self.gauges.iter_mut().zip(read).for_each(|(gauge, value)| gauge.read.push(value));
+    }
+
+    pub fn print(&self) {
+        println!("\n{:<34} {:>12} {:>12} {:>12}", "median", "first third", "second third", "last third");
+        for Gauge { name, read, .. } in &self.gauges {
+            let [first, second, last] = thirds(read);
+            println!("{name:<34} {first:>12.0} {second:>12.0} {last:>12.0}");
+        }
+    }
+
+    /// Notes what has grown.
+    pub fn judge(&self, ledger: &Ledger) {
+        for Gauge { name, slack, read } in &self.gauges {
+            let [first, _, last] = thirds(read);
+            if last > first * 1.25 + slack {
+                ledger.trouble(format!("{name} have grown from {first:.0} to {last:.0}"));
+            }
+        }
+    }
+}
+
+/// Medians, once all have begun.
+fn thirds(read: &[f64]) -> [f64; 3] {
+    let read = &read[read.len() / 6..];
+    [0, 1, 2].map(|n| {
+        let mut third = read[read.len() * n / 3..read.len() * (n + 1) / 3].to_vec();
+        third.sort_unstable_by(f64::total_cmp);
+        third.get(third.len() / 2).copied().unwrap_or(0.0)
+    })
+}
+
+/// Megabytes that are no file's and not shared.
+fn private_memory(pid: u32) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok()).unwrap_or(0.0) / 1000.0
+}
+
+fn is_resident(pid: u32) -> bool {
+    fs::read(format!("/proc/{pid}/cmdline"))
+        .is_ok_and(|line| line.split(|&byte| byte == 0).any(|word| word == b"--resident"))
+}
