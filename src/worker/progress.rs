@@ -90,8 +90,16 @@ impl Reporter {
     }
 
     pub fn scan_ended(&mut self, rows: u64) {
+        // How fast a few rows came says nothing.
+        const MANY: u64 = 100_000;
         let seconds = self.begun.elapsed().as_secs_f64();
-        self.say(&format!("scanned {rows} rows in {seconds:.1} s ({:.1} M rows/s)", rows as f64 / seconds / 1e6));
+        match rows < MANY {
+            true => self.say(&format!("scanned {rows} rows")),
+            false => {
+                let speed = rows as f64 / seconds / 1e6;
+                self.say(&format!("scanned {rows} rows in {seconds:.1} s ({speed:.1} M rows/s)"));
+            }
+        }
     }
 
     pub fn progress(&mut self, progress: &Progress) {
