@@ -134,6 +134,9 @@ DECLARE since timestamptz := clock_timestamp();
 BEGIN
     COMMIT;
     WHILE NOT EXISTS (SELECT FROM persona.progress WHERE kind = 'live' AND fresh_at > since) LOOP
+        IF clock_timestamp() > since + interval '5 minutes' THEN
+            RAISE EXCEPTION 'the profile does not follow' USING HINT = 'SELECT * FROM persona.health() says why.';
+        END IF;
         PERFORM pg_sleep(0.02);
         COMMIT;
     END LOOP;

@@ -78,8 +78,10 @@ fi
 runner "pgrx-$PG" pgrx_tests
 runner "regress-$PG" "$root/tests/regress.sh"
 # One cluster at a time: some of the tests measure time.
+clusters=()
+if [ "${1:-}" = postgres ]; then clusters=(--test cluster); fi # without the soak
 runner "cluster-$PG" env PERSONA_PG_BIN="$pg/bin" RUN_AS="$user" \
-    cargo test --release -p persona_tests -- --test-threads=1
+    cargo test --release -p persona_tests "${clusters[@]}" -- --test-threads=1
 
 step "Postgres $PG"
 if [ $failed != 0 ]; then say "failed: ${failures[*]} (logs in $logs)"; fi

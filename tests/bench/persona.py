@@ -67,9 +67,10 @@ def trained(session: psycopg.Connection, cluster: Cluster, name: str, events: Ev
     return name
 
 
-def create_profile(session: psycopg.Connection, name: str, model: str) -> str:
+def create_profile(session: psycopg.Connection, name: str, model: str, options: str = "{}") -> str:
     if not session.execute("SELECT to_regclass(%s)", (name,)).fetchone()[0]:
-        session.execute("SELECT persona.create_profile(%s, model => %s)", (name, model))
+        sql = "SELECT persona.create_profile(%s, model => %s, options => %s::jsonb)"
+        session.execute(sql, (name, model, options))
     return name
 
 

@@ -17,18 +17,20 @@ struct Profile {
     options: &'static str,
     vectors: bool,
     lists: bool,
+    mode: &'static str,
 }
 
-const PROFILES: [Profile; 3] = [
-    Profile { name: "walk_vectors", model: "walk", options: "{}", vectors: true, lists: false },
-    Profile { name: "walk_both", model: "walk", options: r#"{"recommendations": 5}"#, vectors: true, lists: true },
-    Profile {
-        name: "counts_lists",
-        model: "counts",
-        options: r#"{"recommendations": 5}"#,
-        vectors: false,
-        lists: true,
-    },
+const VECTORS: Profile =
+    Profile { name: "walk_vectors", model: "walk", options: "{}", vectors: true, lists: false, mode: "batch" };
+const LISTS: &str = r#"{"recommendations": 5}"#;
+const STATES: &str = r#"{"hidden_states": true}"#;
+
+const PROFILES: [Profile; 5] = [
+    VECTORS,
+    Profile { name: "walk_both", options: LISTS, lists: true, ..VECTORS },
+    Profile { name: "counts_lists", model: "counts", options: LISTS, vectors: false, lists: true, ..VECTORS },
+    Profile { name: "walk_states", options: STATES, ..VECTORS },
+    Profile { name: "walk_live", options: STATES, mode: "live", ..VECTORS },
 ];
 
 const EVENTS: &str = "
@@ -92,6 +94,10 @@ impl Scene {
         for model in ["walk", "counts"] {
             client.batch_execute(&format!("CALL persona.retrain('{model}')")).expect("a first version");
         }
+        for Profile { name, mode, .. } in &PROFILES {
+            let alter = "SELECT persona.alter_profile($1::text::regclass, mode => $2)";
+            client.execute(alter, &[name, mode]).expect("a profile in its mode");
+        }
         Scene { client, notices, checks: 0, some: 0, all: 0, apart: 0.0, other_items: 0 }
     }
 
@@ -114,7 +120,7 @@ impl Scene {
         self.notices.lock().expect("no panic").clear();
         let sql = format!("CALL persona.refresh('{name}', everything => {everything})");
         self.client.batch_execute(&sql).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
-        let some = self.notices.lock().expect("no panic").iter().any(|notice| notice.contains("have changed;"));
+        let some = self.notices.lock().expect("no panic").iter().any(|notice| notice.contains("have changed"));
         match (everything, some) {
             (true, _) => {}
             (false, true) => self.some += 1,
