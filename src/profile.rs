@@ -65,7 +65,7 @@ pub fn create(name: &str, model: &str, options: &serde_json::Value, mode: Mode) 
     let items = match spec.item_field(&query.schema)?.filter(|_| has_items).map(|target| &source.fields[target]) {
         Some(declared) => {
             let column = item_column(declared, &events)?;
-            options.check_room(&column, dim, carries, spec.objective.labels().count())?;
+            options.check_room(&column, dim, spec.objective.labels().count())?;
             Some(Items {
                 table: quote_qualified_identifier(&schema, &format!("{table}_items")),
                 field: declared.name.clone(),

@@ -95,6 +95,11 @@ impl Options {
                 .detail("Only encoders \"rnn\", \"lstm\" and \"gru\" whose pooling is \"last\" have.")
                 .hint("Leave the option \"hidden_states\" out.")
         })?;
+        if self.recommendations.is_some() {
+            return Err(Error::new(Code::Unsupported, "a profile with lists of items cannot go on from hidden states")
+                .detail("A list is made of all that an entity has had, which a state does not tell.")
+                .hint("Leave the option \"recommendations\" or \"hidden_states\" out."));
+        }
         match room(Some(vectors), Some(carries), 0) {
             0 => Err(Error::new(Code::Unsupported, "a row of the profile has no room for hidden states")
                 .detail(format!("It must fit a page, and they are {carries} numbers of four bytes."))
@@ -104,10 +109,10 @@ impl Options {
     }
 
     /// Refuses lists of more items than a row has room for beside its other columns, whose `labels` are some of.
-    pub fn check_room(&self, item: &Column, dim: Option<usize>, carries: Option<usize>, labels: usize) -> Result<()> {
+    pub fn check_room(&self, item: &Column, dim: Option<usize>, labels: usize) -> Result<()> {
         let Some(wanted) = self.recommendations else { return Ok(()) };
         // Two arrays; twice as long where everything was seen; each item with a score of four bytes.
-        let most = room(dim, carries, labels).saturating_sub(2 * 32) / (2 * (width(item) + 4));
+        let most = room(dim, None, labels).saturating_sub(2 * 32) / (2 * (width(item) + 4));
         match (most, (1..=most).contains(&wanted)) {
             (_, true) => Ok(()),
             (0, _) => {

@@ -163,6 +163,6 @@ fn a_dump_has_the_triggers_and_not_what_they_noted() {
     let dump = cluster.program("pg_dump").args(["-d", "postgres"]).output().expect("pg_dump runs");
     assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
     let sql = String::from_utf8(dump.stdout).expect("SQL is text");
-    assert!(sql.contains("note_changes('clicks', 'visitor')"));
+    assert!(sql.contains("note_changes('clicks', 'visitor', 'at')"));
     assert!(!sql.contains("COPY persona.positions") && !sql.contains("COPY persona.changes"));
 }

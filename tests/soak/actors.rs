@@ -96,7 +96,6 @@ pub const ACTORS: &[Actor] = &[
     actor("refresh vectors", 200, COMPUTING, Run(&["CALL persona.refresh('walk_vectors')"])),
     actor("refresh the same at once", 900, COMPUTING, Run(&["CALL persona.refresh('walk_vectors')"])),
     actor("refresh vectors and lists", 300, COMPUTING, Run(&["CALL persona.refresh('walk_both')"])),
-    actor("refresh from states", 200, COMPUTING, Run(&["CALL persona.refresh('walk_states')"])),
     actor("refresh lists", 300, COMPUTING, Run(&["CALL persona.refresh('counts_lists')"])),
     actor("refresh everything", 15_000, COMPUTING, Run(&["CALL persona.refresh('walk_vectors', everything => true)"])),
     actor("retrain", 6_000, COMPUTING, Run(&["CALL persona.retrain('walk')"])),
@@ -127,9 +126,6 @@ pub const ACTORS: &[Actor] = &[
     )),
     actor("recommend by counts", 20, NOTHING, Holds(
         "SELECT count(*) = 5 FROM persona.recommend('counts_lists', (1 + 499 * random())::bigint, k => 5, exclude_seen => false)",
-    )),
-    actor("read the live profile", 50, NOTHING, Holds(
-        "SELECT count(*) = 1 FROM walk_live WHERE visitor = (SELECT (1 + 499 * random())::bigint)",
     )),
     actor("similar", 30, NOTHING, Holds(
         "SELECT count(*) = 5 FROM persona.similar('walk_vectors', (1 + 499 * random())::bigint, k => 5)",

@@ -17,20 +17,18 @@ struct Profile {
     options: &'static str,
     vectors: bool,
     lists: bool,
-    mode: &'static str,
 }
 
-const VECTORS: Profile =
-    Profile { name: "walk_vectors", model: "walk", options: "{}", vectors: true, lists: false, mode: "batch" };
-const LISTS: &str = r#"{"recommendations": 5}"#;
-const STATES: &str = r#"{"hidden_states": true}"#;
-
-const PROFILES: [Profile; 5] = [
-    VECTORS,
-    Profile { name: "walk_both", options: LISTS, lists: true, ..VECTORS },
-    Profile { name: "counts_lists", model: "counts", options: LISTS, vectors: false, lists: true, ..VECTORS },
-    Profile { name: "walk_states", options: STATES, ..VECTORS },
-    Profile { name: "walk_live", options: STATES, mode: "live", ..VECTORS },
+const PROFILES: [Profile; 3] = [
+    Profile { name: "walk_vectors", model: "walk", options: r#"{"hidden_states": true}"#, vectors: true, lists: false },
+    Profile { name: "walk_both", model: "walk", options: r#"{"recommendations": 5}"#, vectors: true, lists: true },
+    Profile {
+        name: "counts_lists",
+        model: "counts",
+        options: r#"{"recommendations": 5}"#,
+        vectors: false,
+        lists: true,
+    },
 ];
 
 const EVENTS: &str = "
@@ -93,10 +91,6 @@ impl Scene {
         }
         for model in ["walk", "counts"] {
             client.batch_execute(&format!("CALL persona.retrain('{model}')")).expect("a first version");
-        }
-        for Profile { name, mode, .. } in &PROFILES {
-            let alter = "SELECT persona.alter_profile($1::text::regclass, mode => $2)";
-            client.execute(alter, &[name, mode]).expect("a profile in its mode");
         }
         Scene { client, notices, checks: 0, some: 0, all: 0, apart: 0.0, other_items: 0 }
     }

@@ -88,6 +88,7 @@ SELECT persona.create_model('bag', source => 'plays', spec => '{"encoder": {"kin
 SELECT * FROM attempt($$SELECT persona.create_profile('bags', model => 'bag', options => '{"hidden_states": true}')$$);
 SELECT persona.create_model('wide', source => 'plays', spec => '{"encoder": {"kind": "lstm", "dim": 512, "layers": 2},
     "objective": {"kind": "next_event", "field": "song"}}');
+SELECT * FROM attempt($$SELECT persona.create_profile('lists', model => 'gru', options => '{"hidden_states": true, "recommendations": 5}')$$);
 SELECT * FROM attempt($$SELECT persona.create_profile('wides', model => 'wide', options => '{"hidden_states": true}')$$);
 \x off
 DROP TABLE rnn_going, rnn_anew, gru_going, gru_anew, lstm_going, lstm_anew;
