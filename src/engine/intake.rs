@@ -235,7 +235,8 @@ pub fn describe(events: &Events) -> Outcome {
     }
 }
 
-fn protocol(message: impl Into<String>) -> Error {
+/// The other side does not keep to the protocol.
+pub fn protocol(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Protocol, message)
 }
 

@@ -29,7 +29,7 @@ use persona_core::protocol::{ARTIFACT_CHUNK, Job, Kind, Outcome, Phase, Role, Ta
 use persona_core::source::SourceSchema;
 use persona_core::spec::{Encoder, ModelSpec, Objective, Seen, Split};
 use persona_core::split::{Case, Part, Partition, partition, quantiles, repeat_share, sample};
-use persona_core::{Error, ErrorKind};
+pub use persona_engine::intake::protocol;
 use persona_engine::limits;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -56,10 +56,6 @@ pub fn run(input: &mut impl Input) -> Result<Outcome> {
     outcome.seconds = reporter.seconds();
     outcome.peak_memory_mb = limits::peak_memory_mb();
     Ok(outcome)
-}
-
-pub fn protocol(message: impl Into<String>) -> Error {
-    Error::new(ErrorKind::Protocol, message)
 }
 
 fn train_job(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: &mut Reporter) -> Result<()> {

@@ -1,7 +1,8 @@
 //! What recurrent encoders have carried from the events before those that come with a job.
 
+use crate::intake::protocol;
+use persona_core::Result;
 use persona_core::events::{Column, Events, Keys};
-use persona_core::{Error, ErrorKind, Result};
 use std::cmp::Ordering;
 
 /// Of some entities the time of the last event that is in it, and the numbers.
@@ -45,8 +46,4 @@ impl States {
             _ => Err(protocol("an entity came with a state and no event after it")),
         }
     }
-}
-
-fn protocol(message: &str) -> Error {
-    Error::new(ErrorKind::Protocol, message)
 }

@@ -87,9 +87,7 @@ impl Statement {
             }
         }
     }
-}
 
-impl Statement {
     /// The least value of a column of times in rows that were added, as Postgres stores it; none where the statement did
     /// anything else, there are none, or such times are no whole numbers.
     pub fn earliest(&self, column: &str) -> Option<i64> {

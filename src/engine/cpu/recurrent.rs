@@ -18,7 +18,7 @@ const EVENTS: usize = 2048;
 /// Numbers of a vector.
 const LANES: usize = 8;
 
-/// Rows of a product that are formed together, and columns for one row, for some, and at the end.
+/// Rows of a product that are formed together, and columns for one row and for as many; those that are left go by vectors.
 const ROWS: usize = 4;
 const WIDE: usize = 64;
 const NARROW: usize = 16;
@@ -152,11 +152,6 @@ pub struct Layers<'a> {
     threads: usize,
 }
 
-/// Some windows that go together, the longest first.
-struct Group<'a> {
-    windows: Vec<Window<'a>>,
-}
-
 struct Window<'a> {
     /// The events' vectors, which become the states after them: [events, dim]
     x: &'a mut [f32],
@@ -187,15 +182,15 @@ impl<'a> Layers<'a> {
             windows.push(Window { x: own, carried });
         }
         windows.sort_by_key(|window| std::cmp::Reverse(window.x.len()));
-        let mut groups: Vec<Group> = Vec::new();
+        let mut groups: Vec<Vec<Window>> = Vec::new();
         let mut events = 0;
         for window in windows {
             events += window.x.len() / self.dim;
             match groups.last_mut() {
-                Some(group) if group.windows.len() < WINDOWS && events <= EVENTS => group.windows.push(window),
+                Some(group) if group.len() < WINDOWS && events <= EVENTS => group.push(window),
                 _ => {
                     events = window.x.len() / self.dim;
-                    groups.push(Group { windows: vec![window] });
+                    groups.push(vec![window]);
                 }
             }
         }
@@ -203,18 +198,19 @@ impl<'a> Layers<'a> {
         each(groups, self.threads, |group| unsafe { self.group(group) });
     }
 
+    /// Windows that go together, the longest first.
     #[target_feature(enable = "avx2,fma")]
-    fn group(&self, mut group: Group) {
+    fn group(&self, mut windows: Vec<Window>) {
         let (dim, tall, vectors) = (self.dim, self.cell.gates() * self.dim, self.cell.carries() * self.dim);
-        let events: usize = group.windows.iter().map(|window| window.x.len() / dim).sum();
-        let count = group.windows.len();
+        let events: usize = windows.iter().map(|window| window.x.len() / dim).sum();
+        let count = windows.len();
         let (mut inputs, mut of_states) = (vec![0.0; events * tall], vec![0.0; count * tall]);
         let (mut states, mut cells) = (vec![0.0; count * dim], vec![0.0; count * dim]);
-        let steps = group.windows.first().map_or(0, |window| window.x.len() / dim);
+        let steps = windows.first().map_or(0, |window| window.x.len() / dim);
         for (number, (input, state)) in self.layers.iter().enumerate() {
             let mut starts = Vec::with_capacity(count);
             let mut start = 0;
-            for (i, window) in group.windows.iter().enumerate() {
+            for (i, window) in windows.iter().enumerate() {
                 let rows = window.x.len() / dim * tall;
                 input.product(window.x, &mut inputs[start..start + rows]);
                 starts.push(start);
@@ -225,7 +221,7 @@ impl<'a> Layers<'a> {
             }
             let mut going = count;
             for step in 0..steps {
-                while group.windows[going - 1].x.len() <= step * dim {
+                while windows[going - 1].x.len() <= step * dim {
                     going -= 1;
                 }
                 state.product(&states[..going * dim], &mut of_states[..going * tall]);
@@ -238,10 +234,10 @@ impl<'a> Layers<'a> {
                         Cell::Gru => gru(gates, of_state, state),
                         Cell::Lstm => lstm(gates, of_state, state, cell),
                     }
-                    group.windows[i].x[step * dim..][..dim].copy_from_slice(state);
+                    windows[i].x[step * dim..][..dim].copy_from_slice(state);
                 }
             }
-            for (i, window) in group.windows.iter_mut().enumerate() {
+            for (i, window) in windows.iter_mut().enumerate() {
                 let carried = &mut window.carried[number * vectors..][..vectors];
                 carried[vectors - dim..].copy_from_slice(&cells[i * dim..][..dim]);
                 carried[..dim].copy_from_slice(&states[i * dim..][..dim]);
