@@ -68,8 +68,13 @@ fn waits(listener: &UnixListener) -> bool {
 
 /// Answers jobs until the other side goes away or one fails.
 fn serve(connection: &UnixStream, kept: &Kept) {
-    let mut requests =
-        Requests { input: BufReader::new(connection), decoder: Decoder::default(), read: VecDeque::new() };
+    let mut requests = Requests {
+        input: BufReader::new(connection),
+        decoder: Decoder::default(),
+        read: VecDeque::new(),
+        said: Vec::new(),
+        job: None,
+    };
     while requests.wait() {
         let mut output = Vec::new();
         let answered = answer(&mut requests, kept, connection, &mut output);
@@ -98,14 +103,16 @@ fn answer(requests: &mut Requests, kept: &Kept, connection: &UnixStream, output:
         }
         Ok(())
     });
-    let job = intake::job(requests)?;
-    let name = job.keep.clone().ok_or_else(|| protocol("a job for a resident engine names no version"))?;
-    let known = kept.find(&name);
-    reporter.json(Kind::Wanted, &known.is_none())?;
-    let gathered = intake::collect(requests, &job, &mut reporter)?;
-    let version = match known {
+    let job = requests.job()?;
+    let name = job.keep.as_ref().ok_or_else(|| protocol("a job for a resident engine names no version"))?;
+    let mut gathered = intake::collect(requests, &job, &mut reporter)?;
+    let version = match kept.find(name) {
         Some(version) => version,
-        None => kept.keep(Resident::read(name, &gathered, &job)?),
+        None => {
+            reporter.json(Kind::Wanted, &())?;
+            gathered.stored.join(intake::asked(requests)?);
+            kept.keep(Resident::read(name.clone(), &gathered, &job)?)
+        }
     };
     let mut outcome = intake::describe(&gathered.events);
     version.answer(&job, gathered, &mut outcome, &mut reporter)?;
@@ -123,21 +130,35 @@ struct Requests<'a> {
     input: BufReader<&'a UnixStream>,
     decoder: Decoder,
     read: VecDeque<Message>,
+    /// The last job, and in which words it came.
+    said: Vec<u8>,
+    job: Option<Arc<Job>>,
 }
 
 impl Requests<'_> {
-    /// Waits for the next job's first frame. False when there is none.
+    /// Waits for the next job. False when there is none.
     fn wait(&mut self) -> bool {
         self.decoder = Decoder::default();
-        match Frame::read_from(&mut self.input) {
-            Ok(Some(frame)) => match self.decoder.decode(frame) {
-                Ok(messages) => {
-                    self.read = messages.into();
-                    true
-                }
-                Err(_) => false,
-            },
-            _ => false,
+        let Ok(Some(frame)) = Frame::read_from(&mut self.input) else { return false };
+        if self.job.is_none() || frame.kind != Kind::Job || frame.payload != self.said {
+            self.job = None;
+            self.said.clone_from(&frame.payload);
+            match self.decoder.decode(frame) {
+                Ok(messages) => self.read = messages.into(),
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    fn job(&mut self) -> Result<Arc<Job>> {
+        match &self.job {
+            Some(job) => Ok(job.clone()),
+            None => {
+                let job = Arc::new(intake::job(self)?);
+                self.job = Some(job.clone());
+                Ok(job)
+            }
         }
     }
 }
