@@ -25,6 +25,7 @@ pub mod swap;
 pub mod table_lock;
 pub mod transition;
 pub mod types;
+pub mod vector_index;
 pub mod wal;
 pub mod worker;
 

@@ -46,6 +46,12 @@ impl<'a> Question<'a> {
         self.profile.recommendations.filter(|_| asked)
     }
 
+    /// Lists of an IVFFlat index that are looked into: the root of their number, as pgvector advises.
+    pub fn probes(&self, key: &Key) -> Option<i32> {
+        let lists = self.profile.lists.filter(|_| key.verb == Verb::Similar)?;
+        Some(f64::from(lists).sqrt().ceil() as i32)
+    }
+
     /// The entity's list from its beginning.
     fn list(&self, exclude_seen: bool, limit: u32) -> Result<String> {
         let seen = if exclude_seen { format!(" AND {}", self.unseen()?) } else { String::new() };

@@ -7,6 +7,7 @@ use crate::events::{Entities, EventQuery};
 use crate::pg::identity::as_table_owner;
 use crate::pg::procedure::Phases;
 use crate::pg::staged::Staged;
+use crate::pg::vector_index::QuickInsertion;
 use crate::profile::vector_schema;
 use crate::relation::Column;
 use crate::training;
@@ -109,6 +110,7 @@ fn merge(target: &Target, parted: &Parted, staged: &Staged) -> Result<(i64, i64)
         set.join(", "),
         differ(target, "p", "excluded")?
     );
+    let _quick = QuickInsertion::into(target.relation.oid, parted.entities.len())?;
     let counts = staged.query(&sql, &[], |row| Ok((row.get::<i64>(1)?, row.get::<i64>(2)?)))?;
     let (written, gone) = counts.first().copied().unwrap_or_default();
     Ok((written.unwrap_or(0), gone.unwrap_or(0)))
