@@ -10,8 +10,8 @@ use crate::error::Result;
 use crate::statements;
 use pgrx::pg_sys::{self, Oid};
 
-/// Rows for each that may be new or dead while vectors are added quickly: a fifth, at which autovacuum comes by default.
-const FEW: i64 = 5;
+/// Rows for each that may be new or dead while vectors are added quickly. Autovacuum comes at a fifth by default.
+const FEW: i64 = 3;
 
 /// pgvector's options of an HNSW index (src/hnsw.h), as the relation cache holds them.
 #[repr(C)]

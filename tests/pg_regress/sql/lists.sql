@@ -118,10 +118,10 @@ SELECT count(*) FROM persona.similar('short_both', 1, k => 3);
 SELECT persona.create_profile('flat_profile', model => 'network', options => '{"index": "ivfflat"}');
 SELECT indexdef FROM pg_indexes WHERE tablename IN ('flat_profile', 'flat_profile_items') ORDER BY 1;
 CALL persona.refresh('flat_profile');
-SELECT (SELECT array_agg(entity) FROM persona.similar('flat_profile', 1, k => 5))
-       = (SELECT array_agg(entity) FROM persona.similar('network_profile', 1, k => 5)) AS same;
+SELECT count(*) >= 5 AS mostly_the_same
+FROM persona.similar('flat_profile', 1, k => 10) JOIN persona.similar('network_profile', 1, k => 10) USING (entity);
 SELECT count(*), bool_and(ordered) FROM (
-    SELECT score <= lag(score, 1, score) OVER () AS ordered FROM persona.similar('flat_profile', 1, k => 79)) all_others;
+    SELECT similarity <= lag(similarity, 1, similarity) OVER () AS ordered FROM persona.similar('flat_profile', 1, k => 79)) a;
 SELECT persona.drop_profile('flat_profile');
 SELECT persona.create_profile('flat_profile', model => 'network', options => '{"index": "ivfflat", "lists": 3}');
 SELECT indexdef FROM pg_indexes WHERE tablename = 'flat_profile' AND indexdef LIKE '%ivfflat%';
