@@ -119,7 +119,7 @@ SELECT persona.create_profile('flat_profile', model => 'network', options => '{"
 SELECT indexdef FROM pg_indexes WHERE tablename IN ('flat_profile', 'flat_profile_items') ORDER BY 1;
 CALL persona.refresh('flat_profile');
 SELECT count(*) >= 5 AS mostly_the_same
-FROM persona.similar('flat_profile', 1, k => 10) JOIN persona.similar('network_profile', 1, k => 10) USING (entity);
+FROM persona.similar('flat_profile', 1, k => 10) a JOIN persona.similar('network_profile', 1, k => 10) b USING (entity);
 SELECT count(*), bool_and(ordered) FROM (
     SELECT similarity <= lag(similarity, 1, similarity) OVER () AS ordered FROM persona.similar('flat_profile', 1, k => 79)) a;
 SELECT persona.drop_profile('flat_profile');
