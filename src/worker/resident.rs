@@ -92,7 +92,7 @@ fn cannot_connect(error: &io::Error) -> Error {
 
 /// It ended while it had a job.
 pub fn gone() -> Error {
-    Error::new(Code::Engine, "the resident engine ended unexpectedly")
+    Error::new(Code::EngineEnded, "the resident engine ended unexpectedly")
         .detail("The server log may say why.")
         .hint("Ask again: it is started anew.")
 }
