@@ -223,7 +223,7 @@ fn engines_that_are_killed_again_and_again_cost_a_live_profile_seconds_and_its_r
     let mut killed = 0;
     for turn in 1..=60_i64 {
         let sql = "INSERT INTO clicks SELECT v, timestamptz '2025-01-01' + $1::bigint * interval '1 minute', 5, 1 \
-                   FROM generate_series(1 + $1 % 7, 90, 7) v";
+                   FROM generate_series(1 + $1::bigint % 7, 90, 7) v";
         client.execute(sql, &[&turn]).expect("rows can be added");
         if turn % 8 == 0 {
             killed += of_cluster(cluster.postmaster()).iter().filter(|engine| engine.kill_if_alive()).count();
@@ -246,10 +246,13 @@ const TRAP: &str = r#"
         BEGIN
             EXECUTE format('COPY (SELECT 1) TO PROGRAM %L', format($sh$
                 cat > /dev/null
-                for process in /proc/[0-9]*; do
-                    read -r pid name state parent rest < $process/stat
-                    case "$name $parent" in "(persona-engine) %s" | "(persona-engine) %s") kill -9 $pid;; esac
-                done 2> /dev/null; true$sh$, launcher, pg_backend_pid()));
+                end() {
+                    for process in /proc/[0-9]*; do
+                        read -r pid name state parent rest < $process/stat
+                        if [ "$name $parent" = "(persona-engine) $1" ]; then kill -9 $pid; ended=1; fi
+                    done 2> /dev/null
+                }
+                end %s; [ $ended ] || end %s$sh$, pg_backend_pid(), launcher));
             RETURN item;
         END $trap$"#;
 
