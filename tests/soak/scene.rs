@@ -157,8 +157,7 @@ impl Scene {
     /// Waits until a live profile has taken in all that there is.
     fn await_fresh(&mut self, name: &str, ledger: &Ledger) {
         let now: String = self.client.query_one("SELECT clock_timestamp()::text", &[]).expect("a time").get(0);
-        let sql =
-            "SELECT FROM persona.progress WHERE kind = 'live' AND object = $1 AND fresh_at > $2::text::timestamptz";
+        let sql = "SELECT FROM persona.progress WHERE kind = 'live' AND to_regclass(object) = $1::text::regclass AND fresh_at > $2::text::timestamptz";
         let fresh = within(LATEST, || self.client.query_opt(sql, &[&name, &now]).expect("persona.progress"));
         if fresh.is_none() {
             ledger.trouble(format!("check {}: {name} is not fresh within {LATEST:?}", self.checks));
