@@ -7,36 +7,55 @@ use postgres::Client;
 use std::fs;
 use std::path::PathBuf;
 
-/// Of processes: how much more there may be at the end than at the beginning beside a quarter, for each profile.
-const PROCESSES: [(&str, f64); 4] = [
-    ("megabytes of server processes", 8.0),
-    ("megabytes of the resident engine", 16.0),
-    ("descriptors of server processes", 20.0),
-    ("descriptors of deleted files", 20.0),
+/// What a median may be in the last third.
+#[derive(Clone, Copy)]
+enum Bound {
+    /// So much for each profile, and a quarter, more than in the first.
+    Growth(f64),
+    Most(f64),
+}
+
+use Bound::{Growth, Most};
+
+/// Of processes.
+const PROCESSES: [(&str, Bound); 4] = [
+    ("megabytes of server processes", Growth(6.0)),
+    ("megabytes of the resident engine", Growth(8.0)),
+    ("descriptors of server processes", Growth(20.0)),
+    ("descriptors of deleted files", Growth(10.0)),
 ];
 
-/// The same of rows and bytes.
-const COUNTS: [(&str, f64, &str); 10] = [
-    ("rows of persona.changes", 500.0, "SELECT count(*) FROM persona.changes"),
+/// Of rows and bytes. What is noted is kept while it is news to a profile, and for a while for what a rollback goes back to.
+const COUNTS: [(&str, Bound, &str); 11] = [
     (
-        "rows of them that no profile needs",
-        10.0,
+        "rows of changes that are news",
+        Growth(150.0),
+        "SELECT count(*) FROM persona.changes WHERE transaction >= (SELECT min(pg_snapshot_xmin(snapshot)) FROM persona.positions)",
+    ),
+    (
+        "rows of changes for a rollback",
+        Most(12_000.0),
+        "SELECT count(*) FROM persona.changes WHERE transaction < (SELECT min(pg_snapshot_xmin(snapshot)) FROM persona.positions)",
+    ),
+    (
+        "rows of changes that nobody needs",
+        Most(10.0),
         "SELECT count(*) FROM persona.changes WHERE transaction < least((SELECT min(pg_snapshot_xmin(snapshot)) FROM persona.positions),
              (SELECT min(pg_snapshot_xmin(snapshot)) FROM persona.previous))",
     ),
-    ("rows of persona.job_runs", 12.0, "SELECT count(*) FROM persona.job_runs"),
-    ("rows of persona.previous", 1.0, "SELECT count(*) FROM persona.previous"),
-    ("rows of persona.positions", 0.0, "SELECT count(*) FROM persona.positions"),
-    ("rows of persona.versions", 2.0, "SELECT count(*) FROM persona.versions"),
-    ("rows of persona.metrics", 60.0, "SELECT count(*) FROM persona.metrics"),
-    ("rows of pg_class", 7.0, "SELECT count(*) FROM pg_class WHERE relpersistence <> 't'"),
-    ("rows of pg_depend", 35.0, "SELECT count(*) FROM pg_depend"),
-    ("megabytes of the database", 20.0, "SELECT pg_database_size(current_database()) / 1000000"),
+    ("rows of persona.job_runs", Growth(5.0), "SELECT count(*) FROM persona.job_runs"),
+    ("rows of persona.previous", Growth(1.0), "SELECT count(*) FROM persona.previous"),
+    ("rows of persona.positions", Most(scene::profiles() as f64), "SELECT count(*) FROM persona.positions"),
+    ("rows of persona.versions", Growth(2.0), "SELECT count(*) FROM persona.versions"),
+    ("rows of persona.metrics", Growth(60.0), "SELECT count(*) FROM persona.metrics"),
+    ("rows of pg_class", Growth(7.0), "SELECT count(*) FROM pg_class WHERE relpersistence <> 't'"),
+    ("rows of pg_depend", Growth(35.0), "SELECT count(*) FROM pg_depend"),
+    ("megabytes of the database", Growth(20.0), "SELECT pg_database_size(current_database()) / 1000000"),
 ];
 
 struct Gauge {
     name: &'static str,
-    slack: f64,
+    bound: Bound,
     read: Vec<f64>,
 }
 
@@ -48,12 +67,8 @@ pub struct Gauges {
 
 impl Gauges {
     pub fn of(cluster: &Cluster) -> Gauges {
-        let counts = COUNTS.iter().map(|(name, slack, _)| (*name, *slack));
-        let gauges = PROCESSES.into_iter().chain(counts).map(|(name, slack)| Gauge {
-            name,
-            slack: slack * scene::profiles() as f64,
-            read: Vec::new(),
-        });
+        let counts = COUNTS.iter().map(|(name, bound, _)| (*name, *bound));
+        let gauges = PROCESSES.into_iter().chain(counts).map(|(name, bound)| Gauge { name, bound, read: Vec::new() });
         Gauges { client: cluster.connect(), postmaster: cluster.postmaster(), gauges: gauges.collect() }
     }
 
@@ -82,12 +97,16 @@ impl Gauges {
         }
     }
 
-    /// Notes what has grown.
+    /// Notes what has grown, or is too much.
     pub fn judge(&self, ledger: &Ledger) {
-        for Gauge { name, slack, read } in &self.gauges {
+        for Gauge { name, bound, read } in &self.gauges {
             let [first, _, last] = thirds(read);
-            if last > first * 1.25 + slack {
-                ledger.trouble(format!("{name} have grown from {first:.0} to {last:.0}"));
+            let most = match bound {
+                Growth(slack) => first * 1.25 + slack * scene::profiles() as f64,
+                Most(most) => *most,
+            };
+            if last > most {
+                ledger.trouble(format!("{name} were {first:.0} and are {last:.0}, more than {most:.0}"));
             }
         }
     }
