@@ -101,6 +101,21 @@ impl Profile {
     }
 }
 
+/// What tells the rows of the catalog that say how a profile is filled from those of any other time; none where it is not
+/// filled. A row is where it is, by who has written it.
+pub fn stamp(profile: Oid) -> Result<Option<String>> {
+    look(
+        "SELECT pg_catalog.concat_ws(' ', p.xmin, p.ctid, m.xmin, m.ctid, v.xmin, v.ctid, s.xmin, s.ctid, r.xmin, r.ctid) \
+         FROM persona.profiles p JOIN persona.models m ON m.model = p.model \
+             JOIN persona.versions v ON v.model = p.model AND v.version = p.version \
+             JOIN persona.sources s ON s.source = m.source \
+             LEFT JOIN persona.reductions r ON r.profile = p.profile AND r.version = p.version \
+         WHERE p.profile = $1",
+        &[profile.into()],
+        |row| present(row.get(1)?, "profile"),
+    )
+}
+
 fn read_reduce(json: JsonB) -> Result<Reduce> {
     serde_json::from_value(json.0)
         .map_err(|e| Error::new(Code::InvalidData, format!("could not read a profile's options: {e}")))

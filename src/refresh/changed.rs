@@ -1,7 +1,7 @@
 //! Rows of some entities: scored anew, and written where they have changed.
 
 use super::going_on::Parted;
-use super::{Target, changed_columns, write};
+use super::{Target, write};
 use crate::error::{Error, Result};
 use crate::events::{Entities, EventQuery};
 use crate::pg::identity::as_table_owner;
@@ -80,11 +80,8 @@ pub fn start(
 
 /// What it says, as rows that a query can see. They are formed by what persona made, so the table must still look like it.
 pub fn stage(target: &Target, engine: &mut Engine, reporter: &mut Reporter) -> Result<Staged> {
-    let relation = &target.relation;
-    if !relation.as_stored || relation.columns.len() != target.columns() {
-        return Err(changed_columns(&relation.name));
-    }
-    let mut staged = Staged::like(relation.oid);
+    target.has_its_columns()?;
+    let mut staged = Staged::like(target.relation.oid);
     let (outcome, _) = write(&target.writer()?, &mut staged, None, engine, reporter)?;
     training::tell_notes(&outcome, reporter);
     Ok(staged)
