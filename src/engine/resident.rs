@@ -78,9 +78,9 @@ fn serve(connection: &UnixStream, kept: &Kept) {
     };
     while requests.wait() {
         let mut output = Vec::new();
-        kept.lock().begin();
+        let at_work = kept.begin();
         let answered = answer(&mut requests, kept, connection, &mut output);
-        kept.lock().end();
+        drop(at_work);
         let (last, sound) = match answered {
             Ok(outcome) => (Frame::json(Kind::Done, &outcome), true),
             Err(Failure(error)) => (Frame::json(Kind::Failed, &error), false),
@@ -247,16 +247,18 @@ struct Shelf {
     answered: Option<Instant>,
 }
 
+/// A job that is being answered.
+struct AtWork<'a>(&'a Kept);
+
+impl Drop for AtWork<'_> {
+    fn drop(&mut self) {
+        let mut shelf = self.0.lock();
+        shelf.answering -= 1;
+        shelf.answered = Some(Instant::now());
+    }
+}
+
 impl Shelf {
-    fn begin(&mut self) {
-        self.answering += 1;
-    }
-
-    fn end(&mut self) {
-        self.answering -= 1;
-        self.answered = Some(Instant::now());
-    }
-
     /// Whether nobody has asked for so long.
     fn is_idle(&self, long: Duration) -> bool {
         self.answering == 0 && self.answered.is_none_or(|answered| answered.elapsed() >= long)
@@ -266,6 +268,11 @@ impl Shelf {
 impl Kept {
     fn lock(&self) -> MutexGuard<'_, Shelf> {
         self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self) -> AtWork<'_> {
+        self.lock().answering += 1;
+        AtWork(self)
     }
 
     fn find(&self, name: &str) -> Option<Arc<Resident>> {

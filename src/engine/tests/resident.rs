@@ -87,7 +87,7 @@ impl Drop for Resident {
 
 /// What came back: whether the version had to be sent, the vectors, and how it ended.
 struct Answer {
-    wanted: Option<bool>,
+    wanted: bool,
     profiles: Vec<RecordBatch>,
     result: Result<Outcome, Error>,
 }
@@ -96,23 +96,33 @@ fn question(name: &str) -> Job {
     Job { keep: Some(name.to_string()), ..job(Task::Score, &source(), None, 1) }
 }
 
-fn read(stream: &mut UnixStream) -> Frame {
-    Frame::read_from(stream).expect("a frame").expect("more")
+fn read(mut stream: &UnixStream) -> Frame {
+    Frame::read_from(&mut stream).expect("a frame").expect("more")
 }
 
-fn ask(mut stream: &UnixStream, job: &Job, version: &[u8]) -> Answer {
-    Frame::json(Kind::Job, job).expect("a job").write_to(&mut stream).expect("it listens");
-    let mut answer = Answer { wanted: None, profiles: Vec::new(), result: Ok(Outcome::default()) };
+fn write(mut stream: &UnixStream, frames: &[Frame]) {
+    frames.iter().try_for_each(|frame| frame.write_to(&mut stream)).expect("it listens");
+}
+
+fn begin(stream: &UnixStream, job: &Job) {
+    write(stream, &[Frame::json(Kind::Job, job).expect("a job")]);
+}
+
+fn ask(stream: &UnixStream, name: &str, version: &[u8]) -> Answer {
+    begin(stream, &question(name));
+    write(stream, &driver::told(&[], &[events()]));
+    answer(stream, version)
+}
+
+fn answer(stream: &UnixStream, version: &[u8]) -> Answer {
+    let mut answer = Answer { wanted: false, profiles: Vec::new(), result: Ok(Outcome::default()) };
     let mut columns = ColumnReader::new();
     loop {
-        let frame = Frame::read_from(&mut stream).expect("a frame").expect("an end");
+        let frame = read(stream);
         match frame.kind {
             Kind::Wanted => {
-                let wanted = frame.parse().expect("yes or no");
-                let stored: &[(Role, &[u8])] = if wanted { &[(Role::Subject, version)] } else { &[] };
-                let told = driver::told(stored, &[events()]);
-                told.iter().try_for_each(|frame| frame.write_to(&mut stream)).expect("it listens");
-                answer.wanted = Some(wanted);
+                write(stream, &driver::told(&[(Role::Subject, version)], &[]));
+                answer.wanted = true;
             }
             Kind::Profiles => answer.profiles.extend(columns.read(frame).expect("profiles")),
             Kind::Items => {}
@@ -125,7 +135,7 @@ fn ask(mut stream: &UnixStream, job: &Job, version: &[u8]) -> Answer {
 
 /// Which of these had to be sent, asked one after the other.
 fn wanted(stream: &UnixStream, names: &[&str], version: &[u8]) -> Vec<bool> {
-    names.iter().map(|name| ask(stream, &question(name), version).wanted.expect("it says so")).collect()
+    names.iter().map(|name| ask(stream, name, version).wanted).collect()
 }
 
 #[test]
@@ -157,7 +167,7 @@ fn it_says_what_an_engine_of_its_own_says_whoever_asks_beside() {
             let (stream, version, own) = (resident.connect(), &version, &own);
             scope.spawn(move || {
                 for _ in 0..5 {
-                    assert_eq!(ask(&stream, &question(name), version).profiles, own.profiles);
+                    assert_eq!(ask(&stream, name, version).profiles, own.profiles);
                 }
             });
         }
@@ -170,10 +180,10 @@ fn a_job_that_fails_costs_its_connection_and_nobody_else_anything() {
     let resident = Resident::start(1024, 600);
     let (one, other) = (resident.connect(), resident.connect());
     assert_eq!(wanted(&other, &["a"], &version), [true]);
-    let error = ask(&one, &Job { keep: None, ..question("a") }, &version).result.unwrap_err();
-    assert_eq!(error.kind, ErrorKind::Protocol);
+    begin(&one, &Job { keep: None, ..question("a") });
+    assert_eq!(answer(&one, &version).result.unwrap_err().kind, ErrorKind::Protocol);
     assert!(Frame::read_from(&mut &one).expect("an end").is_none());
-    assert!(ask(&resident.connect(), &question("b"), b"no version").result.is_err());
+    assert!(ask(&resident.connect(), "b", b"no version").result.is_err());
     assert_eq!(wanted(&other, &["a", "b"], &version), [false, true]);
 }
 
@@ -181,15 +191,13 @@ fn a_job_that_fails_costs_its_connection_and_nobody_else_anything() {
 fn it_ends_when_nobody_has_asked_for_a_while_and_not_while_it_answers() {
     let version = version();
     let mut resident = Resident::start(1024, 1);
-    let mut stream = resident.connect();
+    let stream = resident.connect();
     // A job that takes its time: its events are late.
-    Frame::json(Kind::Job, &question("a")).expect("a job").write_to(&mut stream).expect("it listens");
-    assert_eq!(read(&mut stream).kind, Kind::Wanted);
+    begin(&stream, &question("a"));
     std::thread::sleep(Duration::from_millis(2500));
     assert!(!resident.has_ended());
-    let told = driver::told(&[(Role::Subject, &version)], &[events()]);
-    told.iter().try_for_each(|frame| frame.write_to(&mut stream)).expect("it listens");
-    while read(&mut stream).kind != Kind::Done {}
+    write(&stream, &driver::told(&[], &[events()]));
+    assert!(answer(&stream, &version).result.is_ok());
     let begun = Instant::now();
     while !resident.has_ended() {
         assert!(begun.elapsed() < PATIENCE);
