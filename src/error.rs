@@ -28,6 +28,8 @@ pub enum Code {
     LimitExceeded,
     Device,
     Engine,
+    /// It ended before it had answered.
+    EngineEnded,
 }
 
 impl Code {
@@ -53,6 +55,7 @@ impl Code {
             Code::LimitExceeded => ERRCODE_PROGRAM_LIMIT_EXCEEDED,
             Code::Device => ERRCODE_SYSTEM_ERROR,
             Code::Engine => ERRCODE_EXTERNAL_ROUTINE_EXCEPTION,
+            Code::EngineEnded => ERRCODE_EXTERNAL_ROUTINE_INVOCATION_EXCEPTION,
         }
     }
 }
@@ -171,6 +174,21 @@ impl Failure {
             hint: report.hint().map(str::to_string),
         }
     }
+
+    /// Whether the server or its operator is the reason: insufficient resources, operator intervention, system errors.
+    pub fn is_of_server(&self) -> bool {
+        ["53", "57", "58"].iter().any(|class| self.sqlstate.starts_with(class))
+    }
+
+    /// Whether an engine ended before it had answered.
+    pub fn is_of_ended_engine(&self) -> bool {
+        ended_an_engine(&self.sqlstate)
+    }
+}
+
+/// The same, by the SQLSTATE that was recorded.
+pub fn ended_an_engine(state: &str) -> bool {
+    state == sqlstate(Code::EngineEnded.sqlstate())
 }
 
 /// The five characters of a SQLSTATE, unpacked from six bits each (`MAKE_SQLSTATE`).

@@ -42,7 +42,7 @@ use persona_core::spec::ModelSpec;
 use pgrx::pg_sys::{self, Oid};
 use rows::RowWriter;
 
-pub use live::{Live, Step, untracked};
+pub use live::{Live, Step, Suspect, untracked};
 pub use renewal::{Renewal, take_over};
 pub use single::{as_of, list, score};
 pub use table::exchange;

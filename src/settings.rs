@@ -8,6 +8,7 @@ pub static ENGINE_THREADS: GucSetting<i32> = GucSetting::<i32>::new(0);
 pub static ENGINE_MEMORY: GucSetting<i32> = GucSetting::<i32>::new(0);
 pub static ENGINE_NICE: GucSetting<i32> = GucSetting::<i32>::new(5);
 pub static RESIDENT_MEMORY: GucSetting<i32> = GucSetting::<i32>::new(1024);
+pub static RESIDENT_IDLE: GucSetting<i32> = GucSetting::<i32>::new(10 * 60);
 pub static KEEP_JOB_RUNS: GucSetting<i32> = GucSetting::<i32>::new(30 * 24 * 60);
 
 pub fn define() {
@@ -58,6 +59,16 @@ pub fn define() {
         i32::MAX,
         GucContext::Sighup,
         GucFlags::UNIT_MB,
+    );
+    GucRegistry::define_int_guc(
+        c"persona.resident_idle",
+        c"How long the resident engine stays while nobody asks it.",
+        c"The next question starts it again.",
+        &RESIDENT_IDLE,
+        1,
+        i32::MAX / 1000,
+        GucContext::Sighup,
+        GucFlags::UNIT_S,
     );
     GucRegistry::define_int_guc(
         c"persona.keep_job_runs",

@@ -11,18 +11,18 @@ const LONGEST: i64 = 3_600_000_000;
 
 /// Those of a profile.
 pub fn all_of(profile: Oid) -> Result<Vec<String>> {
-    entities("SELECT entity FROM persona.set_aside WHERE profile = $1", &[profile.into()])
+    all("SELECT entity FROM persona.set_aside WHERE profile = $1", &[profile.into()], |row| {
+        present(row.get(1)?, "entity")
+    })
 }
 
-/// Those that are to be tried again now.
-pub fn due(profile: Oid) -> Result<Vec<String>> {
+/// Those that are to be tried again now, each with the SQLSTATE that it failed by.
+pub fn due(profile: Oid) -> Result<Vec<(String, String)>> {
     let now = clock::timestamp(clock::now());
-    let sql = "SELECT entity FROM persona.set_aside WHERE profile = $1 AND next_try <= $2 ORDER BY next_try";
-    entities(sql, &[profile.into(), now.into()])
-}
-
-fn entities(sql: &str, args: &[DatumWithOid]) -> Result<Vec<String>> {
-    all(sql, args, |row| present(row.get(1)?, "entity"))
+    let sql = "SELECT entity, sqlstate FROM persona.set_aside WHERE profile = $1 AND next_try <= $2 ORDER BY next_try";
+    all(sql, &[profile.into(), now.into()], |row| {
+        Ok((present(row.get(1)?, "entity")?, present(row.get(2)?, "sqlstate")?))
+    })
 }
 
 /// Sets an entity aside, or says that it has failed again.

@@ -87,7 +87,7 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["--probe"] => println!("{}", serde_json::json!(device::probe())),
-        ["--resident", socket, limits] => resident::run(Path::new(socket), limits),
+        ["--resident", socket, limits, idle] => resident::run(Path::new(socket), limits, idle),
         _ => {
             pipe::report_panics();
             let result = pipe::open().map_err(error::Failure::from).and_then(|mut input| job::run(&mut input));

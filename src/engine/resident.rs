@@ -23,23 +23,21 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Nobody has asked for so long: the engine ends, and is started again when somebody does.
-const IDLE: Duration = Duration::from_secs(600);
-
 /// An answer is sent when it has so many bytes, or is whole.
 const CHUNK: usize = 1 << 18;
 
-/// Listens until nobody asks any more. `limits`: as JSON; its memory is what versions that are kept may take.
-pub fn run(socket: &Path, limits: &str) {
+/// Listens until nobody has asked for `idle` seconds. `limits`: as JSON; its memory is what versions that are kept may take.
+pub fn run(socket: &Path, limits: &str, idle: &str) {
     let ended = serde_json::from_str(limits)
+        .and_then(|limits| Ok((limits, Duration::from_secs(serde_json::from_str(idle)?))))
         .map_err(|e| Error::new(ErrorKind::Protocol, format!("could not read the engine's limits: {e}")))
-        .and_then(|limits| listen(socket, &limits));
+        .and_then(|(limits, idle)| listen(socket, &limits, idle));
     if let Err(error) = ended {
         eprintln!("persona-engine: {error}");
     }
 }
 
-fn listen(socket: &Path, limits: &Limits) -> persona_core::Result<()> {
+fn listen(socket: &Path, limits: &Limits, idle: Duration) -> persona_core::Result<()> {
     device::apply(&Limits { memory_mb: 0, ..limits.clone() });
     limits::tune_for_tensors();
     let cannot = |e: std::io::Error| Error::new(ErrorKind::Engine, format!("could not listen on a socket: {e}"));
@@ -50,11 +48,11 @@ fn listen(socket: &Path, limits: &Limits) -> persona_core::Result<()> {
     let listener = UnixListener::bind(socket).map_err(cannot)?;
     let kept = Arc::new(Kept { budget: limits.memory_mb << 20, shelf: Mutex::default() });
     loop {
-        if waits(&listener) {
+        if waits(&listener, idle) {
             let (connection, _) = listener.accept().map_err(cannot)?;
             let kept = kept.clone();
             std::thread::spawn(move || serve(&connection, &kept));
-        } else if kept.lock().asked.is_none_or(|asked| asked.elapsed() >= IDLE) {
+        } else if kept.lock().is_idle(idle) {
             let _ = std::fs::remove_file(socket);
             // SAFETY: ends the process. Connections that are open are of sessions that will find out.
             unsafe { libc::_exit(0) }
@@ -62,11 +60,11 @@ fn listen(socket: &Path, limits: &Limits) -> persona_core::Result<()> {
     }
 }
 
-/// Whether somebody has come; not for longer than [`IDLE`].
-fn waits(listener: &UnixListener) -> bool {
+/// Whether somebody has come; looks no longer than `longest`.
+fn waits(listener: &UnixListener, longest: Duration) -> bool {
     let mut watched = libc::pollfd { fd: listener.as_raw_fd(), events: libc::POLLIN, revents: 0 };
     // SAFETY: one descriptor that is open.
-    unsafe { libc::poll(&raw mut watched, 1, IDLE.as_millis() as libc::c_int) > 0 }
+    unsafe { libc::poll(&raw mut watched, 1, longest.as_millis() as libc::c_int) > 0 }
 }
 
 /// Answers jobs until the other side goes away or one fails.
@@ -80,7 +78,9 @@ fn serve(connection: &UnixStream, kept: &Kept) {
     };
     while requests.wait() {
         let mut output = Vec::new();
+        let at_work = kept.begin();
         let answered = answer(&mut requests, kept, connection, &mut output);
+        drop(at_work);
         let (last, sound) = match answered {
             Ok(outcome) => (Frame::json(Kind::Done, &outcome), true),
             Err(Failure(error)) => (Frame::json(Kind::Failed, &error), false),
@@ -241,8 +241,28 @@ struct Kept {
 #[derive(Default)]
 struct Shelf {
     versions: Vec<Arc<Resident>>,
-    /// When a version was asked for last.
-    asked: Option<Instant>,
+    /// Jobs that are being answered.
+    answering: usize,
+    /// When one was answered last.
+    answered: Option<Instant>,
+}
+
+/// A job that is being answered.
+struct AtWork<'a>(&'a Kept);
+
+impl Drop for AtWork<'_> {
+    fn drop(&mut self) {
+        let mut shelf = self.0.lock();
+        shelf.answering -= 1;
+        shelf.answered = Some(Instant::now());
+    }
+}
+
+impl Shelf {
+    /// Whether nobody has asked for so long.
+    fn is_idle(&self, long: Duration) -> bool {
+        self.answering == 0 && self.answered.is_none_or(|answered| answered.elapsed() >= long)
+    }
 }
 
 impl Kept {
@@ -250,9 +270,13 @@ impl Kept {
         self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn begin(&self) -> AtWork<'_> {
+        self.lock().answering += 1;
+        AtWork(self)
+    }
+
     fn find(&self, name: &str) -> Option<Arc<Resident>> {
         let mut shelf = self.lock();
-        shelf.asked = Some(Instant::now());
         let place = shelf.versions.iter().position(|version| version.name == name)?;
         let found = shelf.versions.remove(place);
         shelf.versions.push(found.clone());

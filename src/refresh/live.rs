@@ -4,6 +4,7 @@
 //! position meanwhile, or another version is live, the rest of the round is forgotten and asked for anew.
 //!
 //! A chunk that fails is halved until one entity is left. If others can be scored it is this one's fault: it is set aside.
+//! What an engine has ended over is scored by engines of its own from then on, as others ask the resident one too.
 
 use super::going_on::Parted;
 use super::verify::draw;
@@ -11,7 +12,7 @@ use super::{Target, changed, refresh_all};
 use crate::catalog::aside;
 use crate::catalog::sources::Source;
 use crate::catalog::tracking::{self, Position, Track};
-use crate::error::{Code, Error, Failure, Result};
+use crate::error::{Code, Error, Failure, Result, ended_an_engine};
 use crate::events::Entities;
 use crate::pg::clock;
 use crate::pg::procedure::Phases;
@@ -57,6 +58,22 @@ struct Chunk {
     entities: Entities,
     /// It has one entity, which is set aside.
     again: bool,
+    /// It is scored by an engine of its own.
+    apart: bool,
+}
+
+/// An entity that failed without others.
+pub struct Suspect {
+    pub entity: String,
+    /// It is set aside, and was tried again.
+    pub again: bool,
+    apart: bool,
+}
+
+impl Chunk {
+    fn of(entities: Entities) -> Chunk {
+        Chunk { entities, again: false, apart: false }
+    }
 }
 
 /// How far a step has come.
@@ -100,7 +117,7 @@ impl Live {
         };
         let round = self.round.insert(round);
         let none = Since::default();
-        let Some(Chunk { entities, again }) = round.chunks.last() else {
+        let Some(Chunk { entities, again, apart }) = round.chunks.last() else {
             let aside = aside::all_of(self.table)?;
             let aside = (!aside.is_empty()).then(|| Ok::<_, Error>(Entities::none(target.key()?)?.of_texts(&aside)));
             let aside = aside.transpose()?;
@@ -109,14 +126,14 @@ impl Live {
             refresh_all(target, news, aside.as_ref(), phases, reporter)?;
             return Ok(Step::Fresh(begun));
         };
-        self.at_work = true;
+        self.at_work = entities.len() > 0;
         let ends = round.chunks.len() == 1;
         let since = match &round.news.changed {
             Changed::Entities { since, .. } if !again => since,
             _ => &none,
         };
         let parted = Parted::new(&target, entities, since)?;
-        changed::refresh(&target, &parted, true, phases, reporter, || {
+        changed::refresh(&target, &parted, !apart, phases, reporter, || {
             if *again {
                 aside::forget(self.table, &entities.texts())?;
             }
@@ -144,51 +161,47 @@ impl Live {
         self.at_work && self.round.as_ref().is_some_and(|round| !round.chunks.is_empty())
     }
 
-    /// Halves the chunk that failed. If it has one entity, gives that.
-    pub fn halve(&mut self) -> Option<String> {
+    /// Halves the chunk that failed. If it has one entity, gives that. `apart`: engines of their own are to score it from now on.
+    pub fn halve(&mut self, apart: bool) -> Option<Suspect> {
         let chunks = &mut self.round.as_mut()?.chunks;
         let failed = chunks.pop()?;
-        match failed.entities.len() {
-            0 | 1 => {
-                let entity = failed.entities.texts().pop();
-                chunks.push(failed);
-                entity
-            }
-            n => {
-                let halves = failed.entities.chunks(n.div_ceil(2)).into_iter();
-                chunks.extend(halves.map(|entities| Chunk { entities, again: false }));
-                None
-            }
+        let (n, again, apart) = (failed.entities.len(), failed.again, failed.apart || apart);
+        let halves = failed.entities.chunks(n.div_ceil(2).max(1)).into_iter();
+        chunks.extend(halves.map(|entities| Chunk { entities, again, apart }));
+        if n > 1 {
+            return None;
         }
+        let entity = failed.entities.texts().pop()?;
+        Some(Suspect { entity, again, apart })
     }
 
     /// Entities that are in the profile, other than the one that failed and those that are set aside.
-    pub fn witnesses(&self, failed: &str) -> Result<Vec<Entities>> {
+    pub fn witnesses(&self, failed: &Suspect) -> Result<Vec<Entities>> {
         let target = Target::open(self.table)?;
         let aside = aside::all_of(self.table)?;
         let mut others = draw(&target, WITNESSES + 1 + aside.len() as i32)?;
-        let suspects: Vec<String> = aside.into_iter().chain([failed.to_string()]).collect();
+        let suspects: Vec<String> = aside.into_iter().chain([failed.entity.clone()]).collect();
         others.leave_out(&others.of_texts(&suspects));
         let mut others = others.chunks(1);
         others.truncate(WITNESSES as usize);
         Ok(others)
     }
 
-    /// Scores an entity and writes nothing.
-    pub fn try_out(&self, entity: &Entities, reporter: &mut Reporter) -> Result<()> {
+    /// Scores another entity as the one that failed was, and writes nothing.
+    pub fn try_out(&self, other: &Entities, failed: &Suspect, reporter: &mut Reporter) -> Result<()> {
         let target = Target::open(self.table)?;
-        let mut engine = changed::start(&target, entity, None, true, reporter)?;
+        let mut engine = changed::start(&target, other, None, !failed.apart, reporter)?;
         changed::stage(&target, &mut engine, reporter).map(drop)
     }
 
     /// Sets the entity of the chunk that failed aside.
-    pub fn set_aside(&mut self, entity: &str, failure: &Failure) -> Result<()> {
-        aside::put(self.table, entity, failure)?;
+    pub fn set_aside(&mut self, suspect: &Suspect, failure: &Failure) -> Result<()> {
+        aside::put(self.table, &suspect.entity, failure)?;
         let Some(round) = &mut self.round else { return Ok(()) };
         if let Some(failed) = round.chunks.pop()
             && round.chunks.is_empty()
         {
-            round.chunks.push(Chunk { entities: failed.entities.of_texts(&[]), again: false });
+            round.chunks.push(Chunk::of(failed.entities.of_texts(&[])));
         }
         Ok(())
     }
@@ -206,12 +219,15 @@ impl Round {
             let aside = entities.of_texts(&aside::all_of(profile.profile)?);
             since.forget(&aside);
             changed_aside = entities.leave_out(&aside).texts();
-            let due = entities.of_texts(&aside::due(profile.profile)?);
             // Those that are likely to fail come last.
-            chunks.extend(due.chunks(1).into_iter().map(|entities| Chunk { entities, again: true }));
-            chunks.extend(entities.chunks(CHUNK).into_iter().map(|entities| Chunk { entities, again: false }));
+            chunks.extend(aside::due(profile.profile)?.into_iter().map(|(entity, sqlstate)| Chunk {
+                entities: entities.of_texts(&[entity]),
+                again: true,
+                apart: ended_an_engine(&sqlstate),
+            }));
+            chunks.extend(entities.chunks(CHUNK).into_iter().map(Chunk::of));
             if chunks.is_empty() {
-                chunks.push(Chunk { entities: entities.of_texts(&[]), again: false });
+                chunks.push(Chunk::of(entities.of_texts(&[])));
             }
         }
         Ok(Round { news, begun, version: version.number, since, chunks, changed_aside })

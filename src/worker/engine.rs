@@ -313,7 +313,7 @@ impl Engine {
         let Peer::Child(Ending(child)) = &mut self.peer else { return resident::gone() };
         let status = child.wait().map(|status| status.to_string()).unwrap_or_default();
         let said = String::from_utf8_lossy(&self.last_words).trim().replace('\n', "; ");
-        let error = Error::new(Code::Engine, "the engine ended unexpectedly").hint(
+        let error = Error::new(Code::EngineEnded, "the engine ended unexpectedly").hint(
             "The job left nothing behind and can be run again. \
              If memory ran out, set persona.engine_memory, or use smaller batches or a shorter length.",
         );

@@ -92,7 +92,7 @@ fn cannot_connect(error: &io::Error) -> Error {
 
 /// It ended while it had a job.
 pub fn gone() -> Error {
-    Error::new(Code::Engine, "the resident engine ended unexpectedly")
+    Error::new(Code::EngineEnded, "the resident engine ended unexpectedly")
         .detail("The server log may say why.")
         .hint("Ask again: it is started anew.")
 }
@@ -110,9 +110,10 @@ impl Resident {
         let memory_mb = settings::RESIDENT_MEMORY.get() as usize;
         // Online requests come before what is done in the background.
         let limits = Limits { memory_mb, nice: 0, ..limits() };
+        let idle = settings::RESIDENT_IDLE.get().to_string();
         let started = serde_json::to_string(&limits)
             .map_err(io::Error::from)
-            .and_then(|limits| child::spawn_resident(&program(true), &["--resident", SOCKET, &limits]));
+            .and_then(|limits| child::spawn_resident(&program(true), &["--resident", SOCKET, &limits, &idle]));
         self.0 = started.map_err(|error| pgrx::warning!("persona: could not start the resident engine: {error}")).ok();
     }
 }

@@ -106,7 +106,21 @@ impl Engine {
 
     /// The same; false where it has ended by itself.
     pub fn kill_if_alive(&self) -> bool {
-        let kill = || Command::new("kill").args(["-9", &self.pid.to_string()]).status().expect("kill is installed");
+        self.signal("-KILL")
+    }
+
+    /// Does nothing until it is to go on.
+    pub fn pause(&self) {
+        assert!(self.signal("-STOP"), "the engine ended before it could be paused");
+    }
+
+    pub fn go_on(&self) {
+        assert!(self.signal("-CONT"), "the engine ended while it was paused");
+    }
+
+    /// False where it has ended.
+    fn signal(&self, signal: &str) -> bool {
+        let kill = || Command::new("kill").args([signal, &self.pid.to_string()]).status().expect("kill is installed");
         self.is_alive() && kill().success()
     }
 }

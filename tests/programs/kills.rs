@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
-const ENGINE_FAILED: &str = "38000";
+const ENGINE_ENDED: &str = "39000";
 
 /// A session that goes on asking while engines are killed.
 struct Bystander {
@@ -98,7 +98,7 @@ impl Scene {
         release();
         let ended = running.end();
         let error = failure(ended.result);
-        assert_eq!(error.code().code(), ENGINE_FAILED, "{error:?}");
+        assert_eq!(error.code().code(), ENGINE_ENDED, "{error:?}");
         assert_eq!(error.message(), "the engine ended unexpectedly");
         assert!(error.detail().is_some_and(|detail| detail.contains("signal: 9")), "{error:?}");
         assert!(error.hint().is_some(), "{error:?}");
@@ -120,7 +120,7 @@ impl Scene {
         assert_eq!(state, "failed");
         let sql = "SELECT sqlstate, message, hint FROM persona.job_runs WHERE run = $1";
         let row = self.client.query_one(sql, &[&job]).expect("the job");
-        assert_eq!(row.get::<_, &str>(0), ENGINE_FAILED);
+        assert_eq!(row.get::<_, &str>(0), ENGINE_ENDED);
         assert_eq!(row.get::<_, &str>(1), "the engine ended unexpectedly");
         assert!(row.get::<_, Option<&str>>(2).is_some());
         bystander.noticed_nothing();

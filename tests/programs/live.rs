@@ -143,6 +143,19 @@ fn nothing_is_lost_whatever_ends_or_changes_meanwhile() {
     assert!(holds(&mut client, "NOT EXISTS (SELECT FROM persona.set_aside)"));
 }
 
+/// A live profile `walk_profile` over the view `sound_clicks` of `clicks`.
+fn create_live_over_view(client: &mut Client) {
+    events::create_source(client, "sound_clicks");
+    events::create_model(client, "walk", "sound_clicks");
+    run(
+        client,
+        "SELECT persona.track_changes('sound_clicks', tables => '[{\"table\": \"clicks\", \"entity\": \"visitor\"}]')",
+    );
+    run(client, "CALL persona.train('walk')");
+    run(client, "SELECT persona.create_profile('walk_profile', model => 'walk', mode => 'live')");
+    settle(client);
+}
+
 #[test]
 fn an_entity_that_cannot_be_taken_in_is_set_aside_and_comes_back() {
     let cluster = Cluster::with_persona();
@@ -154,15 +167,7 @@ fn an_entity_that_cannot_be_taken_in_is_set_aside_and_comes_back() {
          CREATE INDEX ON clicks (visitor, at);
          CREATE VIEW sound_clicks AS SELECT visitor, at, item / (1 - flaw) AS item, amount FROM clicks",
     );
-    events::create_source(&mut client, "sound_clicks");
-    events::create_model(&mut client, "walk", "sound_clicks");
-    run(
-        &mut client,
-        "SELECT persona.track_changes('sound_clicks', tables => '[{\"table\": \"clicks\", \"entity\": \"visitor\"}]')",
-    );
-    run(&mut client, "CALL persona.train('walk')");
-    run(&mut client, "SELECT persona.create_profile('walk_profile', model => 'walk', mode => 'live')");
-    settle(&mut client);
+    create_live_over_view(&mut client);
     run(
         &mut client,
         "BEGIN; INSERT INTO clicks SELECT v, '2025-01-01', 5, 1, 0 FROM generate_series(1, 100) v;
@@ -203,6 +208,91 @@ fn an_entity_that_cannot_be_taken_in_is_set_aside_and_comes_back() {
     );
     await_that(&mut client, "(SELECT count(*) FROM walk_profile WHERE last_event = '2025-01-03') = 2");
     assert!(holds(&mut client, "NOT EXISTS (SELECT FROM persona.set_aside)"));
+}
+
+/// The run that keeps the profile up to date.
+fn live_run(client: &mut Client) -> i64 {
+    let sql = "SELECT run FROM persona.job_runs WHERE kind = 'live' AND state = 'running'";
+    client.query_one(sql, &[]).expect("one run").get(0)
+}
+
+#[test]
+fn engines_that_are_killed_again_and_again_cost_a_live_profile_seconds_and_its_run_nothing() {
+    let (cluster, mut client) = live_cluster(&[]);
+    let before = live_run(&mut client);
+    let mut killed = 0;
+    for turn in 1..=60_i64 {
+        let sql = "INSERT INTO clicks SELECT v, timestamptz '2025-01-01' + $1::bigint * interval '1 minute', 5, 1 \
+                   FROM generate_series(1 + $1::bigint % 7, 90, 7) v";
+        client.execute(sql, &[&turn]).expect("rows can be added");
+        if turn % 8 == 0 {
+            killed += of_cluster(cluster.postmaster()).iter().filter(|engine| engine.kill_if_alive()).count();
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    assert!(killed > 0);
+    soon(&mut client, "(SELECT max(last_event) FROM walk_profile) = timestamptz '2025-01-01 01:00'");
+    settle(&mut client);
+    assert_same(&mut client);
+    assert!(cluster.log().contains("a live profile goes on without it"), "{}", cluster.log());
+    assert_eq!(live_run(&mut client), before);
+    assert!(holds(&mut client, "NOT EXISTS (SELECT FROM persona.set_aside)"));
+}
+
+/// As an entity does whose events need more memory than there is: reading them kills the engine that is to have them.
+const TRAP: &str = r#"
+    CREATE FUNCTION trap(item int) RETURNS int LANGUAGE plpgsql AS $trap$
+        DECLARE launcher int := (SELECT pid FROM pg_stat_activity WHERE backend_type = 'persona launcher');
+        BEGIN
+            EXECUTE format('COPY (SELECT 1) TO PROGRAM %L', format($sh$
+                cat > /dev/null
+                end() {
+                    for process in /proc/[0-9]*; do
+                        read -r pid name state parent rest < $process/stat
+                        if [ "$name $parent" = "(persona-engine) $1" ]; then kill -9 $pid; ended=1; fi
+                    done 2> /dev/null
+                }
+                end %s; [ $ended ] || end %s$sh$, pg_backend_pid(), launcher));
+            RETURN item;
+        END $trap$"#;
+
+#[test]
+fn an_entity_over_which_engines_end_is_set_aside_and_ends_the_resident_engine_once() {
+    let cluster = Cluster::with_persona();
+    let mut client = cluster.connect();
+    events::create(&mut client, 100, 30);
+    run(&mut client, TRAP);
+    run(
+        &mut client,
+        "ALTER TABLE clicks ADD flaw int NOT NULL DEFAULT 0;
+         CREATE INDEX ON clicks (visitor, at);
+         CREATE VIEW sound_clicks AS
+             SELECT visitor, at, CASE flaw WHEN 0 THEN item ELSE trap(item) END AS item, amount FROM clicks",
+    );
+    create_live_over_view(&mut client);
+    let before = live_run(&mut client);
+    run(
+        &mut client,
+        "BEGIN; INSERT INTO clicks SELECT v, '2025-01-01', 5, 1, 0 FROM generate_series(1, 100) v;
+         UPDATE clicks SET flaw = 1 WHERE visitor = 42 AND at = '2025-01-01'; COMMIT",
+    );
+    await_that(&mut client, "(SELECT count(*) FROM walk_profile WHERE last_event = '2025-01-01') = 99");
+    await_that(
+        &mut client,
+        "(SELECT row(entity, sqlstate, message) FROM persona.set_aside) = row('42'::text, '39000'::text, 'the engine ended unexpectedly'::text)",
+    );
+    // The resident engine is there for others, and stays so when this entity is tried again.
+    run(&mut client, "INSERT INTO clicks VALUES (43, '2025-01-02', 5, 1, 0)");
+    soon(&mut client, "(SELECT last_event FROM walk_profile WHERE visitor = 43) = '2025-01-02'");
+    let resident = of_cluster(cluster.postmaster());
+    await_that(&mut client, "(SELECT tries FROM persona.set_aside) = 2");
+    assert!(resident.iter().any(|engine| engine.is_alive()), "{resident:?}");
+    assert_eq!(live_run(&mut client), before);
+    run(&mut client, "UPDATE clicks SET flaw = 0 WHERE flaw = 1");
+    await_that(&mut client, "(SELECT last_event FROM walk_profile WHERE visitor = 42) = '2025-01-01'");
+    await_that(&mut client, "NOT EXISTS (SELECT FROM persona.set_aside)");
+    settle(&mut client);
+    assert_same(&mut client);
 }
 
 #[test]

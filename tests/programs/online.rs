@@ -2,10 +2,11 @@
 
 use persona_tests::cluster::Options;
 use persona_tests::engine::{Engine, of_cluster};
-use persona_tests::session::failure;
+use persona_tests::session::{Running, failure};
 use persona_tests::{Cluster, events, until};
 use postgres::Client;
 use postgres::error::SqlState;
+use std::thread;
 use std::time::{Duration, Instant};
 
 fn filled(cluster: &Cluster) -> Client {
@@ -111,6 +112,45 @@ fn the_resident_engine_stays_and_is_started_anew_after_it_was_killed() {
     until("an answer", || client.query_one("SELECT persona.score('walk_profile', 7, fresh => true)", &[]).ok());
     assert!(begun.elapsed() < Duration::from_secs(5));
     assert_ne!(resident(&cluster), first);
+}
+
+#[test]
+fn a_question_that_waits_for_the_engine_ends_by_cancel_and_timeout_and_the_next_is_answered() {
+    let cluster = Cluster::with_persona();
+    let mut client = filled(&cluster);
+    let question = "SELECT persona.score('walk_profile', 7, fresh => true)";
+    for way in ["cancel", "timeout"] {
+        news(&mut client, 7);
+        let engine = resident(&cluster);
+        engine.pause();
+        let setup = if way == "timeout" { "SET statement_timeout = '1s'" } else { "SELECT 1" };
+        let running = Running::start(&cluster, setup, question);
+        let mut since = Instant::now() + Duration::from_secs(1);
+        if way == "cancel" {
+            thread::sleep(Duration::from_millis(300));
+            assert!(!running.is_finished());
+            since = Instant::now();
+            client.execute("SELECT pg_cancel_backend($1)", &[&running.backend]).expect("the session is there");
+        }
+        let mut ended = running.end();
+        assert!(ended.at < since + Duration::from_millis(500), "{way}: {:?} late", ended.at - since);
+        assert_eq!(failure(ended.result).code(), &SqlState::QUERY_CANCELED, "{way}");
+        engine.go_on();
+        ended.client.batch_execute("RESET statement_timeout").expect("the session lives");
+        assert!(news(&mut ended.client, 7) < 1e-2, "{way}");
+        assert_eq!(resident(&cluster), engine, "{way}");
+    }
+}
+
+#[test]
+fn an_engine_that_nobody_asks_ends_and_is_started_again() {
+    let cluster = Cluster::with_persona_and(&[("persona.resident_idle", "1s")]);
+    let mut client = filled(&cluster);
+    for _ in 0..2 {
+        assert!(news(&mut client, 7) < 1e-2);
+        let engine = resident(&cluster);
+        until("its end", || (!engine.is_alive()).then_some(()));
+    }
 }
 
 #[test]

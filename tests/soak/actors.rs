@@ -4,7 +4,9 @@
 
 use crate::ledger::Ledger;
 use persona_tests::engine;
+use persona_tests::wait::within;
 use postgres::Client;
+use std::thread;
 use std::time::{Duration, Instant};
 
 pub struct Actor {
@@ -23,13 +25,18 @@ enum Deed {
     Holds(&'static str),
     /// A run in the background, which may fail as the statement may: kind, object.
     Submit(&'static str, &'static str),
+    /// An event of a visitor, until a reader of this live profile finds it in the visitor's row.
+    Follow(&'static str),
     /// `kill -9` of an engine.
     Kill,
 }
 
-use Deed::{Holds, Kill, Run, Submit};
+use Deed::{Follow, Holds, Kill, Run, Submit};
 
-const ENGINE_FAILED: &str = "38000";
+/// How far a live profile may be behind.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const ENGINE_ENDED: &str = "39000";
 const DEADLOCK: &str = "40P01";
 const MOVED_MEANWHILE: &str = "40001";
 const NOTHING_KEPT: &str = "55000";
@@ -37,7 +44,7 @@ const NOTHING_KEPT: &str = "55000";
 const NOTHING: &[&str] = &[];
 /// Writers lock rows in any order, and a row may go to another partition before it is locked.
 const WRITING: &[&str] = &[DEADLOCK, MOVED_MEANWHILE];
-const COMPUTING: &[&str] = &[ENGINE_FAILED];
+const COMPUTING: &[&str] = &[ENGINE_ENDED];
 
 const fn actor(name: &'static str, pause_ms: u64, may_fail: &'static [&'static str], deed: Deed) -> Actor {
     Actor { name, pause: Duration::from_millis(pause_ms), deed, may_fail }
@@ -127,6 +134,7 @@ pub const ACTORS: &[Actor] = &[
     actor("recommend by counts", 20, NOTHING, Holds(
         "SELECT count(*) = 5 FROM persona.recommend('counts_lists', (1 + 499 * random())::bigint, k => 5, exclude_seen => false)",
     )),
+    actor("find an event in the live profile", 50, WRITING, Follow("walk_live")),
     actor("similar", 30, NOTHING, Holds(
         "SELECT count(*) = 5 FROM persona.similar('walk_vectors', (1 + 499 * random())::bigint, k => 5)",
     )),
@@ -146,6 +154,7 @@ impl Actor {
             Run(statements) => statements.iter().try_for_each(|sql| client.batch_execute(sql)).map(|()| true),
             Holds(question) => client.query_one(*question, &[]).map(|row| row.get::<_, Option<bool>>(0) == Some(true)),
             Submit(kind, object) => self.submit(client, kind, object, ledger),
+            Follow(profile) => follow(client, profile),
             Kill => match engine::of_cluster(postmaster) {
                 engines if engines.is_empty() => return,
                 engines => Ok(engines[begun.elapsed().subsec_nanos() as usize % engines.len()].kill_if_alive()),
@@ -185,4 +194,21 @@ impl Actor {
         }
         Ok(true)
     }
+}
+
+/// Whether a new event of one of the visitors whose events nobody else moves is found in their row.
+fn follow(client: &mut Client, profile: &str) -> Result<bool, postgres::Error> {
+    let sql = "INSERT INTO clicks VALUES ((1 + 499 * random())::bigint, clock_timestamp(), 1 + (29 * random())::int, 1)
+               RETURNING visitor, at::text";
+    let event = client.query_one(sql, &[])?;
+    let (visitor, at): (i64, String) = (event.get(0), event.get(1));
+    let find = format!("SELECT last_event >= $2::text::timestamptz FROM {profile} WHERE visitor = $1");
+    let found = within(PATIENCE, || match client.query_one(&find, &[&visitor, &at]).map(|row| row.get(0)) {
+        Ok(false) => {
+            thread::sleep(Duration::from_millis(10));
+            None
+        }
+        said => Some(said),
+    });
+    found.unwrap_or(Ok(false))
 }

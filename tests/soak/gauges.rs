@@ -1,26 +1,61 @@
 //! What must not grow: memory and descriptors of the server's processes, and rows of catalogs.
 
 use crate::ledger::Ledger;
+use crate::scene;
 use persona_tests::{Cluster, engine};
 use postgres::Client;
 use std::fs;
+use std::path::PathBuf;
 
-/// Rows and bytes, each with how much more there may be at the end than at the beginning beside a quarter.
-const COUNTS: [(&str, f64, &str); 9] = [
-    ("rows of persona.changes", 1500.0, "SELECT count(*) FROM persona.changes"),
-    ("rows of persona.job_runs", 40.0, "SELECT count(*) FROM persona.job_runs"),
-    ("rows of persona.previous", 3.0, "SELECT count(*) FROM persona.previous"),
-    ("rows of persona.positions", 0.0, "SELECT count(*) FROM persona.positions"),
-    ("rows of persona.versions", 6.0, "SELECT count(*) FROM persona.versions"),
-    ("rows of persona.metrics", 200.0, "SELECT count(*) FROM persona.metrics"),
-    ("rows of pg_class", 20.0, "SELECT count(*) FROM pg_class WHERE relpersistence <> 't'"),
-    ("rows of pg_depend", 100.0, "SELECT count(*) FROM pg_depend"),
-    ("megabytes of the database", 64.0, "SELECT pg_database_size(current_database()) / 1000000"),
+/// What a median may be in the last third.
+#[derive(Clone, Copy)]
+enum Bound {
+    /// So much for each profile, and a quarter, more than in the first.
+    Growth(f64),
+    Most(f64),
+}
+
+use Bound::{Growth, Most};
+
+/// Of processes.
+const PROCESSES: [(&str, Bound); 4] = [
+    ("megabytes of server processes", Growth(6.0)),
+    ("megabytes of the resident engine", Growth(8.0)),
+    ("descriptors of server processes", Growth(20.0)),
+    ("descriptors of deleted files", Growth(10.0)),
+];
+
+/// Of rows and bytes. What is noted is kept while it is news to a profile, and for a while for what a rollback goes back to.
+const COUNTS: [(&str, Bound, &str); 11] = [
+    (
+        "rows of changes that are news",
+        Growth(150.0),
+        "SELECT count(*) FROM persona.changes WHERE transaction >= (SELECT min(pg_snapshot_xmin(snapshot)) FROM persona.positions)",
+    ),
+    (
+        "rows of changes for a rollback",
+        Most(12_000.0),
+        "SELECT count(*) FROM persona.changes WHERE transaction < (SELECT min(pg_snapshot_xmin(snapshot)) FROM persona.positions)",
+    ),
+    (
+        "rows of changes that nobody needs",
+        Most(10.0),
+        "SELECT count(*) FROM persona.changes WHERE transaction < least((SELECT min(pg_snapshot_xmin(snapshot)) FROM persona.positions),
+             (SELECT min(pg_snapshot_xmin(snapshot)) FROM persona.previous))",
+    ),
+    ("rows of persona.job_runs", Growth(5.0), "SELECT count(*) FROM persona.job_runs"),
+    ("rows of persona.previous", Growth(1.0), "SELECT count(*) FROM persona.previous"),
+    ("rows of persona.positions", Most(scene::profiles() as f64), "SELECT count(*) FROM persona.positions"),
+    ("rows of persona.versions", Growth(2.0), "SELECT count(*) FROM persona.versions"),
+    ("rows of persona.metrics", Growth(60.0), "SELECT count(*) FROM persona.metrics"),
+    ("rows of pg_class", Growth(7.0), "SELECT count(*) FROM pg_class WHERE relpersistence <> 't'"),
+    ("rows of pg_depend", Growth(35.0), "SELECT count(*) FROM pg_depend"),
+    ("megabytes of the database", Growth(20.0), "SELECT pg_database_size(current_database()) / 1000000"),
 ];
 
 struct Gauge {
     name: &'static str,
-    slack: f64,
+    bound: Bound,
     read: Vec<f64>,
 }
 
@@ -32,13 +67,8 @@ pub struct Gauges {
 
 impl Gauges {
     pub fn of(cluster: &Cluster) -> Gauges {
-        let processes = [
-            ("megabytes of server processes", 24.0),
-            ("megabytes of the resident engine", 64.0),
-            ("descriptors of server processes", 60.0),
-        ];
-        let counts = COUNTS.iter().map(|(name, slack, _)| (*name, *slack));
-        let gauges = processes.into_iter().chain(counts).map(|(name, slack)| Gauge { name, slack, read: Vec::new() });
+        let counts = COUNTS.iter().map(|(name, bound, _)| (*name, *bound));
+        let gauges = PROCESSES.into_iter().chain(counts).map(|(name, bound)| Gauge { name, bound, read: Vec::new() });
         Gauges { client: cluster.connect(), postmaster: cluster.postmaster(), gauges: gauges.collect() }
     }
 
@@ -50,11 +80,12 @@ impl Gauges {
             .map(|engine| engine.pid)
             .filter(|&pid| is_resident(pid))
             .collect();
-        let descriptors =
-            server.iter().map(|pid| fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)).sum::<usize>();
+        let descriptors: Vec<PathBuf> = server.iter().flat_map(|&pid| descriptors(pid)).collect();
+        let deleted = descriptors.iter().filter(|file| file.to_string_lossy().ends_with(" (deleted)")).count();
         let counts =
             COUNTS.iter().map(|(_, _, sql)| self.client.query_one(*sql, &[]).expect("a count").get::<_, i64>(0) as f64);
-        let read = [memory(&server), memory(&resident), descriptors as f64].into_iter().chain(counts);
+        let read =
+            [memory(&server), memory(&resident), descriptors.len() as f64, deleted as f64].into_iter().chain(counts);
         self.gauges.iter_mut().zip(read).for_each(|(gauge, value)| gauge.read.push(value));
     }
 
@@ -66,12 +97,16 @@ impl Gauges {
         }
     }
 
-    /// Notes what has grown.
+    /// Notes what has grown, or is too much.
     pub fn judge(&self, ledger: &Ledger) {
-        for Gauge { name, slack, read } in &self.gauges {
+        for Gauge { name, bound, read } in &self.gauges {
             let [first, _, last] = thirds(read);
-            if last > first * 1.25 + slack {
-                ledger.trouble(format!("{name} have grown from {first:.0} to {last:.0}"));
+            let most = match bound {
+                Growth(slack) => first * 1.25 + slack * scene::profiles() as f64,
+                Most(most) => *most,
+            };
+            if last > most {
+                ledger.trouble(format!("{name} were {first:.0} and are {last:.0}, more than {most:.0}"));
             }
         }
     }
@@ -92,6 +127,12 @@ fn private_memory(pid: u32) -> f64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
     line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok()).unwrap_or(0.0) / 1000.0
+}
+
+/// The files that a process has open.
+fn descriptors(pid: u32) -> Vec<PathBuf> {
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    open.filter_map(|entry| fs::read_link(entry.path()).ok()).collect()
 }
 
 fn is_resident(pid: u32) -> bool {

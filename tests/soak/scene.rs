@@ -3,8 +3,10 @@
 use crate::ledger::Ledger;
 use persona_tests::Cluster;
 use persona_tests::cluster::Notices;
+use persona_tests::until;
+use persona_tests::wait::within;
 use postgres::Client;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Beside the usual ones of a cluster for tests. Sizes of catalogs are looked at, so they are vacuumed.
 pub const SETTINGS: [(&str, &str); 3] =
@@ -17,18 +19,26 @@ struct Profile {
     options: &'static str,
     vectors: bool,
     lists: bool,
+    /// It is kept up to date by its own job, and nobody refreshes it.
+    live: bool,
 }
 
-const PROFILES: [Profile; 3] = [
-    Profile { name: "walk_vectors", model: "walk", options: r#"{"hidden_states": true}"#, vectors: true, lists: false },
-    Profile { name: "walk_both", model: "walk", options: r#"{"recommendations": 5}"#, vectors: true, lists: true },
-    Profile {
-        name: "counts_lists",
-        model: "counts",
-        options: r#"{"recommendations": 5}"#,
-        vectors: false,
-        lists: true,
-    },
+const LISTS: &str = r#"{"recommendations": 5}"#;
+
+const VECTORS: Profile = Profile {
+    name: "walk_vectors",
+    model: "walk",
+    options: r#"{"hidden_states": true}"#,
+    vectors: true,
+    lists: false,
+    live: false,
+};
+
+const PROFILES: [Profile; 4] = [
+    VECTORS,
+    Profile { name: "walk_both", options: LISTS, lists: true, ..VECTORS },
+    Profile { name: "counts_lists", model: "counts", options: LISTS, vectors: false, lists: true, ..VECTORS },
+    Profile { name: "walk_live", live: true, ..VECTORS },
 ];
 
 const EVENTS: &str = "
@@ -61,9 +71,14 @@ const PRUNE: &str = r#"SELECT persona.add_job('prune', '*', '1 year', enabled =>
 /// of which each has a rounding of its own, by one in a thousand.
 const TOLERANCE: f64 = 2e-3;
 
+/// How far a live profile may be behind when all stand still.
+const LATEST: Duration = Duration::from_secs(30);
+
 pub struct Scene {
     client: Client,
     notices: Notices,
+    /// Those that were there at the beginning.
+    live_runs: Vec<i64>,
     checks: usize,
     /// Refreshes of a check that took what had changed, and those that took everything.
     some: usize,
@@ -72,6 +87,20 @@ pub struct Scene {
     apart: f64,
     /// Rows whose lists name other items in a full recomputation.
     other_items: i64,
+}
+
+/// How many profiles there are, and how many of them are live.
+pub const fn profiles() -> usize {
+    PROFILES.len()
+}
+
+fn live() -> usize {
+    PROFILES.iter().filter(|profile| profile.live).count()
+}
+
+fn live_runs(client: &mut Client) -> Vec<i64> {
+    let sql = "SELECT run FROM persona.job_runs WHERE kind = 'live' AND state = 'running' ORDER BY run";
+    client.query(sql, &[]).expect("persona.job_runs is readable").iter().map(|row| row.get(0)).collect()
 }
 
 fn number(client: &mut Client, sql: &str) -> i64 {
@@ -92,7 +121,13 @@ impl Scene {
         for model in ["walk", "counts"] {
             client.batch_execute(&format!("CALL persona.retrain('{model}')")).expect("a first version");
         }
-        Scene { client, notices, checks: 0, some: 0, all: 0, apart: 0.0, other_items: 0 }
+        for Profile { name, .. } in PROFILES.iter().filter(|profile| profile.live) {
+            let alter = "SELECT persona.alter_profile($1::text::regclass, mode => 'live')";
+            client.execute(alter, &[name]).expect("a live profile");
+        }
+        let live_runs =
+            until("the live profiles' runs", || Some(live_runs(&mut client)).filter(|runs| runs.len() == live()));
+        Scene { client, notices, live_runs, checks: 0, some: 0, all: 0, apart: 0.0, other_items: 0 }
     }
 
     /// While all stand still: after a refresh every profile has a row for each entity, of as many events as it has, and verify
@@ -101,12 +136,46 @@ impl Scene {
         self.checks += 1;
         for profile in &PROFILES {
             let begun = Instant::now();
-            self.refresh(profile.name, false);
-            ledger.done("check: refresh", begun.elapsed());
+            match profile.live {
+                true => self.await_fresh(profile.name, ledger),
+                false => self.refresh(profile.name, false),
+            }
+            ledger.done(if profile.live { "check: live profile" } else { "check: refresh" }, begun.elapsed());
             self.compare_with_events(profile, ledger);
             let begun = Instant::now();
             self.verify(profile, ledger);
             ledger.done("check: verify", begun.elapsed());
+        }
+        self.look_at_live_jobs(ledger);
+        let unseen = "SELECT count(*) FROM persona.changes c, persona.positions p WHERE NOT pg_visible_in_snapshot(c.transaction, p.snapshot)";
+        let unseen = number(&mut self.client, unseen);
+        if unseen > 0 {
+            ledger.trouble(format!("check {}: {unseen} changes are still news to a profile", self.checks));
+        }
+    }
+
+    /// Waits until a live profile has taken in all that there is.
+    fn await_fresh(&mut self, name: &str, ledger: &Ledger) {
+        let now: String = self.client.query_one("SELECT clock_timestamp()::text", &[]).expect("a time").get(0);
+        let sql = "SELECT FROM persona.progress WHERE kind = 'live' AND to_regclass(object) = $1::text::regclass AND fresh_at > $2::text::timestamptz";
+        let fresh = within(LATEST, || self.client.query_opt(sql, &[&name, &now]).expect("persona.progress"));
+        if fresh.is_none() {
+            ledger.trouble(format!("check {}: {name} is not fresh within {LATEST:?}", self.checks));
+        }
+    }
+
+    /// Whatever engines are killed, their runs are those that they were, and nobody is set aside.
+    fn look_at_live_jobs(&mut self, ledger: &Ledger) {
+        let runs = live_runs(&mut self.client);
+        if runs != self.live_runs {
+            ledger.trouble(format!(
+                "check {}: the runs of live profiles were {:?} and are {runs:?}",
+                self.checks, self.live_runs
+            ));
+        }
+        let aside = number(&mut self.client, "SELECT count(*) FROM persona.set_aside");
+        if aside > 0 {
+            ledger.trouble(format!("check {}: {aside} visitors are set aside", self.checks));
         }
     }
 

@@ -12,6 +12,7 @@ mod lists;
 mod pipe;
 mod ratings;
 mod region;
+mod resident;
 mod specs;
 mod synthesize;
 mod transfer;

@@ -64,18 +64,9 @@ pub fn run(
     run_about(engine, job, &[(Role::Subject, artifact)], batches, listen)
 }
 
-/// The same with what is stored, each with what it is for.
-pub fn run_about(
-    engine: &Path,
-    job: &Job,
-    stored: &[(Role, &[u8])],
-    batches: &[RecordBatch],
-    mut listen: impl FnMut(&Progress),
-) -> Answer {
-    let mut child = start(engine);
-    let mut input = child.stdin.take().expect("a pipe");
-    let mut output = child.stdout.take().expect("a pipe");
-    let mut frames = vec![Frame::json(Kind::Job, job).expect("a job")];
+/// What follows a job, to its end.
+pub fn told(stored: &[(Role, &[u8])], batches: &[RecordBatch]) -> Vec<Frame> {
+    let mut frames = Vec::new();
     for (i, rows) in batches.iter().enumerate() {
         if i > 0 {
             frames.push(Frame::new(Kind::Table, Vec::new()));
@@ -91,6 +82,22 @@ pub fn run_about(
         frames.extend(cut(Kind::Artifact, artifact.to_vec(), ARTIFACT_CHUNK));
     }
     frames.push(Frame::new(Kind::End, Vec::new()));
+    frames
+}
+
+/// The same with what is stored, each with what it is for.
+pub fn run_about(
+    engine: &Path,
+    job: &Job,
+    stored: &[(Role, &[u8])],
+    batches: &[RecordBatch],
+    mut listen: impl FnMut(&Progress),
+) -> Answer {
+    let mut child = start(engine);
+    let mut input = child.stdin.take().expect("a pipe");
+    let mut output = child.stdout.take().expect("a pipe");
+    let mut frames = vec![Frame::json(Kind::Job, job).expect("a job")];
+    frames.extend(told(stored, batches));
     // The input stays open until the answer is complete: closed, it would end the engine.
     let writer = std::thread::spawn(move || {
         // An engine that fails stops reading; its last frame says why.
