@@ -219,14 +219,17 @@ impl Model {
 
     /// The state after each event: [tokens, dim]; of families over bags the profile of each window
     pub fn states(&self, batch: &Batch) -> Result<Tensor> {
-        self.by_autograd(batch, false)
+        match self.inferring_by_hand() {
+            Some((transformer, norm)) => transformer.infer_by_hand(self.inputs(batch)?, &batch.layout, norm),
+            None => self.by_autograd(batch, false),
+        }
     }
 
     /// The profile of each window: [windows, dim], and after it what a wide path says of labels
     pub fn profiles(&self, batch: &Batch) -> Result<Tensor> {
-        match (self.by_hand(), &self.pooling) {
+        match (self.inferring_by_hand(), &self.pooling) {
             (Some((transformer, norm)), Pooling::Last) => {
-                transformer.infer_last_by_hand(self.inputs(batch)?, &batch.layout, norm)
+                transformer.infer_last_by_hand(self.inputs(batch)?, &batch.layout, norm, &self.compute)
             }
             _ => self.pool(&self.states(batch)?, &batch.layout),
         }
@@ -273,7 +276,7 @@ impl Model {
 
     /// The states in training, with dropout.
     pub fn forward(&self, batch: Batch) -> Result<Pass> {
-        let Some((transformer, norm)) = self.by_hand() else {
+        let Some((transformer, norm)) = self.training_by_hand() else {
             let states = self.by_autograd(&batch, true)?;
             return Ok(Pass { states, batch, back: Back::Autograd });
         };
@@ -285,7 +288,7 @@ impl Model {
 
     /// Adds to the weights' gradients what the states' gradient [tokens, dim] gives.
     pub fn backward(&self, pass: Pass, gradient: &Tensor) -> Result<()> {
-        match (pass.back, self.by_hand()) {
+        match (pass.back, self.training_by_hand()) {
             (Back::ByHand(tape), Some((transformer, norm))) => {
                 let gradient = transformer.backward_by_hand(*tape, &pass.batch.layout, gradient, norm)?;
                 self.embedding.accumulate(&pass.batch, &gradient)
@@ -326,12 +329,19 @@ impl Model {
         }
     }
 
-    /// The encoder and its normalisation, where the processor's own code computes them.
-    fn by_hand(&self) -> Option<(&Transformer, &Norm)> {
+    /// The encoder and its normalisation, where the processor's own code trains them.
+    fn training_by_hand(&self) -> Option<(&Transformer, &Norm)> {
+        self.transformer().filter(|(transformer, _)| transformer.trains_by_hand(&self.compute))
+    }
+
+    /// The same where it computes states.
+    fn inferring_by_hand(&self) -> Option<(&Transformer, &Norm)> {
+        self.transformer().filter(|(transformer, _)| transformer.infers_by_hand(&self.compute))
+    }
+
+    fn transformer(&self) -> Option<(&Transformer, &Norm)> {
         match (&self.encoder, &self.norm) {
-            (Encoder::Transformer(transformer), Some(norm)) if transformer.goes_by_hand(&self.compute) => {
-                Some((transformer, norm))
-            }
+            (Encoder::Transformer(transformer), Some(norm)) => Some((transformer, norm)),
             _ => None,
         }
     }
