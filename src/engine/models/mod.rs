@@ -16,7 +16,8 @@ mod recurrent;
 mod transformer;
 mod unfold;
 
-use crate::cpu::transformer as by_hand;
+use crate::cpu;
+use crate::cpu::transformer::{self as by_hand, inference::Events};
 use crate::device::Compute;
 use crate::error::Result;
 use crate::inputs::{Batch, Embedding, Layout, Shape, rows};
@@ -220,18 +221,34 @@ impl Model {
     /// The state after each event: [tokens, dim]; of families over bags the profile of each window
     pub fn states(&self, batch: &Batch) -> Result<Tensor> {
         match self.inferring_by_hand() {
-            Some((transformer, norm)) => transformer.infer_by_hand(self.inputs(batch)?, &batch.layout, norm),
+            Some((transformer, norm)) => {
+                self.told(batch, |events| transformer.infer_by_hand(events, &batch.layout, norm))
+            }
             None => self.by_autograd(batch, false),
         }
     }
 
     /// The profile of each window: [windows, dim], and after it what a wide path says of labels
     pub fn profiles(&self, batch: &Batch) -> Result<Tensor> {
-        match (self.inferring_by_hand(), &self.pooling) {
-            (Some((transformer, norm)), Pooling::Last) => {
-                transformer.infer_last_by_hand(self.inputs(batch)?, &batch.layout, norm, &self.compute)
+        if let Pooling::Last = self.pooling {
+            if let Some((transformer, norm)) = self.training_by_hand() {
+                return transformer.infer_last_as_trained(self.inputs(batch)?, &batch.layout, norm);
             }
-            _ => self.pool(&self.states(batch)?, &batch.layout),
+            if let Some((transformer, norm)) = self.inferring_by_hand() {
+                return self.told(batch, |events| transformer.infer_last_by_hand(events, &batch.layout, norm));
+            }
+        }
+        self.pool(&self.states(batch)?, &batch.layout)
+    }
+
+    /// Tells the processor's own code of events: by codes alone where there is nothing else to them.
+    fn told(&self, batch: &Batch, infer: impl Fn(&Events) -> Result<Tensor>) -> Result<Tensor> {
+        match self.embedding.looked_up(batch) {
+            Some(tables) => {
+                let codes = |(table, codes)| Ok((cpu::floats(table)?, cpu::integers(codes)?));
+                infer(&Events::Codes(tables.into_iter().map(codes).collect::<Result<_>>()?))
+            }
+            None => infer(&Events::Vectors(cpu::floats(&self.embedding.forward(batch, &self.compute)?)?)),
         }
     }
 

@@ -8,7 +8,7 @@
 //! gates in feed-forward layers.
 
 use super::{Linear, Norm};
-use crate::cpu::transformer::inference::{self, Inference};
+use crate::cpu::transformer::inference::{self, Events, Inference};
 use crate::cpu::transformer::{self as by_hand, Weights};
 use crate::cpu::{self, simd};
 use crate::device::{self, Compute};
@@ -77,10 +77,9 @@ impl Transformer {
         compute.half && simd::is_available() && fits && self.causal
     }
 
-    /// Whether it computes states without a way back: with these products, or in single precision.
+    /// Whether it computes states without a way back, in single precision.
     pub fn infers_by_hand(&self, compute: &Compute) -> bool {
-        let fits = self.plain_dim(compute).is_some_and(|dim| inference::fits(dim, self.heads));
-        fits || self.trains_by_hand(compute)
+        self.plain_dim(compute).is_some_and(|dim| inference::fits(dim, self.heads))
     }
 
     /// The dimensions, where there is nothing that libtorch alone computes.
@@ -89,21 +88,19 @@ impl Transformer {
         self.positions.as_ref().filter(|_| plain).map(|table| table.size()[1] as usize)
     }
 
-    /// The states after all events, in place of what the encoder reads: [tokens, dim]
-    pub fn infer_by_hand(&self, mut x: Tensor, layout: &Layout, norm: &Norm) -> Result<Tensor> {
-        self.inference(norm)?.states(cpu::floats_mut(&mut x)?, &layout.lengths);
-        Ok(x.f_detach()?)
+    /// The states after all events: [tokens, dim]
+    pub fn infer_by_hand(&self, events: &Events, layout: &Layout, norm: &Norm) -> Result<Tensor> {
+        rows_of(&self.inference(norm)?.states(events, &layout.lengths), norm)
     }
 
     /// The states after each window's last event alone: [windows, dim]
-    pub fn infer_last_by_hand(&self, mut x: Tensor, layout: &Layout, norm: &Norm, compute: &Compute) -> Result<Tensor> {
-        let dim = x.size()[1];
-        let (x, lengths) = (cpu::floats_mut(&mut x)?, &layout.lengths);
-        let states = match self.trains_by_hand(compute) {
-            true => self.encoder(norm)?.infer_last(x, lengths),
-            false => self.inference(norm)?.last(x, lengths),
-        };
-        Ok(Tensor::f_from_slice(&states)?.f_view([lengths.len() as i64, dim])?)
+    pub fn infer_last_by_hand(&self, events: &Events, layout: &Layout, norm: &Norm) -> Result<Tensor> {
+        rows_of(&self.inference(norm)?.last(events, &layout.lengths), norm)
+    }
+
+    /// The same with bf16 products, of what the encoder reads.
+    pub fn infer_last_as_trained(&self, mut x: Tensor, layout: &Layout, norm: &Norm) -> Result<Tensor> {
+        rows_of(&self.encoder(norm)?.infer_last(cpu::floats_mut(&mut x)?, &layout.lengths), norm)
     }
 
     /// All states with dropout, in place of what the encoder reads, and what the way back needs.
@@ -140,7 +137,8 @@ impl Transformer {
 
     fn inference<'a>(&'a self, norm: &'a Norm) -> Result<Inference<'a>> {
         let (blocks, norm) = (self.block_weights()?, weights(&norm.weight, &norm.bias)?);
-        Ok(Inference::new(&blocks, norm, self.heads, self.causal, device::threads()))
+        let positions = self.positions.as_ref().map_or(Ok(&[][..]), cpu::floats)?;
+        Ok(Inference::new(positions, &blocks, norm, self.heads, self.causal, device::threads()))
     }
 
     fn block_weights(&self) -> Result<Vec<[Weights<'_>; 6]>> {
@@ -280,6 +278,11 @@ fn causal_bias(table: &Tensor, gaps: &Tensor) -> Result<Tensor> {
     let bias = rows(table, &gaps.f_view([-1])?)?.f_view([windows, width, width, heads])?.f_permute([0, 3, 1, 2])?;
     let later = Tensor::f_ones([width, width], (Kind::Bool, gaps.device()))?.f_triu(1)?;
     Ok(bias.f_masked_fill(&later, f64::NEG_INFINITY)?)
+}
+
+/// Rows as wide as what is normalised.
+fn rows_of(numbers: &[f32], norm: &Norm) -> Result<Tensor> {
+    Ok(Tensor::f_from_slice(numbers)?.f_view([-1, norm.weight.size()[0]])?)
 }
 
 fn weights<'a>(weight: &'a Tensor, bias: &'a Tensor) -> Result<Weights<'a>> {

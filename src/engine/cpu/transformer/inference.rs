@@ -18,8 +18,18 @@ pub fn fits(dim: usize, heads: usize) -> bool {
     product::is_available() && heads > 0 && dim.is_multiple_of(heads) && (dim / heads).is_multiple_of(LANES)
 }
 
+/// What is known of events before the first block.
+pub enum Events<'a> {
+    /// A vector of each: [tokens, dim]
+    Vectors(&'a [f32]),
+    /// Tables [codes, dim] whose rows are summed, each with a row's number for every event: [tokens]
+    Codes(Vec<(&'a [f32], &'a [i64])>),
+}
+
 /// The blocks and the normalisation after them, ready for products.
 pub struct Inference<'a> {
+    /// [length, dim], by distance from a window's end
+    positions: &'a [f32],
     blocks: Vec<Block<'a>>,
     norm: Weights<'a>,
     causal: bool,
@@ -41,6 +51,7 @@ struct Block<'a> {
 /// Room that is used again and again.
 #[derive(Default)]
 struct Scratch {
+    x: Vec<f32>,
     normal: Vec<f32>,
     qkv: Vec<f32>,
     mixed: Vec<f32>,
@@ -64,7 +75,14 @@ struct Last {
 
 impl<'a> Inference<'a> {
     /// `blocks` and `norm` as in [`super::Encoder::new`]; the shape must fit ([`fits`]).
-    pub fn new(blocks: &[[Weights<'a>; 6]], norm: Weights<'a>, heads: usize, causal: bool, threads: usize) -> Self {
+    pub fn new(
+        positions: &'a [f32],
+        blocks: &[[Weights<'a>; 6]],
+        norm: Weights<'a>,
+        heads: usize,
+        causal: bool,
+        threads: usize,
+    ) -> Self {
         let dim = norm.weight.len();
         assert!(fits(dim, heads), "no transformer for this processor");
         let layer = |w: Weights<'a>| Linear::new(w.weight, w.bias);
@@ -78,56 +96,75 @@ impl<'a> Inference<'a> {
             contract: layer(contract),
             heads,
         };
-        Inference { blocks: blocks.iter().map(block).collect(), norm, causal, threads: threads.max(1) }
+        Inference { positions, blocks: blocks.iter().map(block).collect(), norm, causal, threads: threads.max(1) }
     }
 
-    /// The states after all events, in place of the embeddings of windows of `lengths`: [tokens, dim]
-    pub fn states(&self, x: &mut [f32], lengths: &[usize]) {
-        let run = |scratch: &mut Scratch, (place, x): (Place, &mut [f32])| {
+    /// The states after all events of windows of `lengths`: [tokens, dim]
+    pub fn states(&self, events: &Events, lengths: &[usize]) -> Vec<f32> {
+        self.each_chunk(lengths, |place, scratch| {
             // SAFETY: `new` has asserted that the processor has the instructions.
-            unsafe { self.chunk(x, &lengths[place.windows], scratch) }
-        };
-        each_with(self.chunks(x, lengths), self.threads, Scratch::default, run);
+            unsafe { self.chunk(events, &place, &lengths[place.windows.clone()], scratch) }
+        })
     }
 
-    /// The states after each window's last event alone: [tokens, dim] -> [windows, dim]. `x` is used up.
-    pub fn last(&self, x: &mut [f32], lengths: &[usize]) -> Vec<f32> {
-        let run = |scratch: &mut Scratch, (place, x): (Place, &mut [f32])| {
+    /// The states after each window's last event alone: [windows, dim]
+    pub fn last(&self, events: &Events, lengths: &[usize]) -> Vec<f32> {
+        self.each_chunk(lengths, |place, scratch| {
             // SAFETY: `new` has asserted that the processor has the instructions.
-            unsafe { self.chunk_last(x, &lengths[place.windows], scratch) }
-        };
-        each_with(self.chunks(x, lengths), self.threads, Scratch::default, run).concat()
+            unsafe { self.chunk_last(events, &place, &lengths[place.windows.clone()], scratch) }
+        })
+    }
+
+    fn each_chunk(&self, lengths: &[usize], run: impl Fn(Place, &mut Scratch) -> Vec<f32> + Sync) -> Vec<f32> {
+        each_with(places(lengths), self.threads, Scratch::default, |scratch, place| run(place, scratch)).concat()
     }
 
     fn dim(&self) -> usize {
         self.norm.weight.len()
     }
 
-    fn chunks<'x>(&self, mut x: &'x mut [f32], lengths: &[usize]) -> Vec<(Place, &'x mut [f32])> {
-        let mut chunks = Vec::new();
-        for place in places(lengths) {
-            let (own, rest) = x.split_at_mut(place.tokens.len() * self.dim());
-            x = rest;
-            chunks.push((place, own));
-        }
-        chunks
+    #[target_feature(enable = "avx2,fma")]
+    fn chunk(&self, events: &Events, place: &Place, lengths: &[usize], scratch: &mut Scratch) -> Vec<f32> {
+        let mut x = vec![0.0; place.tokens.len() * self.dim()];
+        self.embed(events, place, lengths, &mut x);
+        self.blocks.iter().for_each(|block| block.forward(&mut x, lengths, self.causal, scratch));
+        let mut states = vec![0.0; x.len()];
+        norms(&x, self.norm, &mut states);
+        states
     }
 
     #[target_feature(enable = "avx2,fma")]
-    fn chunk(&self, x: &mut [f32], lengths: &[usize], scratch: &mut Scratch) {
-        self.blocks.iter().for_each(|block| block.forward(x, lengths, self.causal, scratch));
-        let normal = room(&mut scratch.normal, x.len());
-        norms(x, self.norm, normal);
-        x.copy_from_slice(normal);
-    }
-
-    #[target_feature(enable = "avx2,fma")]
-    fn chunk_last(&self, x: &mut [f32], lengths: &[usize], scratch: &mut Scratch) -> Vec<f32> {
+    fn chunk_last(&self, events: &Events, place: &Place, lengths: &[usize], scratch: &mut Scratch) -> Vec<f32> {
         let Some((last, before)) = self.blocks.split_last() else { return Vec::new() };
+        let mut room_for_x = std::mem::take(&mut scratch.x);
+        let x = room(&mut room_for_x, place.tokens.len() * self.dim());
+        self.embed(events, place, lengths, x);
         before.iter().for_each(|block| block.forward(x, lengths, self.causal, scratch));
         let mut states = vec![0.0; lengths.len() * self.dim()];
         norms(last.last(x, lengths, scratch), self.norm, &mut states);
+        scratch.x = room_for_x;
         states
+    }
+
+    /// What the first block reads of a chunk: [tokens, dim]
+    #[target_feature(enable = "avx2,fma")]
+    fn embed(&self, events: &Events, place: &Place, lengths: &[usize], x: &mut [f32]) {
+        let dim = self.dim();
+        match events {
+            Events::Vectors(vectors) => x.copy_from_slice(&vectors[place.tokens.start * dim..place.tokens.end * dim]),
+            Events::Codes(tables) => {
+                x.fill(0.0);
+                for (table, codes) in tables {
+                    for (x, &code) in x.chunks_exact_mut(dim).zip(&codes[place.tokens.clone()]) {
+                        add(&table[code as usize * dim..][..dim], x);
+                    }
+                }
+            }
+        }
+        let from_end = lengths.iter().flat_map(|&n| (0..n).rev());
+        for (x, place) in x.chunks_exact_mut(dim).zip(from_end) {
+            add(&self.positions[place * dim..][..dim], x);
+        }
     }
 }
 
@@ -277,6 +314,13 @@ impl Block<'_> {
         self.finish(newest, mixed, normal, &mut scratch.wide);
         newest
     }
+}
+
+/// `to += x`
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn add(x: &[f32], to: &mut [f32]) {
+    to.iter_mut().zip(x).for_each(|(to, &x)| *to += x);
 }
 
 /// Normalises rows.
