@@ -110,14 +110,12 @@ pub fn softmax(scores: &mut [f32], valid: usize, scale: f32) -> f32 {
         }
     }
     let largest = largest.into_iter().fold(f32::NEG_INFINITY, f32::max);
-    let mut sums = [0f32; LANES];
-    for scores in scores.chunks_exact_mut(LANES) {
-        for (score, sum) in scores.iter_mut().zip(&mut sums) {
-            *score = exp((*score - largest) * scale);
-            *sum += *score;
-        }
-    }
+    scores.iter_mut().for_each(|score| *score = exp((*score - largest) * scale));
     scores[valid..].fill(0.0);
+    let mut sums = [0f32; LANES];
+    for scores in scores.chunks_exact(LANES) {
+        sums.iter_mut().zip(scores).for_each(|(sum, &score)| *sum += score);
+    }
     total(sums).recip()
 }
 

@@ -218,8 +218,8 @@ impl Block<'_> {
         let padded = n.next_multiple_of(PANEL);
         let (keys, scores) = (room(keys, width * padded), room(scores, ROWS * padded));
         for (event, row) in qkv.chunks_exact(stride).enumerate() {
-            let key = &row[dim + head.start..dim + head.end];
-            key.iter().enumerate().for_each(|(row, &x)| keys[place_in_panels(width, row, event)] = x);
+            let places = keys[place_in_panels(width, 0, event)..].iter_mut().step_by(PANEL);
+            places.zip(&row[dim + head.start..dim + head.end]).for_each(|(place, &x)| *place = x);
         }
         for from in (0..n).step_by(ROWS) {
             let to = (from + ROWS).min(n);
