@@ -10,8 +10,8 @@ use crate::cpu::product::{self, LANES, Linear, Onto, PANEL, Product, ROWS, Right
 use persona_core::threads::each_with;
 use std::ops::Range;
 
-/// Tokens that go through a layer of each together: what is as wide as a feed-forward layer stays in the first-level cache.
-const TILE: usize = 4 * ROWS;
+/// Tokens that go through layers together: what is as wide as a feed-forward layer stays in the first-level cache.
+const TILE: usize = 2 * ROWS;
 
 /// Whether a model of this shape can be computed here.
 pub fn fits(dim: usize, heads: usize) -> bool {
