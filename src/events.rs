@@ -4,13 +4,14 @@ mod entities;
 mod infer;
 mod reading;
 
-pub use entities::Entities;
+pub use entities::{Entities, Whose};
 pub use infer::infer_fields;
 pub use reading::{category_text, clock, key, microseconds};
 
 use crate::catalog::sources::{Declared, DeclaredAttributes, LabelTable, Source};
 use crate::error::{Code, Error, Result};
 use crate::pg::columns::Read;
+use crate::pg::saved_plan::SavedPlan;
 use crate::pg::scan;
 use crate::relation::{Column, Relation};
 use crate::worker::batches::LargeBatches;
@@ -97,7 +98,7 @@ impl EventQuery {
     }
 
     /// The same of some entities.
-    pub fn of_some(source: &Source, entities: &Entities) -> Result<EventQuery> {
+    pub fn of_some<'a>(source: &Source, entities: impl Into<Whose<'a>>) -> Result<EventQuery> {
         EventQuery::of(source).map(|query| query.only(entities))
     }
 
@@ -126,8 +127,8 @@ impl EventQuery {
     }
 
     /// The same of some entities.
-    pub fn only(mut self, entities: &Entities) -> EventQuery {
-        self.conditions.push(entities.condition(&self.key));
+    pub fn only<'a>(mut self, entities: impl Into<Whose<'a>>) -> EventQuery {
+        self.conditions.push(entities.into().condition(&self.key));
         self
     }
 
@@ -147,7 +148,7 @@ impl EventQuery {
     }
 
     /// The tables of attributes, of what these events name.
-    pub fn beside_these(&self, source: &Source, entities: &Entities) -> Result<Vec<SideQuery>> {
+    pub fn beside_these<'a>(&self, source: &Source, entities: impl Into<Whose<'a>>) -> Result<Vec<SideQuery>> {
         let mut beside = EventQuery::beside_some(source, entities)?;
         for side in &mut beside {
             let Holds::Attributes(place) = side.holds else { continue };
@@ -167,7 +168,8 @@ impl EventQuery {
     }
 
     /// The tables of attributes, of some entities where they are about entities.
-    pub fn beside_some(source: &Source, entities: &Entities) -> Result<Vec<SideQuery>> {
+    pub fn beside_some<'a>(source: &Source, entities: impl Into<Whose<'a>>) -> Result<Vec<SideQuery>> {
+        let entities = entities.into();
         let about_entities = |holds: &Holds| match holds {
             Holds::Attributes(place) => source.attributes[*place].attributes.on.is_none(),
             Holds::Label(_) | Holds::States => false,
@@ -196,22 +198,54 @@ impl EventQuery {
 
     /// Sends all events to the engine. `tell` is called after each batch with the
     /// number of rows so far.
-    pub fn send(&self, engine: &mut Engine, mut tell: impl FnMut(u64)) -> Result<u64> {
-        let mut large = LargeBatches::default();
-        let mut rows = 0;
-        let mistyped = scan::scan(&self.sql(), &self.reads, &mut |columns| {
-            rows += columns.rows() as u64;
-            engine.send_batch(columns, &mut large)?;
-            engine.forget_progress();
-            tell(rows);
-            Ok(())
-        })?;
-        // The key and the time have types that are always right.
-        if mistyped.iter().any(|&rows| rows > 0) {
-            engine.send(&Frame::json(Kind::Mistyped, &mistyped[2..].to_vec())?)?;
-        }
-        Ok(rows)
+    pub fn send(&self, engine: &mut Engine, tell: impl FnMut(u64)) -> Result<u64> {
+        send(engine, tell, |sink| scan::scan(&self.sql(), &self.reads, sink))
     }
+
+    /// The same, parsed now and planned once, of [`Whose::One`]; `entity` is one of those that it will be of.
+    pub fn prepare(&self, entity: &Entities) -> Result<PreparedQuery> {
+        let plan = SavedPlan::prepare(&self.sql(), entity.argument().oid())?;
+        Ok(PreparedQuery { plan, reads: self.reads.clone() })
+    }
+}
+
+/// A query of one entity, which the session asks again and again.
+pub struct PreparedQuery {
+    plan: SavedPlan,
+    reads: Vec<Read>,
+}
+
+impl PreparedQuery {
+    /// Whether nothing that it names has changed.
+    pub fn is_valid(&self) -> bool {
+        self.plan.is_valid()
+    }
+
+    /// Sends the entity's events to the engine, as the statement that is running sees them.
+    pub fn send(&self, entity: &Entities, engine: &mut Engine) -> Result<u64> {
+        send(engine, |_| (), |sink| scan::scan_planned(&self.plan, &entity.argument(), &self.reads, sink))
+    }
+}
+
+fn send(
+    engine: &mut Engine,
+    mut tell: impl FnMut(u64),
+    scan: impl FnOnce(scan::Sink) -> Result<Vec<u64>>,
+) -> Result<u64> {
+    let mut large = LargeBatches::default();
+    let mut rows = 0;
+    let mistyped = scan(&mut |columns| {
+        rows += columns.rows() as u64;
+        engine.send_batch(columns, &mut large)?;
+        engine.forget_progress();
+        tell(rows);
+        Ok(())
+    })?;
+    // The key and the time have types that are always right.
+    if mistyped.iter().any(|&rows| rows > 0) {
+        engine.send(&Frame::json(Kind::Mistyped, &mistyped[2..].to_vec())?)?;
+    }
+    Ok(rows)
 }
 
 /// JSON rows as text, each with a key of the type that the source's entities have.

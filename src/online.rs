@@ -5,6 +5,7 @@ use crate::catalog::sources::Source;
 use crate::catalog::versions::Version;
 use crate::error::{Code, Error, Result};
 use crate::events::{Entities, EventQuery, SideQuery};
+use crate::relation::Relation;
 use crate::stored::Stored;
 use crate::training;
 use crate::worker::engine::Engine;
@@ -15,12 +16,13 @@ use arrow_array::types::{Float32Type, Int64Type, UInt32Type};
 use arrow_schema::DataType;
 use half::f16;
 use persona_core::protocol::{Ask, ColumnReader, Kind, Task};
+use pgrx::pg_sys;
 use serde_json::Value;
 
 /// An engine that is to score a query's entities by a version.
 pub fn engine(model: &Model, version: &Version, ask: Ask, query: &EventQuery, beside: &[SideQuery]) -> Result<Engine> {
-    let name = version.unique_name(model)?;
-    match Engine::resident(ask.clone(), &query.schema, beside, &version.spec, name)? {
+    let job = Engine::resident_job(ask.clone(), &query.schema, beside, &version.spec, version.unique_name(model)?)?;
+    match Engine::resident(&job)? {
         Some(engine) => Ok(engine),
         None => Engine::ask(Task::Score, ask, &query.schema, beside, Some(&version.spec)),
     }
@@ -78,6 +80,29 @@ fn vector(batch: &RecordBatch) -> Option<Vec<f32>> {
 pub enum Item {
     Integer(i64),
     Text(String),
+}
+
+/// How the values of the field that a model predicts are written as text. What travels as a number may be a boolean.
+pub struct Spelling {
+    boolean: bool,
+}
+
+impl Spelling {
+    /// None where a version predicts no field.
+    pub fn of(source: &Source, version: &Version, query: &EventQuery) -> Result<Option<Spelling>> {
+        let Some(place) = version.spec.item_field(&query.schema)? else { return Ok(None) };
+        let field = &source.fields[place];
+        let column = Relation::open(source.events, "event table")?.column(field.column())?.type_oid;
+        Ok(Some(Spelling { boolean: field.path.is_none() && column == pg_sys::BOOLOID }))
+    }
+
+    pub fn text(&self, item: Item) -> String {
+        match item {
+            Item::Integer(value) if self.boolean => (value != 0).to_string(),
+            Item::Integer(value) => value.to_string(),
+            Item::Text(value) => value,
+        }
+    }
 }
 
 /// The items of a list with their scores.

@@ -6,6 +6,7 @@ mod options;
 use crate::catalog::models::Model;
 use crate::catalog::profiles::{self, Profile};
 use crate::catalog::sources::{Declared, Source};
+use crate::catalog::versions;
 use crate::error::{Code, Error, Result};
 use crate::events::EventQuery;
 use crate::pg::identity::acts_as;
@@ -55,7 +56,8 @@ pub fn create(name: &str, model: &str, options: &serde_json::Value, mode: Mode) 
     let query = EventQuery::of(&source)?;
     let spec = ModelSpec::parse(&model.spec, &query.schema)?;
     let made = spec.dim();
-    let mut options = options.settle(made.is_some())?;
+    let entities = model.alias("live")?.map(|live| versions::trained(&model, live)).transpose()?;
+    let mut options = options.settle(made.is_some(), entities.map(|trained| trained.entities))?;
     options.reduce = options.reduce.map(|reduce| reduction::settle(reduce, &source, &model, made)).transpose()?;
     let dim = options.reduce.as_ref().and_then(Reduce::dim).or(made);
     let carries = options.carries(&spec.encoder, dim.unwrap_or(0))?;
@@ -167,10 +169,10 @@ impl Shape<'_> {
                 "ALTER TABLE {profile} ALTER COLUMN items SET STATISTICS 0, ALTER COLUMN scores SET STATISTICS 0"
             ))?;
         }
-        self.index(profile, &entity, "cosine")?;
+        self.index(profile, &entity, |schema| self.ivfflat(schema).or_else(|| self.hnsw(schema, "cosine")))?;
         if let (Some(Items { table, item, .. }), Some(embedding)) = (&self.items, embedding) {
             Spi::run(&format!("CREATE TABLE {table} (item {item} NOT NULL, events bigint NOT NULL, {embedding})"))?;
-            self.index(table, "item", "ip")?;
+            self.index(table, "item", |schema| self.hnsw(schema, "ip"))?;
         }
         self.comment(model, &entity)
     }
@@ -180,18 +182,31 @@ impl Shape<'_> {
         self.options.recommendations.and(self.items.as_ref())
     }
 
-    fn index(&self, table: &str, key: &str, operators: &str) -> Result<()> {
+    /// A primary key, and an index over the vectors, if there are any.
+    fn index(&self, table: &str, key: &str, vectors: impl FnOnce(&str) -> Option<String>) -> Result<()> {
         plain_storage(table)?;
         Spi::run(&format!("ALTER TABLE {table} ADD PRIMARY KEY ({key})"))?;
-        let (Some(Vectors { schema, .. }), Some((m, ef_construction))) =
-            (&self.vectors, self.options.m.zip(self.options.ef_construction))
-        else {
-            return Ok(());
-        };
-        Ok(Spi::run(&format!(
-            "CREATE INDEX ON {table} USING hnsw (embedding {schema}.halfvec_{operators}_ops) \
-             WITH (m = {m}, ef_construction = {ef_construction})"
-        ))?)
+        match self.vectors.as_ref().and_then(|of| vectors(&of.schema)) {
+            Some(method) => {
+                // IVFFlat would say that it knows no vectors yet; a refresh builds it anew with all of them.
+                let _silent = LocalSettings::set(&[(c"client_min_messages", c"warning")]);
+                Ok(Spi::run(&format!("CREATE INDEX ON {table} USING {method}"))?)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// By inner product or by angle.
+    fn hnsw(&self, schema: &str, operators: &str) -> Option<String> {
+        let (m, ef_construction) = self.options.m.zip(self.options.ef_construction)?;
+        Some(format!(
+            "hnsw (embedding {schema}.halfvec_{operators}_ops) WITH (m = {m}, ef_construction = {ef_construction})"
+        ))
+    }
+
+    fn ivfflat(&self, schema: &str) -> Option<String> {
+        let lists = self.options.lists?;
+        Some(format!("ivfflat (embedding {schema}.halfvec_cosine_ops) WITH (lists = {lists})"))
     }
 
     fn comment(&self, model: &Model, entity: &str) -> Result<()> {

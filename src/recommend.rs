@@ -145,7 +145,16 @@ impl<'a> Ask<'a> {
     }
 
     fn run(&self, plan: &Plan) -> Result<Ranked> {
+        let _probes = plan.probes.as_ref().map(|probes| {
+            LocalSettings::set(&[(c"ivfflat.iterative_scan", c"relaxed_order"), (c"ivfflat.probes", probes)])
+        });
         let rows = plan.query.rows::<String, f32>(&self.entity.argument(), self.k)?;
-        Ok(rows.into_iter().map(|(name, score)| (name.unwrap_or_default(), score.unwrap_or(f32::NAN))).collect())
+        let ranked = rows.into_iter().map(|(name, score)| (name.unwrap_or_default(), score.unwrap_or(f32::NAN)));
+        let mut ranked: Ranked = ranked.collect();
+        if plan.probes.is_some() {
+            // Where it went on to more lists, they come after those of the first.
+            ranked.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+        }
+        Ok(ranked)
     }
 }

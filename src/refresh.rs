@@ -10,6 +10,7 @@ mod live;
 mod renewal;
 mod rows;
 mod single;
+mod standing;
 mod table;
 mod verify;
 
@@ -160,6 +161,14 @@ impl Target {
     /// How many columns the profile's table has.
     fn columns(&self) -> usize {
         columns(&self.profile, &self.version.spec, &self.version.source)
+    }
+
+    /// Whether the profile's table still has the columns that persona made: rows are formed by them.
+    fn has_its_columns(&self) -> Result<()> {
+        match self.relation.as_stored && self.relation.columns.len() == self.columns() {
+            true => Ok(()),
+            false => Err(changed_columns(&self.relation.name)),
+        }
     }
 
     fn writer(&self) -> Result<RowWriter> {

@@ -51,12 +51,17 @@ impl Stored {
     }
 }
 
-/// Sends what is stored, which is the last that the engine reads. A resident engine may have the version.
+/// Sends what is stored, which is the last that the engine reads. A resident engine may have the version, and asks if not.
 pub fn send(stored: &[Stored], engine: &mut Engine) -> Result<()> {
-    let wanted = engine.wants_version()?;
-    let sent = |stored: &&Stored| wanted || !matches!(stored, Stored::Version(Role::Subject, ..));
-    stored.iter().filter(sent).try_for_each(|stored| stored.send(engine))?;
-    engine.send(&Frame::new(Kind::End, Vec::new()))
+    let resident = engine.is_resident();
+    let kept = |stored: &&Stored| resident && matches!(stored, Stored::Version(Role::Subject, ..));
+    stored.iter().filter(|stored| !kept(stored)).try_for_each(|stored| stored.send(engine))?;
+    engine.send(&Frame::new(Kind::End, Vec::new()))?;
+    if resident && engine.wants_version()? {
+        stored.iter().filter(kept).try_for_each(|stored| stored.send(engine))?;
+        engine.send(&Frame::new(Kind::End, Vec::new()))?;
+    }
+    Ok(())
 }
 
 /// The live version of a model that a blend mixes.

@@ -25,6 +25,8 @@ pub struct Profile {
     pub reduce: Option<Reduce>,
     /// How far a row must be from what is stored to be written again, in lengths of its vector; absent: any difference counts.
     pub threshold: Option<f64>,
+    /// Of the IVFFlat index over its vectors, if it has one.
+    pub lists: Option<i32>,
     /// Whether rows have what a recurrent encoder carries to an entity's next event.
     pub hidden_states: bool,
 }
@@ -35,7 +37,8 @@ impl Profile {
         one(
             // Only a profile with vectors has the options of their index.
             "SELECT profile::oid, items::oid, model, version, options ? 'm', (options ->> 'recommendations')::integer, \
-                 options -> 'reduce', (options ->> 'threshold')::double precision, options ? 'hidden_states' FROM persona.profiles WHERE profile = $1",
+                 options -> 'reduce', (options ->> 'threshold')::double precision, options ? 'hidden_states', \
+                 (options ->> 'lists')::integer FROM persona.profiles WHERE profile = $1",
             &[profile.into()],
             |row| {
                 Ok(Profile {
@@ -48,6 +51,7 @@ impl Profile {
                     reduce: row.get::<JsonB>(7)?.map(read_reduce).transpose()?,
                     threshold: row.get(8)?,
                     hidden_states: present(row.get(9)?, "options")?,
+                    lists: row.get(10)?,
                 })
             },
         )?
@@ -99,6 +103,21 @@ impl Profile {
         }
         Ok(())
     }
+}
+
+/// What tells the rows of the catalog that say how a profile is filled from those of any other time; none where it is not
+/// filled. A row is where it is, by who has written it.
+pub fn stamp(profile: Oid) -> Result<Option<String>> {
+    look(
+        "SELECT pg_catalog.concat_ws(' ', p.xmin, p.ctid, m.xmin, m.ctid, v.xmin, v.ctid, s.xmin, s.ctid, r.xmin, r.ctid) \
+         FROM persona.profiles p JOIN persona.models m ON m.model = p.model \
+             JOIN persona.versions v ON v.model = p.model AND v.version = p.version \
+             JOIN persona.sources s ON s.source = m.source \
+             LEFT JOIN persona.reductions r ON r.profile = p.profile AND r.version = p.version \
+         WHERE p.profile = $1",
+        &[profile.into()],
+        |row| present(row.get(1)?, "profile"),
+    )
 }
 
 fn read_reduce(json: JsonB) -> Result<Reduce> {

@@ -191,17 +191,19 @@ pub struct Trained {
     /// Time of the newest event that it knows.
     pub as_of: Option<String>,
     pub events: i64,
+    pub entities: i64,
 }
 
 pub fn trained(model: &Model, version: i32) -> Result<Trained> {
     let found = one(
-        "SELECT created_at, as_of, events FROM persona.versions WHERE model = $1 AND version = $2",
+        "SELECT created_at, as_of, events, entities FROM persona.versions WHERE model = $1 AND version = $2",
         &[model.name.as_str().into(), version.into()],
         |row| {
             Ok(Trained {
                 created_at: present(row.get(1)?.map(clock::micros), "created_at")?,
                 as_of: row.get(2)?,
                 events: present(row.get(3)?, "events")?,
+                entities: present(row.get(4)?, "entities")?,
             })
         },
     )?;

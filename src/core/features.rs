@@ -12,6 +12,7 @@ mod bins;
 mod encode;
 mod extend;
 mod fit;
+mod join;
 mod lists;
 pub(crate) mod moment;
 mod narrow;

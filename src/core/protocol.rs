@@ -20,7 +20,8 @@
 //! |            | last, exactly one `Done` or `Failed`                                            |
 //!
 //! A resident engine serves many connections of a socket, on each one job after the other, without a region and
-//! without `Progress`. It answers `Job` with `Wanted`: whether the version must come, or is kept from an earlier job.
+//! without `Progress`. The version that the job is about does not come, unless the engine asks for it by `Wanted` once it has
+//! read `End`: then its `Part`, its `Artifact`*, and `End` again. A job in the same words as the connection's last is that.
 //!
 //! The engine ends when its input closes before `End`. After `End` it needs no more input, and a
 //! closed input still ends it. It writes nothing after `Done` or `Failed`.
@@ -46,7 +47,7 @@ use std::io::{self, Read, Write};
 use std::panic::{self, AssertUnwindSafe};
 
 /// Raised by every change that an older peer would misread.
-pub const VERSION: u32 = 7;
+pub const VERSION: u32 = 8;
 
 /// No frame is longer: what is larger is cut.
 pub const MAX_FRAME: usize = 64 << 20;

@@ -56,6 +56,11 @@ impl Stored {
         Ok(())
     }
 
+    /// Adds what came later.
+    pub fn join(&mut self, later: Stored) {
+        self.0.extend(later.0);
+    }
+
     fn bytes(&self) -> usize {
         self.0.iter().map(|(_, bytes)| bytes.len()).sum()
     }
@@ -221,6 +226,19 @@ pub fn collect(input: &mut impl Input, job: &Job, reporter: &mut Reporter) -> Re
     let mut sequenced = collectors.into_iter().map(|collector| collector.with_threads(threads).finish());
     let events = sequenced.next().ok_or_else(|| protocol("no events came"))??;
     Gathered::place(job, stored, events, sequenced.collect::<Result<_>>()?)
+}
+
+/// What was asked for after all else had come.
+pub fn asked(input: &mut impl Input) -> Result<Stored> {
+    let mut stored = Stored::default();
+    loop {
+        match input.next()? {
+            Message::Part(role) => stored.0.push((role, Vec::new())),
+            Message::Artifact(bytes) => stored.append(&bytes)?,
+            Message::End => return Ok(stored),
+            _ => return Err(protocol("something else came where a version was asked for")),
+        }
+    }
 }
 
 /// What an outcome says of the events.

@@ -13,7 +13,7 @@ use crate::lists::Lists;
 use crate::network::Network;
 use crate::pipe::{self, Input};
 use crate::report::Reporter;
-use crate::score::Scoring;
+use crate::score::{Rows, Scoring, Tell};
 use crate::segments::Segments;
 use crate::select::Choice;
 use crate::states::States;
@@ -22,7 +22,7 @@ use crate::version::{AS_OF, SOURCE, SPEC, Trained, Version, counted, describe_mo
 use crate::{compress, drift, intake, permute, ratings, reduce, synthesize};
 use persona_core::artifact::Artifact;
 use persona_core::events::Events;
-use persona_core::features::{Encoded, Fitted, check_events, known_ratings, known_targets};
+use persona_core::features::{Encoded, Fitted, Vocabulary, check_events, known_ratings, known_targets};
 use persona_core::labels::{Example, Examples, FittedLabel};
 use persona_core::metrics::{Judgement, case_id, self_information};
 use persona_core::protocol::{ARTIFACT_CHUNK, Job, Kind, Outcome, Phase, Role, Task, cut};
@@ -266,13 +266,33 @@ pub struct Asked<'a> {
 impl Asked<'_> {
     /// Sends profiles, and items where these are not left out.
     pub fn tell(&self, job: &Job, outcome: &mut Outcome, reporter: &mut Reporter) -> Result<()> {
+        let mut rows = Rows::default();
+        let scoring = self.profiles(job, outcome, reporter, &mut |batch, reporter| rows.send(&batch, reporter))?;
+        match self.target().filter(|_| !job.ask.without_items) {
+            Some((field, vocabulary)) => scoring.items(vocabulary, field, &job.source, reporter),
+            None => Ok(()),
+        }
+    }
+
+    /// The field that is predicted, and its values.
+    fn target(&self) -> Option<(usize, &Vocabulary)> {
+        let Version { fitted, spec, .. } = self.version;
+        // What is drawn has no vectors of its values.
+        fitted.target.zip(fitted.items()).filter(|_| spec.objective.adversarial().is_none())
+    }
+
+    /// Hands the rows of profiles over. A mapping that is fitted is sent.
+    pub fn profiles(
+        &self,
+        job: &Job,
+        outcome: &mut Outcome,
+        reporter: &mut Reporter,
+        tell: &mut Tell,
+    ) -> Result<Scoring<'_>> {
         let Asked { version, trained, encoded, mapping, labelled, states } = *self;
         let spec = &version.spec;
-        // What is drawn has no vectors of its values.
-        let ranks = spec.objective.adversarial().is_none();
-        let target = version.fitted.target.zip(version.fitted.items()).filter(|_| ranks);
         reporter.enter(Phase::Score)?;
-        let lists = match (job.ask.recommendations, target) {
+        let lists = match (job.ask.recommendations, self.target()) {
             (0, _) => None,
             (_, None) => return Err(protocol("lists were asked of a version that predicts no field").into()),
             (most, Some((_, vocabulary))) => {
@@ -293,11 +313,8 @@ impl Asked<'_> {
         if job.ask.states {
             scoring.carry(&version.spec, states)?;
         }
-        scoring.profiles(&job.source, reporter)?;
-        match target.filter(|_| !job.ask.without_items) {
-            Some((field, vocabulary)) => scoring.items(vocabulary, field, &job.source, reporter),
-            None => Ok(()),
-        }
+        scoring.profiles(&job.source, reporter, tell)?;
+        Ok(scoring)
     }
 }
 

@@ -1,6 +1,7 @@
 //! A job's limits on the engine's processes, with torch and without.
 
 use persona_core::protocol::Limits;
+use std::sync::OnceLock;
 
 /// What a program and libtorch map before any data, in megabytes: left out of the limit.
 const PROGRAM_MB: usize = 256;
@@ -57,8 +58,10 @@ pub fn tune_for_tensors() {}
 
 /// How many threads a job may use.
 pub fn threads(limits: &Limits) -> usize {
+    // Asking the system reads files.
+    static PROCESSORS: OnceLock<usize> = OnceLock::new();
     match limits.threads {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        0 => *PROCESSORS.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from)),
         threads => threads,
     }
 }

@@ -37,6 +37,7 @@
 //! - [`reduce`]      fewer dimensions for profile vectors
 //! - [`score`]       profile and item vectors
 //! - [`resident`]    versions that are kept, and asked over a socket
+//! - [`together`]    questions about a kept version that are answered at once
 //! - [`lists`]       every entity's best items
 //! - [`synthesize`]  events that a generator draws
 //! - [`error`]       core's error, and libtorch's in its words
@@ -73,6 +74,7 @@ mod score;
 mod segments;
 mod select;
 mod synthesize;
+mod together;
 mod train;
 mod transfer;
 mod version;

@@ -4,11 +4,14 @@
 use crate::device;
 use crate::error::{Failure, Result};
 use crate::intake::{self, Gathered};
-use crate::job::{Asked, protocol};
+use crate::job::protocol;
 use crate::pipe::{Decoder, Input, Message};
 use crate::report::Reporter;
+use crate::score::Rows;
+use crate::together::{Question, Waiting};
 use crate::version::{Trained, Version};
-use persona_core::protocol::{Frame, Job, Kind, Limits, Outcome, Role};
+use persona_core::features::Encoded;
+use persona_core::protocol::{Frame, Job, Kind, Limits, Outcome};
 use persona_core::spec::Encoder;
 use persona_core::{Error, ErrorKind};
 use persona_engine::limits;
@@ -68,8 +71,13 @@ fn waits(listener: &UnixListener) -> bool {
 
 /// Answers jobs until the other side goes away or one fails.
 fn serve(connection: &UnixStream, kept: &Kept) {
-    let mut requests =
-        Requests { input: BufReader::new(connection), decoder: Decoder::default(), read: VecDeque::new() };
+    let mut requests = Requests {
+        input: BufReader::new(connection),
+        decoder: Decoder::default(),
+        read: VecDeque::new(),
+        said: Vec::new(),
+        job: None,
+    };
     while requests.wait() {
         let mut output = Vec::new();
         let answered = answer(&mut requests, kept, connection, &mut output);
@@ -98,14 +106,16 @@ fn answer(requests: &mut Requests, kept: &Kept, connection: &UnixStream, output:
         }
         Ok(())
     });
-    let job = intake::job(requests)?;
-    let name = job.keep.clone().ok_or_else(|| protocol("a job for a resident engine names no version"))?;
-    let known = kept.find(&name);
-    reporter.json(Kind::Wanted, &known.is_none())?;
-    let gathered = intake::collect(requests, &job, &mut reporter)?;
-    let version = match known {
+    let job = requests.job()?;
+    let name = job.keep.as_ref().ok_or_else(|| protocol("a job for a resident engine names no version"))?;
+    let mut gathered = intake::collect(requests, &job, &mut reporter)?;
+    let version = match kept.find(name) {
         Some(version) => version,
-        None => kept.keep(Resident::read(name, &gathered, &job)?),
+        None => {
+            reporter.json(Kind::Wanted, &())?;
+            gathered.stored.join(intake::asked(requests)?);
+            kept.keep(Resident::read(name.clone(), &gathered, &job)?)
+        }
     };
     let mut outcome = intake::describe(&gathered.events);
     version.answer(&job, gathered, &mut outcome, &mut reporter)?;
@@ -123,21 +133,35 @@ struct Requests<'a> {
     input: BufReader<&'a UnixStream>,
     decoder: Decoder,
     read: VecDeque<Message>,
+    /// The last job, and in which words it came.
+    said: Vec<u8>,
+    job: Option<Arc<Job>>,
 }
 
 impl Requests<'_> {
-    /// Waits for the next job's first frame. False when there is none.
+    /// Waits for the next job. False when there is none.
     fn wait(&mut self) -> bool {
         self.decoder = Decoder::default();
-        match Frame::read_from(&mut self.input) {
-            Ok(Some(frame)) => match self.decoder.decode(frame) {
-                Ok(messages) => {
-                    self.read = messages.into();
-                    true
-                }
-                Err(_) => false,
-            },
-            _ => false,
+        let Ok(Some(frame)) = Frame::read_from(&mut self.input) else { return false };
+        if self.job.is_none() || frame.kind != Kind::Job || frame.payload != self.said {
+            self.job = None;
+            self.said.clone_from(&frame.payload);
+            match self.decoder.decode(frame) {
+                Ok(messages) => self.read = messages.into(),
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    fn job(&mut self) -> Result<Arc<Job>> {
+        match &self.job {
+            Some(job) => Ok(job.clone()),
+            None => {
+                let job = Arc::new(intake::job(self)?);
+                self.job = Some(job.clone());
+                Ok(job)
+            }
         }
     }
 }
@@ -163,6 +187,7 @@ struct Resident {
     version: Version,
     /// Made when the first events have come; none for a blend, whose parts read the events themselves.
     trained: Mutex<Option<Trained>>,
+    waiting: Waiting,
 }
 
 impl Resident {
@@ -173,28 +198,36 @@ impl Resident {
             bytes: 2 * artifact.len(),
             version: Version::read(artifact, job)?,
             trained: Mutex::default(),
+            waiting: Waiting::default(),
         })
     }
 
-    fn answer(&self, job: &Job, mut gathered: Gathered, outcome: &mut Outcome, reporter: &mut Reporter) -> Result<()> {
-        let mapping = gathered.stored.take(Role::Mapping).pop();
-        let (version, states) = (&self.version, gathered.states.take());
-        let mut tell = |encoded: &_, trained: &_| {
-            let (mapping, states) = (mapping.as_deref(), states.as_ref());
-            Asked { version, trained, encoded, mapping, labelled: &[], states }.tell(job, outcome, reporter)
-        };
+    fn answer(&self, job: &Arc<Job>, gathered: Gathered, outcome: &mut Outcome, reporter: &mut Reporter) -> Result<()> {
+        let (version, Gathered { events, stored, states, .. }) = (&self.version, gathered);
         if let Encoder::Blend(_) = version.spec.encoder {
-            let (encoded, trained) = version.restore(gathered.events, &mut Outcome::default())?;
-            return tell(&encoded, &trained);
+            let (encoded, trained) = version.restore(events, &mut Outcome::default())?;
+            return Question::new(job, encoded, stored, states).tell(version, &trained, outcome, reporter);
         }
-        let encoded = version.fitted.encode(gathered.events)?;
-        // One job at a time: libtorch has all threads for it.
+        let question = Question::new(job, version.fitted.encode(events)?, stored, states);
+        let encoded = question.encoded.clone();
+        let turn = || self.turn(&encoded);
+        if question.is_plain() {
+            let mut rows = Rows::default();
+            let told = self.waiting.ask(question, version, turn)?;
+            return told.iter().try_for_each(|batch| rows.send(batch, reporter));
+        }
+        let turn = turn()?;
+        let trained = turn.as_ref().ok_or_else(|| protocol("a version was not opened"))?;
+        question.tell(version, trained, outcome, reporter)
+    }
+
+    /// Waits until nobody else computes: libtorch has all threads for whose turn it is.
+    fn turn(&self, encoded: &Encoded) -> Result<MutexGuard<'_, Option<Trained>>> {
         let mut trained = self.trained.lock().unwrap_or_else(PoisonError::into_inner);
-        let trained = match &mut *trained {
-            Some(trained) => trained,
-            none => none.insert(version.open(&encoded)?),
-        };
-        tell(&encoded, trained)
+        if trained.is_none() {
+            *trained = Some(self.version.open(encoded)?);
+        }
+        Ok(trained)
     }
 }
 

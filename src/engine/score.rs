@@ -36,6 +36,23 @@ const EVENTS: usize = 1 << 15;
 const ROWS: usize = 65_536;
 const LISTED_ROWS: usize = 4096;
 
+/// Takes rows of profiles.
+pub type Tell<'a> = dyn FnMut(RecordBatch, &mut Reporter) -> Result<()> + 'a;
+
+/// Rows as frames.
+#[derive(Default)]
+pub struct Rows(Option<ColumnWriter>);
+
+impl Rows {
+    pub fn send(&mut self, batch: &RecordBatch, reporter: &mut Reporter) -> Result<()> {
+        let writer = match &mut self.0 {
+            Some(writer) => writer,
+            none => none.insert(ColumnWriter::new(Kind::Profiles, &batch.schema())?),
+        };
+        writer.write(batch)?.into_iter().try_for_each(|frame| Ok(reporter.frame(frame)?))
+    }
+}
+
 /// A trained version that is asked about all entities.
 pub struct Scoring<'a> {
     trained: &'a Trained,
@@ -144,13 +161,12 @@ impl<'a> Scoring<'a> {
         Ok(all)
     }
 
-    /// Sends all profiles in key order.
-    pub fn profiles(&self, schema: &SourceSchema, reporter: &mut Reporter) -> Result<()> {
+    /// All profiles in the entities' order, as rows that `tell` is given some at a time.
+    pub fn profiles(&self, schema: &SourceSchema, reporter: &mut Reporter, tell: &mut Tell) -> Result<()> {
         let Scoring { encoded, labels, .. } = *self;
         let dim = self.width();
         let carries = (self.carries > 0).then_some(self.carries);
         let arrow = schema.profile_arrow(dim, labels, self.lists.as_ref().map(|(target, _)| *target), carries);
-        let mut writer = ColumnWriter::new(Kind::Profiles, &arrow)?;
         let most = if self.lists.is_some() { LISTED_ROWS } else { ROWS };
         for entities in slabs(encoded.entities(), dim.unwrap_or(1), most) {
             let events = entities.clone().map(|entity| Ok((encoded.offsets[entity + 1] - self.begin(entity)?) as i64));
@@ -176,9 +192,7 @@ impl<'a> Scoring<'a> {
                 let column = FixedSizeBinaryArray::try_new(4 * carries as i32, bytes.into(), None);
                 columns.push(Arc::new(column.map_err(Error::from)?));
             }
-            for frame in writer.write(&RecordBatch::try_new(arrow.clone(), columns).map_err(Error::from)?)? {
-                reporter.frame(frame)?;
-            }
+            tell(RecordBatch::try_new(arrow.clone(), columns).map_err(Error::from)?, reporter)?;
         }
         Ok(())
     }

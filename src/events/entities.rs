@@ -4,6 +4,7 @@ use super::reading;
 use crate::error::Result;
 use crate::relation::Column;
 use persona_core::source::KeyType;
+use pgrx::datum::DatumWithOid;
 use pgrx::spi::{Spi, quote_identifier, quote_literal};
 use std::collections::HashSet;
 use std::hash::Hash;
@@ -15,7 +16,46 @@ pub enum Entities {
     Texts(Vec<String>),
 }
 
+/// Whose rows a query is to read.
+#[derive(Clone, Copy)]
+pub enum Whose<'a> {
+    These(&'a Entities),
+    /// Those of the entity that `$1` is, in the form of [`Entities::argument`].
+    One,
+}
+
+impl<'a> From<&'a Entities> for Whose<'a> {
+    fn from(entities: &'a Entities) -> Self {
+        Whose::These(entities)
+    }
+}
+
+impl Whose<'_> {
+    /// A condition that holds for their rows.
+    pub fn condition(&self, column: &Column) -> String {
+        match self {
+            Whose::These(entities) => entities.condition(column),
+            Whose::One => {
+                let cast = match column.type_oid {
+                    pgrx::pg_sys::UUIDOID => "::pg_catalog.uuid",
+                    pgrx::pg_sys::BPCHAROID => "::pg_catalog.bpchar",
+                    _ => "",
+                };
+                format!("{} OPERATOR(pg_catalog.=) $1{cast}", quote_identifier(&column.name))
+            }
+        }
+    }
+}
+
 impl Entities {
+    /// The first, as a parameter.
+    pub fn argument(&self) -> DatumWithOid<'_> {
+        match self {
+            Entities::Integers(keys) => keys.first().copied().into(),
+            Entities::Texts(keys) => keys.first().map(String::as_str).into(),
+        }
+    }
+
     /// None yet, of the type that a column's keys have.
     pub fn none(column: &Column) -> Result<Entities> {
         let (key, _) = reading::key(column)?;

@@ -15,6 +15,7 @@ pub mod numeric;
 pub mod procedure;
 pub mod regclass;
 pub mod region;
+pub mod row_type;
 pub mod saved_plan;
 pub mod scan;
 pub mod session_lock;
@@ -24,6 +25,7 @@ pub mod swap;
 pub mod table_lock;
 pub mod transition;
 pub mod types;
+pub mod vector_index;
 pub mod wal;
 pub mod worker;
 

@@ -12,7 +12,7 @@ use pgrx::{FromDatum, pg_sys};
 use std::ffi::{CString, c_char};
 use std::ptr::NonNull;
 
-/// A query with one argument and two columns.
+/// A query with one argument.
 pub struct SavedPlan(NonNull<pg_sys::_SPI_plan>);
 
 impl SavedPlan {
@@ -42,7 +42,7 @@ impl SavedPlan {
         unsafe { pg_sys::SPI_plan_is_valid(self.0.as_ptr()) }
     }
 
-    /// The first `limit` rows, as the statement that is running sees the tables. Takes no transaction id.
+    /// The first `limit` rows of a query with two columns, as the statement that is running sees the tables. Takes no transaction id.
     pub fn rows<A: FromDatum, B: FromDatum>(
         &self,
         argument: &DatumWithOid,
@@ -62,6 +62,30 @@ impl SavedPlan {
                 let rows = std::slice::from_raw_parts((*table).vals, (*table).numvals as usize);
                 Ok(rows.iter().map(|row| (column(table, *row, 1), column(table, *row, 2))).collect())
             }
+        })
+    }
+}
+
+impl SavedPlan {
+    /// Hands every row to a receiver, as the statement that is running sees the tables.
+    ///
+    /// # Safety
+    /// The receiver takes rows of the query's columns, and outlives the call.
+    pub(super) unsafe fn run(&self, argument: &DatumWithOid, receiver: *mut pg_sys::DestReceiver) -> Result<()> {
+        Spi::connect(|_| {
+            // SAFETY: connected to SPI; the list has room for its one parameter; the receiver is the caller's.
+            unsafe {
+                let params = pg_sys::makeParamList(1);
+                let param = (*params).params.as_mut_ptr();
+                (*param).value = argument.datum().map_or(pg_sys::Datum::from(0_usize), |datum| datum.sans_lifetime());
+                (*param).isnull = argument.datum().is_none();
+                (*param).pflags = pg_sys::PARAM_FLAG_CONST as u16;
+                (*param).ptype = argument.oid();
+                let options =
+                    pg_sys::SPIExecuteOptions { params, read_only: true, dest: receiver, ..Default::default() };
+                Spi::check_status(pg_sys::SPI_execute_plan_extended(self.0.as_ptr(), &options))?;
+            }
+            Ok(())
         })
     }
 }

@@ -7,7 +7,9 @@
 
 use super::columns::{Columns, Read};
 use super::local_settings::LocalSettings;
+use super::saved_plan::SavedPlan;
 use crate::error::Result;
+use pgrx::datum::DatumWithOid;
 use pgrx::{pg_guard, pg_sys};
 use std::ffi::CString;
 use std::ptr;
@@ -16,7 +18,7 @@ use std::time::{Duration, Instant};
 /// A slow query's rows are passed on after this time, so that progress shows and a dead engine is noticed.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-type Sink<'a> = &'a mut dyn FnMut(&mut Columns) -> Result<()>;
+pub type Sink<'a> = &'a mut dyn FnMut(&mut Columns) -> Result<()>;
 
 #[repr(C)]
 struct Receiver<'a> {
@@ -83,11 +85,29 @@ unsafe extern "C-unwind" fn start_up(_this: *mut pg_sys::DestReceiver, _operatio
 #[pg_guard]
 unsafe extern "C-unwind" fn ignore(_this: *mut pg_sys::DestReceiver) {}
 
+/// Runs a query that was planned before, in the same way.
+pub fn scan_planned(plan: &SavedPlan, argument: &DatumWithOid, reads: &[Read], sink: Sink) -> Result<Vec<u64>> {
+    // SAFETY: the receiver takes the columns that the caller's query has.
+    receive_all(reads, sink, |receiver| unsafe { plan.run(argument, receiver) })
+}
+
 /// Runs a SELECT and hands batches of the columns that `reads` names to `sink`.
 /// Returns once the last batch is handed over, with the number of values of each column that became NULL because they
 /// are of another type. Raises whatever the query raises.
 pub fn scan(sql: &str, reads: &[Read], sink: Sink) -> Result<Vec<u64>> {
     let text = CString::new(sql).expect("identifiers hold no zero bytes");
+    // SAFETY: the sequence of calls is the one of SPI and COPY TO.
+    receive_all(reads, sink, |receiver| unsafe {
+        execute(&text, receiver);
+        Ok(())
+    })
+}
+
+fn receive_all(
+    reads: &[Read],
+    sink: Sink,
+    run: impl FnOnce(*mut pg_sys::DestReceiver) -> Result<()>,
+) -> Result<Vec<u64>> {
     let base = pg_sys::DestReceiver {
         receiveSlot: Some(receive),
         rStartup: Some(start_up),
@@ -100,8 +120,7 @@ pub fn scan(sql: &str, reads: &[Read], sink: Sink) -> Result<Vec<u64>> {
     let mut receiver = Receiver { base, columns, width, flushed: Instant::now(), sink };
     // Every scan in the same order, so that ties in time fall the same way each time.
     let _settings = LocalSettings::set(&[(c"synchronize_seqscans", c"off")]);
-    // SAFETY: the sequence of calls is the one of SPI and COPY TO; the receiver outlives them.
-    unsafe { execute(&text, (&raw mut receiver).cast()) };
+    run((&raw mut receiver).cast())?;
     receiver.flush()?;
     Ok(receiver.columns.mistyped())
 }

@@ -13,6 +13,16 @@ const RECOMMENDATIONS: usize = 100;
 /// Bytes of a page that a row can have, without its header.
 const ROOM: usize = 8160 - 24;
 
+/// An index over a profile's vectors. Those of items, which change with versions alone, have HNSW.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VectorIndex {
+    /// Quick to ask, slow to change.
+    Hnsw,
+    /// Quick to change.
+    Ivfflat,
+}
+
 /// As given; then, by [`Options::settle`], as they hold.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -23,6 +33,12 @@ pub struct Options {
     /// HNSW: candidates per vector while building. Absent where there are no vectors.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ef_construction: Option<u16>,
+    /// What finds near profiles. Absent where there are no vectors.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index: Option<VectorIndex>,
+    /// IVFFlat: lists of vectors. Absent with another index.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lists: Option<u32>,
     /// Items of each entity's list. Absent where there are no lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recommendations: Option<usize>,
@@ -43,7 +59,8 @@ impl Options {
             Error::new(Code::InvalidParameter, "invalid profile options")
                 .detail(format!("{error}.").replace('`', "\""))
                 .hint(
-                    "Valid options are \"m\" (2 to 100), \"ef_construction\" (4 to 1000), \"recommendations\" (how many items each \
+                    "Valid options are \"m\" (2 to 100), \"ef_construction\" (4 to 1000), \"index\" (\"hnsw\", or \"ivfflat\" where profiles change \
+                     all the time), \"lists\" (1 to 32768: of \"ivfflat\"), \"recommendations\" (how many items each \
                      entity's list has), \"reduce\", such as {\"method\": \"pca\", \"dim\": 16} or {\"method\": \"lda\", \
                      \"label\": \"age\"}, \"threshold\" (0 to 1: how far a vector must have moved to be written), and \"hidden_states\" (true: \
                      a refresh goes on from a recurrent encoder's states instead of reading histories again).",
@@ -51,12 +68,17 @@ impl Options {
         })
     }
 
-    /// With the defaults of a family that makes vectors, or of one that does not and has lists instead.
-    pub fn settle(&self, vectors: bool) -> Result<Options> {
+    /// With the defaults of a family that makes vectors, or of one that does not and has lists instead. `entities`: about how
+    /// many there will be, if that is known.
+    pub fn settle(&self, vectors: bool, entities: Option<i64>) -> Result<Options> {
+        let index = self.index.unwrap_or(VectorIndex::Hnsw);
         let settled = match vectors {
-            true => {
-                Options { m: self.m.or(Some(16)), ef_construction: self.ef_construction.or(Some(64)), ..self.clone() }
-            }
+            true => Options {
+                m: self.m.or(Some(16)),
+                ef_construction: self.ef_construction.or(Some(64)),
+                lists: self.lists.or((index == VectorIndex::Ivfflat).then(|| entities.map_or(100, lists))),
+                ..self.clone()
+            },
             false => Options { recommendations: self.recommendations.or(Some(RECOMMENDATIONS)), ..self.clone() },
         };
         if self.recommendations.is_some() && self.reduce.as_ref().is_some_and(|reduce| !reduce.keeps_products()) {
@@ -70,10 +92,20 @@ impl Options {
             return Err(Error::new(Code::InvalidParameter, "the option \"threshold\" must be between 0 and 1")
                 .hint("It is a distance in lengths of the vector; 0.01 leaves rows alone that have moved by less than a hundredth."));
         }
+        if self.lists.is_some() && index != VectorIndex::Ivfflat {
+            return Err(Error::new(Code::InvalidParameter, "the option \"lists\" is one of the index \"ivfflat\"")
+                .hint("Leave it out, or add \"index\": \"ivfflat\"."));
+        }
+        if settled.lists.is_some_and(|lists| !(1..=32_768).contains(&lists)) {
+            return Err(Error::new(Code::InvalidParameter, "the option \"lists\" must be between 1 and 32768")
+                .hint("A list for every thousand entities is a good number."));
+        }
         match (vectors, settled.m.zip(settled.ef_construction)) {
-            (false, _) if self.m.or(self.ef_construction).is_some() => {
+            (false, _) if self.m.or(self.ef_construction).is_some() || self.index.is_some() => {
                 Err(Error::new(Code::InvalidParameter, "the profile has no vectors to index")
-                    .detail("The options \"m\" and \"ef_construction\" are those of a vector index.")
+                    .detail(
+                        "The options \"m\", \"ef_construction\", \"index\" and \"lists\" are those of a vector index.",
+                    )
                     .hint("Leave them out."))
             }
             (true, Some((m, ef))) if !(2..=100).contains(&m) || !(4..=1000).contains(&ef) || ef < 2 * m => {
@@ -131,6 +163,12 @@ impl Options {
             ))),
         }
     }
+}
+
+/// As pgvector advises: a list for every thousand vectors up to a million, then the root of their number.
+fn lists(entities: i64) -> u32 {
+    let lists = if entities > 1_000_000 { (entities as f64).sqrt() } else { entities as f64 / 1000.0 };
+    (lists as u32).clamp(10, 32_768)
 }
 
 /// Bytes of an item in an array. Texts vary: this is the least, and a refresh sees whether there is room.

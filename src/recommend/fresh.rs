@@ -8,18 +8,16 @@ use crate::refresh;
 
 /// The `k` items with the highest scores.
 pub fn recommend(ask: &Ask, exclude_seen: bool) -> Result<Ranked> {
-    let question = Question::new(ask)?;
-    let spelling = question.spelling()?;
     let entity = match ask.entity {
         Entity::Integer(key) => Entities::Integers(vec![*key]),
         Entity::Text(key) => Entities::Texts(vec![key.clone()]),
         Entity::Uuid(key) => Entities::Texts(vec![key.to_string()]),
     };
-    let list = refresh::list(ask.profile, entity, ask.k.unsigned_abs() as usize)?.ok_or_else(|| {
+    let most = ask.k.unsigned_abs() as usize;
+    let list = refresh::list(ask.profile, &entity, most)?.ok_or_else(|| {
         Error::new(Code::NoDataFound, format!("entity {} has no events", ask.entity.quoted()))
             .hint("persona.encode answers for events that are in no table.")
     })?;
-    let seen = if exclude_seen { question.seen()? } else { Vec::new() };
-    let named = list.into_iter().map(|(item, score)| (spelling.text(item), score));
-    Ok(named.filter(|(item, _)| seen.binary_search(item).is_err()).take(ask.k.unsigned_abs() as usize).collect())
+    let seen = if exclude_seen { Question::new(ask)?.seen()? } else { Vec::new() };
+    Ok(list.into_iter().filter(|(item, _)| seen.binary_search(item).is_err()).take(most).collect())
 }

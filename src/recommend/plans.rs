@@ -7,6 +7,7 @@ use crate::pg::identity::current_user;
 use crate::pg::saved_plan::{SavedPlan, lock_for_reading};
 use pgrx::pg_sys::Oid;
 use std::cell::RefCell;
+use std::ffi::CString;
 use std::mem::ManuallyDrop;
 use std::rc::Rc;
 
@@ -61,6 +62,8 @@ pub struct Plan {
     pub vectors: bool,
     /// How many items a list has, if the plan reads one.
     pub listed: Option<i32>,
+    /// Lists of an IVFFlat index that are looked into, if one is asked.
+    pub probes: Option<CString>,
     items: Option<Oid>,
 }
 
@@ -85,7 +88,9 @@ pub fn plan(key: Key, ask: &Ask) -> Result<Rc<Plan>> {
     let question = Question::new(ask)?;
     let query = SavedPlan::prepare(&question.sql(&key)?, key.entity.oid())?;
     let (profile, listed) = (&question.profile, question.listed(&key));
-    let plan = Rc::new(Plan { query, vectors: profile.vectors, listed, items: profile.items });
+    let probes =
+        question.probes(&key).map(|probes| CString::new(probes.to_string()).expect("digits hold no zero byte"));
+    let plan = Rc::new(Plan { query, vectors: profile.vectors, listed, probes, items: profile.items });
     keep(key, Rc::clone(&plan));
     Ok(plan)
 }

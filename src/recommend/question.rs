@@ -7,7 +7,6 @@ use crate::catalog::profiles::Profile;
 use crate::catalog::sources::Source;
 use crate::error::{Code, Error, Result};
 use crate::events::{EventQuery, category_text};
-use crate::online::Item;
 use crate::pg::local_settings::LocalSettings;
 use crate::profile::{open, vector_schema};
 use crate::relation::{Column, Relation};
@@ -15,21 +14,6 @@ use crate::statements;
 use persona_core::spec::{FAMILIES, ModelSpec, listed};
 use pgrx::pg_sys;
 use pgrx::spi::{quote_identifier, quote_literal};
-
-/// How a field's values are written as text. What travels as a number may be a boolean.
-pub struct Spelling {
-    boolean: bool,
-}
-
-impl Spelling {
-    pub fn text(&self, item: Item) -> String {
-        match item {
-            Item::Integer(value) if self.boolean => (value != 0).to_string(),
-            Item::Integer(value) => value.to_string(),
-            Item::Text(value) => value,
-        }
-    }
-}
 
 /// A profile, and an entity that could be in it.
 pub struct Question<'a> {
@@ -60,6 +44,12 @@ impl<'a> Question<'a> {
     pub fn listed(&self, key: &Key) -> Option<i32> {
         let asked = matches!(key.verb, Verb::Recommend { .. }) && key.way == Way::Stored;
         self.profile.recommendations.filter(|_| asked)
+    }
+
+    /// Lists of an IVFFlat index that are looked into: the root of their number, as pgvector advises.
+    pub fn probes(&self, key: &Key) -> Option<i32> {
+        let lists = self.profile.lists.filter(|_| key.verb == Verb::Similar)?;
+        Some(f64::from(lists).sqrt().ceil() as i32)
     }
 
     /// The entity's list from its beginning.
@@ -139,15 +129,6 @@ impl<'a> Question<'a> {
             quote_identifier(&source.entity),
             self.entity_sql()
         ))
-    }
-
-    /// How the engine's items are written as text.
-    pub fn spelling(&self) -> Result<Spelling> {
-        let (source, target) = self.target()?;
-        let events = Relation::open(source.events, "event table")?;
-        let field = &source.fields[target];
-        let column = events.column(field.column())?;
-        Ok(Spelling { boolean: field.path.is_none() && column.type_oid == pg_sys::BOOLOID })
     }
 
     /// The source of the profile's model, and the place of the field that it predicts.

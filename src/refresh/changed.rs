@@ -1,12 +1,13 @@
 //! Rows of some entities: scored anew, and written where they have changed.
 
 use super::going_on::Parted;
-use super::{Target, changed_columns, write};
+use super::{Target, write};
 use crate::error::{Error, Result};
 use crate::events::{Entities, EventQuery};
 use crate::pg::identity::as_table_owner;
 use crate::pg::procedure::Phases;
 use crate::pg::staged::Staged;
+use crate::pg::vector_index::QuickInsertion;
 use crate::profile::vector_schema;
 use crate::relation::Column;
 use crate::training;
@@ -80,11 +81,8 @@ pub fn start(
 
 /// What it says, as rows that a query can see. They are formed by what persona made, so the table must still look like it.
 pub fn stage(target: &Target, engine: &mut Engine, reporter: &mut Reporter) -> Result<Staged> {
-    let relation = &target.relation;
-    if !relation.as_stored || relation.columns.len() != target.columns() {
-        return Err(changed_columns(&relation.name));
-    }
-    let mut staged = Staged::like(relation.oid);
+    target.has_its_columns()?;
+    let mut staged = Staged::like(target.relation.oid);
     let (outcome, _) = write(&target.writer()?, &mut staged, None, engine, reporter)?;
     training::tell_notes(&outcome, reporter);
     Ok(staged)
@@ -112,6 +110,7 @@ fn merge(target: &Target, parted: &Parted, staged: &Staged) -> Result<(i64, i64)
         set.join(", "),
         differ(target, "p", "excluded")?
     );
+    let _quick = QuickInsertion::into(target.relation.oid, parted.entities.len())?;
     let counts = staged.query(&sql, &[], |row| Ok((row.get::<i64>(1)?, row.get::<i64>(2)?)))?;
     let (written, gone) = counts.first().copied().unwrap_or_default();
     Ok((written.unwrap_or(0), gone.unwrap_or(0)))

@@ -1,16 +1,15 @@
 //! The row of one entity: as it is stored, as its events say now, or as it was.
 
 use super::changed::{stage, start};
+use super::standing::{About, Standing, must_be_of};
 use super::{Target, changed_columns};
 use crate::error::{Code, Error, Result};
-use crate::events::{Entities, EventQuery};
-use crate::online::{self, Item};
+use crate::events::Entities;
+use crate::online;
 use crate::pg::identity::as_table_owner;
 use crate::profile::open;
-use crate::relation::{Column, Relation};
 use crate::worker::engine::Engine;
 use crate::worker::progress::Reporter;
-use persona_core::protocol::Ask;
 use persona_core::source::Clock;
 use pgrx::JsonB;
 use pgrx::datum::TimestampWithTimeZone;
@@ -42,9 +41,7 @@ pub fn as_of(
 /// none, or the entity has no events.
 pub fn score(table: Oid, entity: Entities, fresh: bool) -> Result<Option<JsonB>> {
     if fresh {
-        let target = Target::filled(table)?;
-        must_be_of(target.key()?, &target.relation, &entity)?;
-        return now(&target, &entity);
+        return now(table, &entity);
     }
     let (_, relation) = open(table)?;
     let key = relation.columns.first().ok_or_else(|| changed_columns(&relation.name))?;
@@ -56,39 +53,26 @@ pub fn score(table: Oid, entity: Entities, fresh: bool) -> Result<Option<JsonB>>
     })
 }
 
-fn now(target: &Target, entity: &Entities) -> Result<Option<JsonB>> {
-    let reporter = &mut Reporter::silent();
-    let query = EventQuery::of_some(&target.source, entity)?;
-    let beside = query.beside_these(&target.source, entity)?;
-    let engine = target.scoring_some(&query, &beside, true, reporter)?;
-    row(target, engine, reporter)
+fn now(table: Oid, entity: &Entities) -> Result<Option<JsonB>> {
+    let standing = Standing::of(table, entity, About::Row)?;
+    let row = standing.row(standing.ask(entity)?)?;
+    standing.keep();
+    Ok(row)
 }
 
 /// The `most` items that an entity's events as they are now speak for most, best first, then so many more that there are
 /// `most` which are new to it; none where it has no events.
-pub fn list(table: Oid, entity: Entities, most: usize) -> Result<Option<Vec<(Item, f32)>>> {
-    let target = Target::filled(table)?;
-    must_be_of(target.key()?, &target.relation, &entity)?;
-    let reporter = &mut Reporter::silent();
-    let query = EventQuery::of_some(&target.source, &entity)?;
-    let beside = query.beside_these(&target.source, &entity)?;
-    let ask = Ask { recommendations: most, without_items: true, ..Ask::default() };
-    let mut engine = target.scoring(&query, &beside, ask, None, true, reporter)?;
-    online::only(&mut engine, reporter, online::list)
-}
-
-fn must_be_of(key: &Column, relation: &Relation, entity: &Entities) -> Result<()> {
-    match std::mem::discriminant(&Entities::none(key)?) == std::mem::discriminant(entity) {
-        true => Ok(()),
-        false => Err(Error::new(
-            Code::DatatypeMismatch,
-            format!("entities of profile \"{}\" are of type {}", relation.name, key.type_name),
-        )),
-    }
+pub fn list(table: Oid, entity: &Entities, most: usize) -> Result<Option<Vec<(String, f32)>>> {
+    let standing = Standing::of(table, entity, About::List(most))?;
+    let spelling = standing.spelling()?;
+    let list = online::only(&mut standing.ask(entity)?, &mut Reporter::silent(), online::list)?;
+    let named = list.map(|list| list.into_iter().map(|(item, score)| (spelling.text(item), score)).collect());
+    standing.keep();
+    Ok(named)
 }
 
 /// What is told of a row: neither when it was written, nor what only a refresh can use.
-fn as_json(row: &str) -> String {
+pub fn as_json(row: &str) -> String {
     format!("pg_catalog.to_jsonb({row}) - '{{updated_at,hidden_state}}'::pg_catalog.text[]")
 }
 

@@ -30,9 +30,14 @@ use std::time::{Duration, Instant};
 /// What of the engine's stderr is kept for an error's detail.
 const LAST_WORDS: usize = 2000;
 
+/// Bytes of frames that are written together.
+const OUTBOX: usize = 1 << 16;
+
 pub struct Engine {
     peer: Peer,
     partial: Vec<u8>,
+    /// What is to be written with what comes after it.
+    outbox: Vec<u8>,
     inbox: VecDeque<Frame>,
     last_words: Vec<u8>,
     /// The engine closed its output.
@@ -80,49 +85,55 @@ impl Engine {
         let child = child::spawn(&program, &[], Some(&region)).map_err(|e| cannot_start(&program, &e))?;
         let job = Job { region: Some(region.as_raw_fd()), ..job(task, ask, source, beside, spec) };
         let region = Region { file: region, ring: Ring::new(REGION_BYTES) };
-        Engine::with(Peer::Child(Ending(child)), Some(region), &job)
+        Engine::with(Peer::Child(Ending(child)), Some(region), &Frame::json(Kind::Job, &job)?)
     }
 
-    /// Asks the resident engine to score by a version that it keeps under a name, where there is one: the server must have
-    /// preloaded persona. Without it the job can be given to an engine of its own.
-    pub fn resident(
+    /// The job to score by a version that a resident engine keeps under a name, as a frame.
+    pub fn resident_job(
         ask: Ask,
         source: &SourceSchema,
         beside: &[SideQuery],
         spec: &ModelSpec,
         name: String,
-    ) -> Result<Option<Engine>> {
+    ) -> Result<Frame> {
         let job = Job { keep: Some(name), ..job(Task::Score, ask, source, beside, Some(spec)) };
-        let Some(connection) = Connection::open()? else { return Ok(None) };
-        Engine::with(Peer::Resident(connection), None, &job).map(Some)
+        Ok(Frame::json(Kind::Job, &job)?)
     }
 
-    fn with(peer: Peer, region: Option<Region>, job: &Job) -> Result<Engine> {
+    /// Gives the resident engine a job, where there is one: the server must have preloaded persona. Without it the job can be
+    /// given to an engine of its own.
+    pub fn resident(job: &Frame) -> Result<Option<Engine>> {
+        let Some(connection) = Connection::open()? else { return Ok(None) };
+        Engine::with(Peer::Resident(connection), None, job).map(Some)
+    }
+
+    fn with(peer: Peer, region: Option<Region>, job: &Frame) -> Result<Engine> {
         let mut engine = Engine {
             peer,
             partial: Vec::new(),
+            outbox: Vec::new(),
             inbox: VecDeque::new(),
             last_words: Vec::new(),
             ended: false,
             done: false,
             region,
         };
-        engine.send(&Frame::json(Kind::Job, job)?)?;
+        engine.send(job)?;
         Ok(engine)
     }
 
-    /// Whether the version that the job is about must be sent; a resident engine may have it.
+    pub fn is_resident(&self) -> bool {
+        matches!(self.peer, Peer::Resident(_))
+    }
+
+    /// Whether a resident engine, which has read all else, asks for the version that the job is about.
     pub fn wants_version(&mut self) -> Result<bool> {
-        match self.peer {
-            Peer::Child(_) => Ok(true),
-            Peer::Resident(_) => {
-                let frame = self.receive(|_| Ok(()))?;
-                match frame.kind {
-                    Kind::Wanted => Ok(frame.parse()?),
-                    kind => Err(Error::new(Code::Engine, format!("the engine sent a {kind:?} frame out of turn"))),
-                }
-            }
+        let frame = self.receive(|_| Ok(()))?;
+        if frame.kind == Kind::Wanted {
+            return Ok(true);
         }
+        self.inbox.push_front(frame);
+        Ok(false)
     }
 
     /// Of the job's own engine.
@@ -134,12 +145,30 @@ impl Engine {
     }
 
     pub fn send(&mut self, frame: &Frame) -> Result<()> {
-        self.write(&frame.header()?)?;
+        self.outbox.extend(frame.header()?);
+        if self.outbox.len() + frame.payload.len() <= OUTBOX {
+            self.outbox.extend_from_slice(&frame.payload);
+            return match self.is_resident() {
+                // What a question about one entity sends goes at once, when it waits for the answer.
+                true => Ok(()),
+                false => self.flush(),
+            };
+        }
+        self.flush()?;
         self.write(&frame.payload)
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let mut sent = std::mem::take(&mut self.outbox);
+        let written = self.write(&sent);
+        sent.clear();
+        self.outbox = sent;
+        written
     }
 
     /// The next frame other than progress that the engine sends; its failure is our error.
     pub fn receive(&mut self, mut tell: impl FnMut(Event) -> Result<()>) -> Result<Frame> {
+        self.flush()?;
         loop {
             while let Some(frame) = self.inbox.pop_front() {
                 match frame.kind {

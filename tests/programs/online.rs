@@ -162,3 +162,89 @@ fn only_who_may_read_the_events_gets_a_fresh_row() {
     let error = failure(reader.query_one("SELECT persona.score('walk_profile', 7, fresh => true)", &[]));
     assert_eq!(error.code(), &SqlState::INSUFFICIENT_PRIVILEGE);
 }
+
+/// The row of a visitor as it is now, in the words of a session.
+fn row(client: &mut Client, visitor: i64) -> String {
+    let sql = "SELECT persona.score('walk_profile', $1::bigint, fresh => true)::text";
+    client.query_one(sql, &[&visitor]).unwrap_or_else(|error| panic!("{error:?}")).get(0)
+}
+
+#[test]
+fn what_a_session_has_kept_of_a_profile_answers_as_the_profile_is_now() {
+    let cluster = Cluster::with_persona();
+    let (mut client, mut other) = (filled(&cluster), cluster.connect());
+    row(&mut client, 7);
+    let changes = [
+        "INSERT INTO clicks SELECT 7, max(at) + interval '1 hour', 9, 1 FROM clicks",
+        "CALL persona.train('walk'); CALL persona.refresh('walk_profile')",
+        "ALTER TABLE clicks ADD note text DEFAULT 'none'",
+        "ALTER TABLE clicks ALTER item TYPE bigint",
+        "ALTER TABLE walk_profile RENAME TO moved; ALTER TABLE moved RENAME TO walk_profile",
+        "ALTER TABLE walk_profile RENAME visitor TO who; ALTER TABLE walk_profile RENAME who TO visitor",
+        "ALTER TABLE walk_profile ALTER visitor TYPE bigint",
+        "SELECT persona.drop_profile('walk_profile'), persona.create_profile('walk_profile', model => 'walk', \
+             options => '{\"reduce\": {\"method\": \"pca\", \"dim\": 4}}')",
+        "CALL persona.refresh('walk_profile')",
+    ];
+    for change in changes {
+        other.batch_execute(change).unwrap_or_else(|error| panic!("{change}: {error:?}"));
+        if change.contains("drop_profile") {
+            let error = failure(client.query_one("SELECT persona.score('walk_profile', 7, fresh => true)", &[]));
+            assert_eq!(error.message(), "the profile has not been filled yet");
+        } else {
+            assert_eq!(row(&mut client, 7), row(&mut cluster.connect(), 7), "{change}");
+        }
+    }
+    other.batch_execute("ALTER TABLE walk_profile ADD note text").expect("a column can be added");
+    let error = failure(client.query_one("SELECT persona.score('walk_profile', 7, fresh => true)", &[]));
+    assert_eq!(error.message(), "table \"walk_profile\" no longer has the columns that persona made");
+    other.batch_execute("ALTER TABLE walk_profile DROP note").expect("a column can be dropped");
+    let error = failure(client.query_one("SELECT persona.score('walk_profile', 7, fresh => true)", &[]));
+    assert_eq!(error.message(), "table \"walk_profile\" no longer has the columns that persona made");
+}
+
+#[test]
+fn what_a_session_has_kept_for_one_role_is_not_another_s() {
+    let cluster = Cluster::with_persona();
+    let mut client = filled(&cluster);
+    row(&mut client, 7);
+    client.batch_execute("CREATE ROLE reader; GRANT ALL ON walk_profile, clicks TO reader; GRANT USAGE ON SCHEMA persona TO reader").unwrap();
+    client.batch_execute("SET ROLE reader").unwrap();
+    let ask = |client: &mut Client| failure(client.query_one("SELECT persona.score('walk_profile', 7, fresh => true)", &[]));
+    assert_eq!(ask(&mut client).message(), "must be owner of table walk_profile");
+    client.batch_execute("RESET ROLE; ALTER TABLE walk_profile OWNER TO reader; SET ROLE reader").unwrap();
+    row(&mut client, 7);
+    // Row security that comes later holds.
+    client
+        .batch_execute(
+            "RESET ROLE; ALTER TABLE clicks ENABLE ROW LEVEL SECURITY;
+             CREATE POLICY few ON clicks TO reader USING (visitor < 7); SET ROLE reader",
+        )
+        .unwrap();
+    let nobody: Option<String> =
+        client.query_one("SELECT persona.score('walk_profile', 7, fresh => true)::text", &[]).expect("no row").get(0);
+    assert_eq!(nobody, None);
+    client.batch_execute("RESET ROLE; REVOKE ALL ON clicks FROM reader; SET ROLE reader").unwrap();
+    assert_eq!(ask(&mut client).code(), &SqlState::INSUFFICIENT_PRIVILEGE);
+}
+
+#[test]
+fn sessions_that_ask_at_the_same_time_get_their_own_answers() {
+    const SESSIONS: i64 = 8;
+    let cluster = Cluster::with_persona();
+    filled(&cluster);
+    std::thread::scope(|scope| {
+        for session in 0..SESSIONS {
+            let cluster = &cluster;
+            scope.spawn(move || {
+                let mut client = cluster.connect();
+                for round in 0..40 {
+                    let visitor = 1 + (session * 5 + round) % 30;
+                    assert!(news(&mut client, visitor) < 1e-2, "visitor {visitor}");
+                    let nobody = "SELECT persona.score('walk_profile', -1, fresh => true)::text";
+                    assert_eq!(client.query_one(nobody, &[]).expect("no row").get::<_, Option<String>>(0), None);
+                }
+            });
+        }
+    });
+}

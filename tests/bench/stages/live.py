@@ -5,6 +5,7 @@ and then leaves; which entity comes next is drawn from all. A hundred transactio
 them one row is followed: from the return of its COMMIT until another session finds it in the entity's row.
 """
 
+import json
 import random
 import threading
 import time
@@ -28,26 +29,27 @@ def run(bench) -> list[Result]:
         session.execute(f"CREATE INDEX IF NOT EXISTS {events.table}_entity ON {events.table} (entity, at)")
         spec = persona.specification("gru", softmax="sampled", **data.WIDE_SPLIT, batch_events=32_768)
         model = persona.trained(session, cluster, "live", events, spec)
-        persona.create_profile(session, PROFILE, model)
         session.execute("SELECT persona.track_changes(%s)", (events.table,))
-    persona.refresh(cluster, PROFILE)
     results = []
-    for indexed in (True, False):
-        if not indexed:
-            drop_vector_index(cluster)
-        results += behind(cluster, events, "with HNSW index" if indexed else "without vector index")
+    for index, how in (("hnsw", "with HNSW index"), ("ivfflat", "with IVFFlat index"), (None, "without vector index")):
+        with cluster.connect() as session:
+            persona.create_profile(session, PROFILE, model, json.dumps({"index": index or "hnsw"}))
+            if index is None:
+                drop_vector_index(session)
+        persona.refresh(cluster, PROFILE)
+        results += behind(cluster, events, how)
+        with cluster.connect() as session:
+            session.execute("SELECT persona.drop_profile(%s::text::regclass)", (PROFILE,))
     return results
 
 
-def drop_vector_index(cluster) -> None:
-    with cluster.connect() as session:
-        session.execute("SELECT persona.alter_profile(%s, 'batch')", (PROFILE,))
-        index = session.execute(
-            "SELECT i.indexrelid::regclass::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
-            " JOIN pg_am a ON a.oid = c.relam WHERE i.indrelid = %s::text::regclass AND a.amname = 'hnsw'",
-            (PROFILE,),
-        ).fetchone()
-        session.execute(f"DROP INDEX {index[0]}")
+def drop_vector_index(session) -> None:
+    index = session.execute(
+        "SELECT i.indexrelid::regclass::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
+        " JOIN pg_am a ON a.oid = c.relam WHERE i.indrelid = %s::text::regclass AND a.amname = 'hnsw'",
+        (PROFILE,),
+    ).fetchone()
+    session.execute(f"DROP INDEX {index[0]}")
 
 
 def behind(cluster, events, how: str) -> list[Result]:

@@ -114,6 +114,22 @@ SELECT count(*) FROM persona.recommend('short_both', 1, k => 4, exclude_seen => 
 SELECT count(*) FROM persona.recommend('short_both', 1, k => 40);
 SELECT count(*) FROM persona.similar('short_both', 1, k => 3);
 
+-- Where profiles change all the time, an index that is quick to change finds the near ones as well.
+SELECT persona.create_profile('flat_profile', model => 'network', options => '{"index": "ivfflat"}');
+SELECT indexdef FROM pg_indexes WHERE tablename IN ('flat_profile', 'flat_profile_items') ORDER BY 1;
+CALL persona.refresh('flat_profile');
+SELECT (SELECT array_agg(entity) FROM persona.similar('flat_profile', 1, k => 5))
+       = (SELECT array_agg(entity) FROM persona.similar('network_profile', 1, k => 5)) AS same;
+SELECT count(*), bool_and(ordered) FROM (
+    SELECT score <= lag(score, 1, score) OVER () AS ordered FROM persona.similar('flat_profile', 1, k => 79)) all_others;
+SELECT persona.drop_profile('flat_profile');
+SELECT persona.create_profile('flat_profile', model => 'network', options => '{"index": "ivfflat", "lists": 3}');
+SELECT indexdef FROM pg_indexes WHERE tablename = 'flat_profile' AND indexdef LIKE '%ivfflat%';
+SELECT * FROM attempt($$SELECT persona.create_profile('p', model => 'network', options => '{"lists": 3}')$$);
+SELECT * FROM attempt($$SELECT persona.create_profile('p', model => 'network', options => '{"index": "ivfflat", "lists": 0}')$$);
+SELECT * FROM attempt($$SELECT persona.create_profile('p', model => 'counts', options => '{"index": "ivfflat"}')$$);
+SELECT * FROM attempt($$SELECT persona.create_profile('p', model => 'network', options => '{"index": "flat"}')$$);
+
 -- Another version fills it anew.
 CALL persona.train('counts');
 CALL persona.refresh('counts_profile');
