@@ -2,14 +2,19 @@
 //! limits, on the tensors' own memory.
 //!
 //! - [`cross_entropy`] loss and gradients of a softmax in one pass
-//! - [`transformer`]   a causal transformer and its gradient, chunk by chunk in cache
+//! - [`transformer`]   a transformer and its gradient, chunk by chunk in cache
+//! - [`recurrent`]     recurrent layers without a gradient
 //! - [`adamw`]         a step of the optimizer in one pass
+//! - [`product`]       products in single precision
+//! - [`functions`]     exponentials and what is made of them, normalisation, softmax
 //! - [`matrix`]        products of bf16 pairs
 //! - [`simd`]          vectors of 16 numbers
 
 pub mod adamw;
 pub mod cross_entropy;
+mod functions;
 mod matrix;
+pub mod product;
 pub mod recurrent;
 pub mod simd;
 pub mod transformer;

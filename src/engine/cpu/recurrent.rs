@@ -8,20 +8,13 @@
 //!
 //! Formulas and order of gates are libtorch's (input, forget, cell, output; reset, update, new).
 
+use super::functions::{sigmoid, tanh};
+use super::product::{Linear, is_available};
 use persona_core::threads::each;
-use std::arch::x86_64::*;
 
 /// Windows that go together, and the most events that they have unless one alone has more.
 const WINDOWS: usize = 16;
 const EVENTS: usize = 2048;
-
-/// Numbers of a vector.
-const LANES: usize = 8;
-
-/// Rows of a product that are formed together, and columns for one row and for as many; those that are left go by vectors.
-const ROWS: usize = 4;
-const WIDE: usize = 64;
-const NARROW: usize = 16;
 
 /// What a token does with the state before it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -47,11 +40,6 @@ impl Cell {
     }
 }
 
-/// Whether this processor has the instructions that this file is compiled for.
-pub fn is_available() -> bool {
-    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
-}
-
 /// Weights of a layer, where they are: input and state [gates * dim, dim], their biases [gates * dim].
 #[derive(Clone, Copy)]
 pub struct Weights<'a> {
@@ -59,89 +47,6 @@ pub struct Weights<'a> {
     pub state: &'a [f32],
     pub input_bias: &'a [f32],
     pub state_bias: &'a [f32],
-}
-
-/// A linear layer whose weights lie input by input: [dim, gates * dim]
-struct Linear<'a> {
-    weight: Vec<f32>,
-    bias: &'a [f32],
-}
-
-impl<'a> Linear<'a> {
-    fn new(weight: &[f32], bias: &'a [f32]) -> Self {
-        let (outputs, inputs) = (bias.len(), weight.len() / bias.len());
-        let mut turned = vec![0.0; weight.len()];
-        for (output, row) in weight.chunks_exact(inputs).enumerate() {
-            row.iter().enumerate().for_each(|(input, &w)| turned[input * outputs + output] = w);
-        }
-        Linear { weight: turned, bias }
-    }
-
-    /// `out = x W^T + b`; x: rows of `dim`, out: as many rows of `gates * dim`
-    #[target_feature(enable = "avx2,fma")]
-    fn product(&self, x: &[f32], out: &mut [f32]) {
-        let (outputs, inputs) = (self.bias.len(), self.weight.len() / self.bias.len());
-        let (mut rows, mut results) = (x.chunks_exact(ROWS * inputs), out.chunks_exact_mut(ROWS * outputs));
-        for (x, out) in rows.by_ref().zip(results.by_ref()) {
-            self.columns::<ROWS, { NARROW / LANES }>(x, out);
-        }
-        for (x, out) in rows.remainder().chunks_exact(inputs).zip(results.into_remainder().chunks_exact_mut(outputs)) {
-            self.columns::<1, { WIDE / LANES }>(x, out);
-        }
-    }
-
-    /// The same of R rows, V vectors of columns at a time, then fewer, then one column.
-    #[inline]
-    #[target_feature(enable = "avx2,fma")]
-    fn columns<const R: usize, const V: usize>(&self, x: &[f32], out: &mut [f32]) {
-        let outputs = self.bias.len();
-        let mut from = 0;
-        while from + V * LANES <= outputs {
-            self.block::<R, V>(x, out, from);
-            from += V * LANES;
-        }
-        while from + LANES <= outputs {
-            self.block::<R, 1>(x, out, from);
-            from += LANES;
-        }
-        let inputs = self.weight.len() / outputs;
-        for column in from..outputs {
-            for (x, out) in x.chunks_exact(inputs).zip(out.chunks_exact_mut(outputs)) {
-                let terms = x.iter().zip(self.weight[column..].iter().step_by(outputs));
-                out[column] = terms.fold(self.bias[column], |sum, (&x, &w)| x.mul_add(w, sum));
-            }
-        }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2,fma")]
-    fn block<const R: usize, const V: usize>(&self, x: &[f32], out: &mut [f32], from: usize) {
-        let (outputs, inputs) = (self.bias.len(), self.weight.len() / self.bias.len());
-        assert!(from + V * LANES <= outputs && x.len() >= R * inputs && out.len() >= R * outputs);
-        let mut sums = [[_mm256_setzero_ps(); V]; R];
-        // SAFETY: all places are inside of what is asserted above, and of `weight`, which has `inputs` rows of `outputs`.
-        unsafe {
-            for row in &mut sums {
-                let bias = self.bias.as_ptr().add(from);
-                row.iter_mut().enumerate().for_each(|(v, sum)| *sum = _mm256_loadu_ps(bias.add(v * LANES)));
-            }
-            for k in 0..inputs {
-                let weights = self.weight.as_ptr().add(k * outputs + from);
-                let x: [__m256; R] = std::array::from_fn(|row| _mm256_broadcast_ss(x.get_unchecked(row * inputs + k)));
-                let weights: [__m256; V] = std::array::from_fn(|v| _mm256_loadu_ps(weights.add(v * LANES)));
-                for (sums, &x) in sums.iter_mut().zip(&x) {
-                    for (sum, &weight) in sums.iter_mut().zip(&weights) {
-                        *sum = _mm256_fmadd_ps(x, weight, *sum);
-                    }
-                }
-            }
-            for (row, sums) in sums.iter().enumerate() {
-                for (v, &sum) in sums.iter().enumerate() {
-                    _mm256_storeu_ps(out.as_mut_ptr().add(row * outputs + from + v * LANES), sum);
-                }
-            }
-        }
-    }
 }
 
 /// The layers of a recurrent network, ready for products.
@@ -212,7 +117,7 @@ impl<'a> Layers<'a> {
             let mut start = 0;
             for (i, window) in windows.iter().enumerate() {
                 let rows = window.x.len() / dim * tall;
-                input.product(window.x, &mut inputs[start..start + rows]);
+                input.forward(window.x, &mut inputs[start..start + rows]);
                 starts.push(start);
                 start += rows;
                 let carried = &window.carried[number * vectors..][..vectors];
@@ -224,7 +129,7 @@ impl<'a> Layers<'a> {
                 while windows[going - 1].x.len() <= step * dim {
                     going -= 1;
                 }
-                state.product(&states[..going * dim], &mut of_states[..going * tall]);
+                state.forward(&states[..going * dim], &mut of_states[..going * tall]);
                 for i in 0..going {
                     let gates = &inputs[starts[i] + step * tall..][..tall];
                     let of_state = &of_states[i * tall..][..tall];
@@ -285,32 +190,6 @@ fn gates<const N: usize>(all: &[f32], dim: usize) -> [&[f32]; N] {
     std::array::from_fn(|gate| &all[gate * dim..][..dim])
 }
 
-#[inline(always)]
-fn sigmoid(x: f32) -> f32 {
-    1.0 / (1.0 + exp(-x))
-}
-
-#[inline(always)]
-fn tanh(x: f32) -> f32 {
-    1.0 - 2.0 / (1.0 + exp(2.0 * x))
-}
-
-/// `e^x` as `2^n 2^f` with f in [-1/2, 1/2] and a polynomial for `2^f` (relative error 3e-6), for what stays a number.
-#[inline(always)]
-fn exp(x: f32) -> f32 {
-    // Adding it leaves the nearest whole number in the lowest bits.
-    const ROUND: f32 = 12_582_912.0;
-    let y = (x * std::f32::consts::LOG2_E).clamp(-126.0, 126.0);
-    let shifted = y + ROUND;
-    let f = y - (shifted - ROUND);
-    // Powers of ln 2 over factorials.
-    let mut p = 1.333_355_8e-3f32;
-    for coefficient in [9.618_129e-3, 5.550_411e-2, 2.402_265e-1, 6.931_472e-1, 1.0] {
-        p = p.mul_add(f, coefficient);
-    }
-    f32::from_bits(p.to_bits().wrapping_add(shifted.to_bits() << 23))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -358,19 +237,6 @@ mod tests {
                 assert_eq!(own, carried, "{cell:?}");
                 start += n;
             }
-        }
-    }
-
-    #[test]
-    fn gates_are_those_of_the_library() {
-        for i in -2000..2000 {
-            let x = i as f32 / 50.0;
-            assert!((tanh(x) - x.tanh()).abs() < 1e-5, "{x}");
-            assert!((sigmoid(x) - 1.0 / (1.0 + (-x).exp())).abs() < 1e-5, "{x}");
-        }
-        for x in [f32::NEG_INFINITY, -1e9, 1e9, f32::INFINITY] {
-            assert_eq!(tanh(x), x.signum());
-            assert_eq!(sigmoid(x), if x > 0.0 { 1.0 } else { sigmoid(-100.0) });
         }
     }
 }

@@ -12,10 +12,12 @@
 //! - [`block`]       norm, attention, norm, feed-forward
 //! - [`attention`]   one head over one window
 //! - [`elementwise`] normalisation, GELU, dropout
+//! - [`inference`]   states alone, in f32, where a processor has AVX2 and no more
 
 mod attention;
 mod block;
 mod elementwise;
+pub mod inference;
 
 use block::{Block, Chunk, Dropouts, Gradient, Kept, Layer, Norm, Scratch, scores};
 use elementwise::{Dropout, Moments, norm, norm_backward};

@@ -75,6 +75,13 @@ impl Embedding {
         parts.try_fold(first?, |sum, part| Ok(sum.f_add(&part?)?))
     }
 
+    /// The tables whose rows are summed and the codes that name these, where an event's vector is nothing else.
+    pub fn looked_up<'a>(&'a self, batch: &'a Batch) -> Option<Vec<(&'a Tensor, &'a Tensor)>> {
+        let more = self.numbers.is_some() || !self.lists.is_empty() || !self.vectors.is_empty();
+        let only = !more && batch.hidden.is_none();
+        only.then(|| self.tables.iter().zip(&batch.categories).collect())
+    }
+
     /// The same of categories alone, each row times what it counts. `counts`: one [tokens, 1] for each category
     pub fn values(&self, batch: &Batch, counts: &[Tensor]) -> Result<Tensor> {
         let parts = self.tables.iter().zip(&batch.categories).zip(counts);

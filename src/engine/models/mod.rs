@@ -16,7 +16,8 @@ mod recurrent;
 mod transformer;
 mod unfold;
 
-use crate::cpu::transformer as by_hand;
+use crate::cpu;
+use crate::cpu::transformer::{self as by_hand, inference::Events};
 use crate::device::Compute;
 use crate::error::Result;
 use crate::inputs::{Batch, Embedding, Layout, Shape, rows};
@@ -219,16 +220,35 @@ impl Model {
 
     /// The state after each event: [tokens, dim]; of families over bags the profile of each window
     pub fn states(&self, batch: &Batch) -> Result<Tensor> {
-        self.by_autograd(batch, false)
+        match self.inferring_by_hand() {
+            Some((transformer, norm)) => {
+                self.told(batch, |events| transformer.infer_by_hand(events, &batch.layout, norm))
+            }
+            None => self.by_autograd(batch, false),
+        }
     }
 
     /// The profile of each window: [windows, dim], and after it what a wide path says of labels
     pub fn profiles(&self, batch: &Batch) -> Result<Tensor> {
-        match (self.by_hand(), &self.pooling) {
-            (Some((transformer, norm)), Pooling::Last) => {
-                transformer.infer_last_by_hand(self.inputs(batch)?, &batch.layout, norm)
+        if let Pooling::Last = self.pooling {
+            if let Some((transformer, norm)) = self.training_by_hand() {
+                return transformer.infer_last_as_trained(self.inputs(batch)?, &batch.layout, norm);
             }
-            _ => self.pool(&self.states(batch)?, &batch.layout),
+            if let Some((transformer, norm)) = self.inferring_by_hand() {
+                return self.told(batch, |events| transformer.infer_last_by_hand(events, &batch.layout, norm));
+            }
+        }
+        self.pool(&self.states(batch)?, &batch.layout)
+    }
+
+    /// Tells the processor's own code of events: by codes alone where there is nothing else to them.
+    fn told(&self, batch: &Batch, infer: impl Fn(&Events) -> Result<Tensor>) -> Result<Tensor> {
+        match self.embedding.looked_up(batch) {
+            Some(tables) => {
+                let codes = |(table, codes)| Ok((cpu::floats(table)?, cpu::integers(codes)?));
+                infer(&Events::Codes(tables.into_iter().map(codes).collect::<Result<_>>()?))
+            }
+            None => infer(&Events::Vectors(cpu::floats(&self.embedding.forward(batch, &self.compute)?)?)),
         }
     }
 
@@ -273,7 +293,7 @@ impl Model {
 
     /// The states in training, with dropout.
     pub fn forward(&self, batch: Batch) -> Result<Pass> {
-        let Some((transformer, norm)) = self.by_hand() else {
+        let Some((transformer, norm)) = self.training_by_hand() else {
             let states = self.by_autograd(&batch, true)?;
             return Ok(Pass { states, batch, back: Back::Autograd });
         };
@@ -285,7 +305,7 @@ impl Model {
 
     /// Adds to the weights' gradients what the states' gradient [tokens, dim] gives.
     pub fn backward(&self, pass: Pass, gradient: &Tensor) -> Result<()> {
-        match (pass.back, self.by_hand()) {
+        match (pass.back, self.training_by_hand()) {
             (Back::ByHand(tape), Some((transformer, norm))) => {
                 let gradient = transformer.backward_by_hand(*tape, &pass.batch.layout, gradient, norm)?;
                 self.embedding.accumulate(&pass.batch, &gradient)
@@ -326,12 +346,19 @@ impl Model {
         }
     }
 
-    /// The encoder and its normalisation, where the processor's own code computes them.
-    fn by_hand(&self) -> Option<(&Transformer, &Norm)> {
+    /// The encoder and its normalisation, where the processor's own code trains them.
+    fn training_by_hand(&self) -> Option<(&Transformer, &Norm)> {
+        self.transformer().filter(|(transformer, _)| transformer.trains_by_hand(&self.compute))
+    }
+
+    /// The same where it computes states.
+    fn inferring_by_hand(&self) -> Option<(&Transformer, &Norm)> {
+        self.transformer().filter(|(transformer, _)| transformer.infers_by_hand(&self.compute))
+    }
+
+    fn transformer(&self) -> Option<(&Transformer, &Norm)> {
         match (&self.encoder, &self.norm) {
-            (Encoder::Transformer(transformer), Some(norm)) if transformer.goes_by_hand(&self.compute) => {
-                Some((transformer, norm))
-            }
+            (Encoder::Transformer(transformer), Some(norm)) => Some((transformer, norm)),
             _ => None,
         }
     }

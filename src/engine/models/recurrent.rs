@@ -4,8 +4,8 @@
 //! libtorch's packed form wants tokens in time order: the first events of all windows, longest
 //! window first, then the second events of those that have one, and so on. Nothing is padded.
 
-use crate::cpu;
 use crate::cpu::recurrent as by_hand;
+use crate::cpu::{self, product};
 use crate::device;
 use crate::error::Result;
 use crate::inputs::{Layout, integers, rows};
@@ -75,7 +75,7 @@ impl Recurrent {
     /// The same without a way back. `carried`: what each window begins with and then what it ends with; where it is left out
     /// they begin with zeros. [windows, layers, carries, dim]
     pub fn infer(&self, x: &Tensor, layout: &Layout, carried: Option<&mut [f32]>) -> Result<Tensor> {
-        match x.device() == Device::Cpu && by_hand::is_available() {
+        match x.device() == Device::Cpu && product::is_available() {
             true => self.by_hand(x, layout, carried),
             false => self.by_libtorch(x, layout, false, carried),
         }
@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn states_by_hand_are_those_of_libtorch() {
-        if !by_hand::is_available() {
+        if !product::is_available() {
             return;
         }
         let layout = Layout::new(vec![3, 70, 1, 12, 12, 5], Device::Cpu).unwrap();

@@ -8,6 +8,7 @@
 //! gates in feed-forward layers.
 
 use super::{Linear, Norm};
+use crate::cpu::transformer::inference::{self, Events, Inference};
 use crate::cpu::transformer::{self as by_hand, Weights};
 use crate::cpu::{self, simd};
 use crate::device::{self, Compute};
@@ -70,18 +71,36 @@ impl Transformer {
         self.time_bias
     }
 
-    /// Whether [`crate::cpu::transformer`] computes it: with bf16 products on a processor that has them.
-    pub fn goes_by_hand(&self, compute: &Compute) -> bool {
-        let dim = self.positions.as_ref().map(|table| table.size()[1] as usize);
-        let fits = dim.is_some_and(|dim| by_hand::fits(dim, self.heads));
-        let plain = self.time_bias || self.gated;
-        compute.half && compute.device == Device::Cpu && simd::is_available() && fits && !plain && self.causal
+    /// Whether [`crate::cpu::transformer`] trains it: with bf16 products on a processor that has them.
+    pub fn trains_by_hand(&self, compute: &Compute) -> bool {
+        let fits = self.plain_dim(compute).is_some_and(|dim| by_hand::fits(dim, self.heads));
+        compute.half && simd::is_available() && fits && self.causal
+    }
+
+    /// Whether it computes states without a way back, in single precision.
+    pub fn infers_by_hand(&self, compute: &Compute) -> bool {
+        self.plain_dim(compute).is_some_and(|dim| inference::fits(dim, self.heads))
+    }
+
+    /// The dimensions, where there is nothing that libtorch alone computes.
+    fn plain_dim(&self, compute: &Compute) -> Option<usize> {
+        let plain = compute.device == Device::Cpu && !self.time_bias && !self.gated;
+        self.positions.as_ref().filter(|_| plain).map(|table| table.size()[1] as usize)
+    }
+
+    /// The states after all events: [tokens, dim]
+    pub fn infer_by_hand(&self, events: &Events, layout: &Layout, norm: &Norm) -> Result<Tensor> {
+        rows_of(&self.inference(norm)?.states(events, &layout.lengths), norm)
     }
 
     /// The states after each window's last event alone: [windows, dim]
-    pub fn infer_last_by_hand(&self, mut x: Tensor, layout: &Layout, norm: &Norm) -> Result<Tensor> {
-        let states = self.encoder(norm)?.infer_last(cpu::floats_mut(&mut x)?, &layout.lengths);
-        Ok(Tensor::f_from_slice(&states)?.f_view([layout.lengths.len() as i64, x.size()[1]])?)
+    pub fn infer_last_by_hand(&self, events: &Events, layout: &Layout, norm: &Norm) -> Result<Tensor> {
+        rows_of(&self.inference(norm)?.last(events, &layout.lengths), norm)
+    }
+
+    /// The same with bf16 products, of what the encoder reads.
+    pub fn infer_last_as_trained(&self, mut x: Tensor, layout: &Layout, norm: &Norm) -> Result<Tensor> {
+        rows_of(&self.encoder(norm)?.infer_last(cpu::floats_mut(&mut x)?, &layout.lengths), norm)
     }
 
     /// All states with dropout, in place of what the encoder reads, and what the way back needs.
@@ -112,9 +131,18 @@ impl Transformer {
     }
 
     fn encoder<'a>(&'a self, norm: &'a Norm) -> Result<by_hand::Encoder<'a>> {
-        let blocks: Vec<_> = self.blocks.iter().map(Block::weights).collect::<Result<_>>()?;
-        let norm = weights(&norm.weight, &norm.bias)?;
+        let (blocks, norm) = (self.block_weights()?, weights(&norm.weight, &norm.bias)?);
         Ok(by_hand::Encoder::new(&blocks, norm, self.heads, self.dropout as f32, device::threads()))
+    }
+
+    fn inference<'a>(&'a self, norm: &'a Norm) -> Result<Inference<'a>> {
+        let (blocks, norm) = (self.block_weights()?, weights(&norm.weight, &norm.bias)?);
+        let positions = self.positions.as_ref().map_or(Ok(&[][..]), cpu::floats)?;
+        Ok(Inference::new(positions, &blocks, norm, self.heads, self.causal, device::threads()))
+    }
+
+    fn block_weights(&self) -> Result<Vec<[Weights<'_>; 6]>> {
+        self.blocks.iter().map(Block::weights).collect()
     }
 
     /// All weights in the order of [`by_hand::Gradients`].
@@ -252,6 +280,11 @@ fn causal_bias(table: &Tensor, gaps: &Tensor) -> Result<Tensor> {
     Ok(bias.f_masked_fill(&later, f64::NEG_INFINITY)?)
 }
 
+/// Rows as wide as what is normalised.
+fn rows_of(numbers: &[f32], norm: &Norm) -> Result<Tensor> {
+    Ok(Tensor::f_from_slice(numbers)?.f_view([-1, norm.weight.size()[0]])?)
+}
+
 fn weights<'a>(weight: &'a Tensor, bias: &'a Tensor) -> Result<Weights<'a>> {
     Ok(Weights { weight: cpu::floats(weight)?, bias: cpu::floats(bias)? })
 }
@@ -307,7 +340,7 @@ mod tests {
         tch::manual_seed(4);
         let spec = spec::Transformer { dim: 8, heads: 2, length: 6, causal: false, ..Default::default() };
         let network = Transformer::new(&mut Parameters::new(&Compute::plain()), &spec).unwrap();
-        assert!(!network.goes_by_hand(&Compute { half: true, ..Compute::plain() }));
+        assert!(!network.trains_by_hand(&Compute { half: true, ..Compute::plain() }));
         let x = Tensor::randn([5, 8], (Kind::Float, Device::Cpu));
         let states = |x: &Tensor, lengths: Vec<usize>| {
             let layout = Layout::new(lengths, Device::Cpu).unwrap();
