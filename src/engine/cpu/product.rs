@@ -240,9 +240,10 @@ impl<'a> Linear<'a> {
         self.part(0..self.outputs(), x, out, self.outputs());
     }
 
-    /// Some outputs alone, whose rows in `out` lie `stride` apart.
+    /// Some outputs alone, from a multiple of [`LANES`] on, whose rows in `out` lie `stride` apart.
     #[target_feature(enable = "avx2,fma")]
     pub fn part(&self, outputs: Range<usize>, x: &[f32], out: &mut [f32], stride: usize) {
+        assert!(outputs.start.is_multiple_of(LANES), "a vector would lie in two panels");
         self.product(x, Onto::Bias(&self.bias[outputs.start..]), outputs).run(out, stride);
     }
 
