@@ -71,7 +71,7 @@ BEGIN ATOMIC
     SELECT 'warning', format('profile %s', r.object),
            format('it is live and %s behind its events',
                   make_interval(secs => round(extract(epoch FROM clock_timestamp() - r.fresh_at)))),
-           'More changes than one worker takes in, or another run or a lock that it waits for: see persona.progress and pg_stat_activity.'
+           'More changes than one worker takes in, as it soon is with an HNSW index: see the option "index" of create_profile. Or another run or a lock that it waits for: see persona.progress and pg_stat_activity.'
     FROM running_jobs() r
     WHERE r.kind = 'live' AND r.fresh_at < clock_timestamp() - interval '10 seconds'
     UNION ALL
