@@ -188,7 +188,7 @@ impl Shape<'_> {
         Spi::run(&format!("ALTER TABLE {table} ADD PRIMARY KEY ({key})"))?;
         match self.vectors.as_ref().and_then(|of| vectors(&of.schema)) {
             Some(method) => {
-                // IVFFlat would say that it knows no vectors yet; a refresh builds it anew with all of them.
+                // IVFFlat would say that it knows no vectors yet: a refresh builds it anew over what is there.
                 let _silent = LocalSettings::set(&[(c"client_min_messages", c"warning")]);
                 Ok(Spi::run(&format!("CREATE INDEX ON {table} USING {method}"))?)
             }

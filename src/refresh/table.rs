@@ -23,9 +23,13 @@ impl Table {
         let name = live.sql_name();
         Spi::run(&format!("LOCK TABLE {name} IN SHARE UPDATE EXCLUSIVE MODE"))?;
         let built_name = quote_qualified_identifier(&live.schema, &format!("persona_refresh_{}", live.oid.to_u32()));
-        Spi::run(&format!(
-            "CREATE TABLE {built_name} (LIKE {name} INCLUDING STORAGE INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES)"
-        ))?;
+        {
+            // IVFFlat would say that it knows no vectors yet: it is built anew over what will be there.
+            let _silent = LocalSettings::set(&[(c"client_min_messages", c"warning")]);
+            Spi::run(&format!(
+                "CREATE TABLE {built_name} (LIKE {name} INCLUDING STORAGE INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES)"
+            ))?;
+        }
         let built = oid_of(&built_name)?;
         let table = Table { live, built, built_name };
         table.check_shape(columns)?;

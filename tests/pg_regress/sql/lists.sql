@@ -118,10 +118,12 @@ SELECT count(*) FROM persona.similar('short_both', 1, k => 3);
 SELECT persona.create_profile('flat_profile', model => 'network', options => '{"index": "ivfflat"}');
 SELECT indexdef FROM pg_indexes WHERE tablename IN ('flat_profile', 'flat_profile_items') ORDER BY 1;
 CALL persona.refresh('flat_profile');
+SET enable_seqscan = off;
 SELECT count(*) >= 5 AS mostly_the_same
-FROM persona.similar('flat_profile', 1, k => 10) a JOIN persona.similar('network_profile', 1, k => 10) b USING (entity);
+FROM persona.similar('flat_profile', 2, k => 10) a JOIN persona.similar('network_profile', 2, k => 10) b USING (entity);
 SELECT count(*), bool_and(ordered) FROM (
     SELECT similarity <= lag(similarity, 1, similarity) OVER () AS ordered FROM persona.similar('flat_profile', 1, k => 79)) a;
+RESET enable_seqscan;
 SELECT persona.drop_profile('flat_profile');
 SELECT persona.create_profile('flat_profile', model => 'network', options => '{"index": "ivfflat", "lists": 3}');
 SELECT indexdef FROM pg_indexes WHERE tablename = 'flat_profile' AND indexdef LIKE '%ivfflat%';
