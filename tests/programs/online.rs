@@ -248,9 +248,14 @@ fn what_a_session_has_kept_for_one_role_is_not_another_s() {
     let cluster = Cluster::with_persona();
     let mut client = filled(&cluster);
     row(&mut client, 7);
-    client.batch_execute("CREATE ROLE reader; GRANT ALL ON walk_profile, clicks TO reader; GRANT USAGE ON SCHEMA persona TO reader").unwrap();
+    client
+        .batch_execute(
+            "CREATE ROLE reader; GRANT ALL ON walk_profile, clicks TO reader; GRANT USAGE ON SCHEMA persona TO reader",
+        )
+        .unwrap();
     client.batch_execute("SET ROLE reader").unwrap();
-    let ask = |client: &mut Client| failure(client.query_one("SELECT persona.score('walk_profile', 7, fresh => true)", &[]));
+    let ask =
+        |client: &mut Client| failure(client.query_one("SELECT persona.score('walk_profile', 7, fresh => true)", &[]));
     assert_eq!(ask(&mut client).message(), "must be owner of table walk_profile");
     client.batch_execute("RESET ROLE; ALTER TABLE walk_profile OWNER TO reader; SET ROLE reader").unwrap();
     row(&mut client, 7);
