@@ -50,6 +50,7 @@ fn listen(socket: &Path, limits: &Limits, idle: Duration) -> persona_core::Resul
     loop {
         if waits(&listener, idle) {
             let (connection, _) = listener.accept().map_err(cannot)?;
+            kept.lock().asked = Some(Instant::now());
             let kept = kept.clone();
             std::thread::spawn(move || serve(&connection, &kept));
         } else if kept.lock().is_idle(idle) {
@@ -243,8 +244,8 @@ struct Shelf {
     versions: Vec<Arc<Resident>>,
     /// Jobs that are being answered.
     answering: usize,
-    /// When one was answered last.
-    answered: Option<Instant>,
+    /// When somebody came or was answered last.
+    asked: Option<Instant>,
 }
 
 /// A job that is being answered.
@@ -254,14 +255,14 @@ impl Drop for AtWork<'_> {
     fn drop(&mut self) {
         let mut shelf = self.0.lock();
         shelf.answering -= 1;
-        shelf.answered = Some(Instant::now());
+        shelf.asked = Some(Instant::now());
     }
 }
 
 impl Shelf {
     /// Whether nobody has asked for so long.
     fn is_idle(&self, long: Duration) -> bool {
-        self.answering == 0 && self.answered.is_none_or(|answered| answered.elapsed() >= long)
+        self.answering == 0 && self.asked.is_none_or(|asked| asked.elapsed() >= long)
     }
 }
 

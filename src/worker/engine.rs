@@ -159,6 +159,9 @@ impl Engine {
     }
 
     fn flush(&mut self) -> Result<()> {
+        if let (Peer::Resident(connection), false) = (&mut self.peer, self.outbox.is_empty()) {
+            connection.begin()?;
+        }
         let mut sent = std::mem::take(&mut self.outbox);
         let written = self.write(&sent);
         sent.clear();

@@ -28,8 +28,13 @@ thread_local! {
     static IDLE: RefCell<Option<UnixStream>> = const { RefCell::new(None) };
 }
 
-/// A connection to the resident engine, for one job after the other; without its stream once that is kept.
-pub struct Connection(Option<UnixStream>);
+/// A connection to the resident engine, for one job after the other.
+pub struct Connection {
+    /// None once it is kept for the session's next job.
+    stream: Option<UnixStream>,
+    /// Something of the job has been sent.
+    begun: bool,
+}
 
 impl Connection {
     /// The session's own, or a new one. None where the server has not preloaded persona.
@@ -38,14 +43,14 @@ impl Connection {
             return Ok(None);
         }
         if let Some(stream) = IDLE.take().filter(is_open) {
-            return Ok(Some(Connection(Some(stream))));
+            return Ok(Some(Connection::over(stream)));
         }
         let begun = Instant::now();
         loop {
             match UnixStream::connect(SOCKET) {
                 Ok(stream) => {
                     stream.set_nonblocking(true).map_err(|e| cannot_connect(&e))?;
-                    return Ok(Some(Connection(Some(stream))));
+                    return Ok(Some(Connection::over(stream)));
                 }
                 Err(error) if begun.elapsed() > PATIENCE => return Err(cannot_connect(&error)),
                 Err(_) => shared::want_resident(),
@@ -54,25 +59,38 @@ impl Connection {
         }
     }
 
+    fn over(stream: UnixStream) -> Connection {
+        Connection { stream: Some(stream), begun: false }
+    }
+
+    /// Before a job's first bytes are sent: an engine that has ended since the connection was opened, while events were read,
+    /// is started anew, and nobody learns of it.
+    pub fn begin(&mut self) -> Result<()> {
+        if !std::mem::replace(&mut self.begun, true) && !self.stream.as_ref().is_some_and(is_open) {
+            self.stream = Connection::open()?.and_then(|connection| connection.stream);
+        }
+        Ok(())
+    }
+
     pub fn descriptor(&self) -> RawFd {
-        self.0.as_ref().map_or(-1, AsRawFd::as_raw_fd)
+        self.stream.as_ref().map_or(-1, AsRawFd::as_raw_fd)
     }
 
     /// Leaves the stream for the session's next job.
     pub fn keep(&mut self) {
-        IDLE.set(self.0.take());
+        IDLE.set(self.stream.take());
     }
 }
 
 impl Read for Connection {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        self.0.as_mut().map_or(Ok(0), |stream| stream.read(into))
+        self.stream.as_mut().map_or(Ok(0), |stream| stream.read(into))
     }
 }
 
 impl Write for Connection {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.as_mut().map_or(Err(io::ErrorKind::BrokenPipe.into()), |stream| stream.write(bytes))
+        self.stream.as_mut().map_or(Err(io::ErrorKind::BrokenPipe.into()), |stream| stream.write(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {
