@@ -4,9 +4,10 @@ use super::bulk::{Row, Rows, TooLong, Value};
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::{self, Oid};
 
-/// The columns of a table as they were at a time.
+/// The columns of a table, and whose it was, at a time.
 pub struct RowType {
     table: Oid,
+    owner: Oid,
     description: pg_sys::TupleDesc,
 }
 
@@ -19,12 +20,13 @@ impl RowType {
             let previous = pg_sys::MemoryContextSwitchTo(pg_sys::TopMemoryContext);
             let description = pg_sys::CreateTupleDescCopyConstr((*relation).rd_att);
             pg_sys::MemoryContextSwitchTo(previous);
+            let owner = (*(*relation).rd_rel).relowner;
             pg_sys::table_close(relation, pg_sys::NoLock as i32);
-            RowType { table, description }
+            RowType { table, owner, description }
         }
     }
 
-    /// Whether the table, which the caller has locked, still has just these columns.
+    /// Whether the table, which the caller has locked, still has just these columns, and the same owner.
     pub fn holds(&self) -> bool {
         // SAFETY: the relation is open while its description is read.
         unsafe {
@@ -32,7 +34,8 @@ impl RowType {
             if relation.is_null() {
                 return false;
             }
-            let same = pg_sys::equalTupleDescs(self.description, (*relation).rd_att);
+            let same = (*(*relation).rd_rel).relowner == self.owner
+                && pg_sys::equalTupleDescs(self.description, (*relation).rd_att);
             pg_sys::table_close(relation, pg_sys::NoLock as i32);
             same
         }

@@ -51,7 +51,7 @@ pub struct Standing {
     /// Of the rows of the catalog that it was made from.
     stamp: Option<String>,
     row_type: RowType,
-    pub target: Target,
+    target: Target,
     ask: Ask,
     job: Frame,
     events: EventQuery,

@@ -259,6 +259,10 @@ fn what_a_session_has_kept_for_one_role_is_not_another_s() {
     assert_eq!(ask(&mut client).message(), "must be owner of table walk_profile");
     client.batch_execute("RESET ROLE; ALTER TABLE walk_profile OWNER TO reader; SET ROLE reader").unwrap();
     row(&mut client, 7);
+    client.batch_execute("RESET ROLE; ALTER TABLE walk_profile OWNER TO CURRENT_USER; SET ROLE reader").unwrap();
+    assert_eq!(ask(&mut client).message(), "must be owner of table walk_profile");
+    client.batch_execute("RESET ROLE; ALTER TABLE walk_profile OWNER TO reader; SET ROLE reader").unwrap();
+    row(&mut client, 7);
     // Row security that comes later holds.
     client
         .batch_execute(
