@@ -87,6 +87,7 @@ impl Waiting {
         turn: impl FnOnce() -> Result<MutexGuard<'a, Option<Trained>>>,
     ) -> Result<Vec<RecordBatch>> {
         let (answer, answered) = channel();
+        let own = question.encoded.clone();
         self.lock().push(Waiter { question, answer });
         let turn = turn()?;
         // Whose turn it was before has answered it, or it is still there.
@@ -94,36 +95,36 @@ impl Waiting {
             return answer;
         }
         let trained = turn.as_ref().ok_or_else(|| protocol("a version was not opened"))?;
-        self.answer(version, trained);
+        self.answer(&own, version, trained);
         drop(turn);
         answered.recv().map_err(|_| protocol("a question was lost"))?
     }
 
-    /// Answers all that want what the first wants.
-    fn answer(&self, version: &Version, trained: &Trained) {
-        while let Some(group) = self.take() {
-            let alone = |waiter: Waiter| {
-                let rows = waiter.question.rows(&waiter.question.encoded, version, trained);
-                // Who has gone needs no answer.
-                let _ = waiter.answer.send(rows);
-            };
-            match together(&group, version, trained) {
-                Some(answers) => group.into_iter().zip(answers).for_each(|(waiter, rows)| {
-                    let _ = waiter.answer.send(Ok(rows));
-                }),
-                None => group.into_iter().for_each(alone),
+    /// Answers one of those that wait, and all that want the same.
+    fn answer(&self, own: &Arc<Encoded>, version: &Version, trained: &Trained) {
+        let group = self.take(own);
+        match together(&group, version, trained) {
+            // Who has gone needs no answer.
+            Some(answers) => {
+                group.into_iter().zip(answers).for_each(|(waiter, rows)| drop(waiter.answer.send(Ok(rows))))
             }
+            None => group.into_iter().for_each(|waiter| {
+                let rows = waiter.question.rows(&waiter.question.encoded, version, trained);
+                drop(waiter.answer.send(rows));
+            }),
         }
     }
 
-    /// The first and those that go with it.
-    fn take(&self) -> Option<Vec<Waiter>> {
+    /// One, and those that go with it. The others wait for a turn of their own.
+    fn take(&self, own: &Arc<Encoded>) -> Vec<Waiter> {
         let mut waiting = self.lock();
-        let mut group: Vec<Waiter> = Vec::new();
-        let mut entities = 0;
+        let Some(place) = waiting.iter().position(|waiter| Arc::ptr_eq(&waiter.question.encoded, own)) else {
+            return Vec::new();
+        };
+        let mut group = vec![waiting.remove(place)];
+        let mut entities = own.entities();
         for waiter in std::mem::take(&mut *waiting) {
-            let goes = group.first().is_none_or(|first| first.question.wants_the_same(&waiter.question));
-            match goes && entities < MOST {
+            match group[0].question.wants_the_same(&waiter.question) && entities < MOST {
                 true => {
                     entities += waiter.question.encoded.entities();
                     group.push(waiter);
@@ -131,7 +132,7 @@ impl Waiting {
                 false => waiting.push(waiter),
             }
         }
-        (!group.is_empty()).then_some(group)
+        group
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Waiter>> {
