@@ -111,7 +111,12 @@ impl Engine {
 
     /// Does nothing until it is to go on.
     pub fn pause(&self) {
-        assert!(self.signal("-STOP"), "the engine ended before it could be paused");
+        assert!(self.pause_if_alive(), "the engine ended before it could be paused");
+    }
+
+    /// The same; false where it has ended by itself.
+    pub fn pause_if_alive(&self) -> bool {
+        self.signal("-STOP")
     }
 
     pub fn go_on(&self) {
