@@ -8,24 +8,20 @@ use crate::events::{Entities, EventQuery, SideQuery};
 use crate::relation::Relation;
 use crate::stored::Stored;
 use crate::training;
-use crate::worker::engine::Engine;
+use crate::worker::engine::{Engine, ScoreJob};
 use crate::worker::progress::Reporter;
 use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float32Type, Int64Type, UInt32Type};
 use arrow_schema::DataType;
 use half::f16;
-use persona_core::protocol::{Ask, ColumnReader, Kind, Task};
+use persona_core::protocol::{Ask, ColumnReader, Kind};
 use pgrx::pg_sys;
 use serde_json::Value;
 
-/// An engine that is to score a query's entities by a version.
-pub fn engine(model: &Model, version: &Version, ask: Ask, query: &EventQuery, beside: &[SideQuery]) -> Result<Engine> {
-    let job = Engine::resident_job(ask.clone(), &query.schema, beside, &version.spec, version.unique_name(model)?)?;
-    match Engine::resident(&job)? {
-        Some(engine) => Ok(engine),
-        None => Engine::ask(Task::Score, ask, &query.schema, beside, Some(&version.spec)),
-    }
+/// The job to score a query's entities by a version.
+pub fn job(model: &Model, version: &Version, ask: Ask, query: &EventQuery, beside: &[SideQuery]) -> Result<ScoreJob> {
+    ScoreJob::new(ask, &query.schema, beside, &version.spec, version.unique_name(model)?)
 }
 
 /// The vector that the live version of a model gives to somebody with these events, which are in no table: [dim].
@@ -41,7 +37,7 @@ pub fn encode(model: &str, events: &Value, reporter: &mut Reporter) -> Result<Ve
     let beside = query.beside_these(&source, &Entities::none(&query.key)?)?;
     training::same_fields(&model, &version, &query.schema)?;
     let ask = Ask { without_items: true, ..Ask::default() };
-    let mut engine = engine(&model, &version, ask, &query, &beside)?;
+    let mut engine = Engine::score(&job(&model, &version, ask, &query, &beside)?)?;
     training::scan(&query, &beside, &mut engine, &[Stored::subject(&model, &version)], reporter)?;
     only(&mut engine, reporter, vector)?.ok_or_else(|| {
         Error::new(Code::InvalidParameter, "there are no events to encode")

@@ -386,6 +386,25 @@ pub fn drop_profile(profile: Oid) -> Result<()> {
     profile.forget()
 }
 
+/// An entity is of another type than the profile's.
+pub fn wrong_entity(table: &Relation, key: &Column) -> Error {
+    let message = format!("entities of profile \"{}\" are of type {}", table.name, key.type_name);
+    Error::new(Code::DatatypeMismatch, message).hint("Give the entity as a value of that type.")
+}
+
+/// A profile has nothing to recommend.
+pub fn nothing_to_recommend(profile: &Profile, table: &Relation) -> Error {
+    let message = format!("profile \"{}\" has no items to recommend", table.name);
+    if let Some(reduce) = profile.reduce.as_ref().filter(|reduce| !reduce.keeps_products()) {
+        return Error::new(Code::NotInPrerequisiteState, message)
+            .detail(format!("Its vectors were reduced by {}, which keeps no products with items.", reduce.method()))
+            .hint("Ask a profile of the model that is not reduced, or is by \"pca\".");
+    }
+    Error::new(Code::NotInPrerequisiteState, message)
+        .detail(format!("None of the objectives of model \"{}\" predicts a field.", profile.model))
+        .hint("Make a profile of a model with the objective next_event.")
+}
+
 pub fn must_own(relation: &Relation) -> Result<()> {
     match acts_as(relation.owner) {
         true => Ok(()),

@@ -27,7 +27,7 @@ use crate::pg::clock;
 use crate::pg::columns::EPOCH;
 use crate::pg::procedure::Phases;
 use crate::pg::session_lock::SessionLock;
-use crate::profile::{must_own, open};
+use crate::profile::{must_own, open, wrong_entity};
 use crate::relation::{Column, Relation};
 use crate::stored::Stored;
 use crate::tracking::{Changed, News};
@@ -41,6 +41,7 @@ use persona_core::source::{Clock, LabelKind, SourceSchema};
 use persona_core::spec::ModelSpec;
 use pgrx::pg_sys::{self, Oid};
 use rows::RowWriter;
+use std::mem::discriminant;
 
 pub use live::{Live, Step, Suspect, untracked};
 pub use renewal::{Renewal, take_over};
@@ -128,7 +129,7 @@ impl Target {
     ) -> Result<Engine> {
         training::same_fields(&self.model, &self.version, &query.schema)?;
         let mut engine = match resident {
-            true => online::engine(&self.model, &self.version, ask, query, beside)?,
+            true => Engine::score(&online::job(&self.model, &self.version, ask, query, beside)?)?,
             false => Engine::ask(Task::Score, ask, &query.schema, beside, Some(&self.version.spec))?,
         };
         let mapping = mapping.map(|mapping| Stored::Bytes(Role::Mapping, mapping));
@@ -258,6 +259,14 @@ fn same_vectors(profile: &Profile, relation: &Relation, spec: &ModelSpec, made: 
             "Let a version with such vectors be live by persona.set_alias, or create the profile anew from a model of \
              the version's specification.",
         )),
+    }
+}
+
+/// Whether an entity is of the type that a profile's are.
+fn must_be_of(key: &Column, relation: &Relation, entity: &Entities) -> Result<()> {
+    match discriminant(&Entities::none(key)?) == discriminant(entity) {
+        true => Ok(()),
+        false => Err(wrong_entity(relation, key)),
     }
 }
 

@@ -49,16 +49,14 @@ impl Stored {
         taken.into_iter().map(|(_, bytes)| bytes).collect()
     }
 
-    /// Adds to the last one.
-    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+    /// Adds to the last one, as far as memory allows.
+    fn append(&mut self, bytes: &[u8], limit: Option<usize>) -> Result<()> {
         let (_, last) = self.0.last_mut().ok_or_else(|| protocol("a version came and it was not said what for"))?;
         last.extend_from_slice(bytes);
-        Ok(())
-    }
-
-    /// Adds what came later.
-    pub fn join(&mut self, later: Stored) {
-        self.0.extend(later.0);
+        match limit.is_some_and(|limit| self.bytes() > limit) {
+            true => Err(too_large()),
+            false => Ok(()),
+        }
     }
 
     fn bytes(&self) -> usize {
@@ -178,7 +176,7 @@ const FEW: u64 = 1 << 14;
 
 /// The artifact's bytes, and all events in sequence.
 pub fn collect(input: &mut impl Input, job: &Job, reporter: &mut Reporter) -> Result<Gathered> {
-    let limit = (job.limits.memory_mb > 0).then_some(job.limits.memory_mb << 20);
+    let limit = memory(job);
     let collector = |schema: &SourceSchema| {
         Ok::<_, Error>(Collector::new(schema, limit)?.with_threads(limits::threads(&job.limits)))
     };
@@ -187,12 +185,7 @@ pub fn collect(input: &mut impl Input, job: &Job, reporter: &mut Reporter) -> Re
     reporter.enter(Phase::Scan)?;
     loop {
         match input.next()? {
-            Message::Artifact(bytes) => {
-                stored.append(&bytes)?;
-                if limit.is_some_and(|limit| stored.bytes() > limit) {
-                    return Err(too_large());
-                }
-            }
+            Message::Artifact(bytes) => stored.append(&bytes, limit)?,
             Message::Events(batch) => {
                 rows += batch.num_rows() as u64;
                 let last = collectors.len() - 1;
@@ -228,14 +221,18 @@ pub fn collect(input: &mut impl Input, job: &Job, reporter: &mut Reporter) -> Re
     Gathered::place(job, stored, events, sequenced.collect::<Result<_>>()?)
 }
 
-/// What was asked for after all else had come.
-pub fn asked(input: &mut impl Input) -> Result<Stored> {
-    let mut stored = Stored::default();
+/// Bytes that what a job reads may take, if there is a bound.
+fn memory(job: &Job) -> Option<usize> {
+    (job.limits.memory_mb > 0).then_some(job.limits.memory_mb << 20)
+}
+
+/// Adds what was asked for after all else had come.
+pub fn collect_asked(input: &mut impl Input, job: &Job, stored: &mut Stored) -> Result<()> {
     loop {
         match input.next()? {
             Message::Part(role) => stored.0.push((role, Vec::new())),
-            Message::Artifact(bytes) => stored.append(&bytes)?,
-            Message::End => return Ok(stored),
+            Message::Artifact(bytes) => stored.append(&bytes, memory(job))?,
+            Message::End => return Ok(()),
             _ => return Err(protocol("something else came where a version was asked for")),
         }
     }

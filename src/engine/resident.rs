@@ -114,7 +114,7 @@ fn answer(requests: &mut Requests, kept: &Kept, connection: &UnixStream, output:
         Some(version) => version,
         None => {
             reporter.json(Kind::Wanted, &())?;
-            gathered.stored.join(intake::asked(requests)?);
+            intake::collect_asked(requests, &job, &mut gathered.stored)?;
             kept.keep(Resident::read(name.clone(), &gathered, &job)?)
         }
     };

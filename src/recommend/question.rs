@@ -8,7 +8,7 @@ use crate::catalog::sources::Source;
 use crate::error::{Code, Error, Result};
 use crate::events::{EventQuery, category_text};
 use crate::pg::local_settings::LocalSettings;
-use crate::profile::{open, vector_schema};
+use crate::profile::{nothing_to_recommend, open, vector_schema, wrong_entity};
 use crate::relation::{Column, Relation};
 use crate::statements;
 use persona_core::spec::{FAMILIES, ModelSpec, listed};
@@ -68,7 +68,7 @@ impl<'a> Question<'a> {
     /// The items with the largest inner products. The distance is named once, so that the entity's vector
     /// is looked up once.
     fn recommend(&self, exclude_seen: bool, limit: u32) -> Result<String> {
-        let items = self.profile.items.ok_or_else(|| self.no_items())?;
+        let items = self.profile.items.ok_or_else(|| nothing_to_recommend(&self.profile, &self.table))?;
         let items = Relation::open(items, "item table of the profile")?;
         let seen = if exclude_seen { format!("WHERE {}", self.unseen()?) } else { String::new() };
         Ok(format!(
@@ -137,7 +137,7 @@ impl<'a> Question<'a> {
         let source = Source::of_model(&model)?;
         let query = EventQuery::of(&source)?;
         let spec = ModelSpec::parse(&model.spec, &query.schema)?;
-        let target = spec.item_field(&query.schema)?.ok_or_else(|| self.no_items())?;
+        let target = spec.item_field(&query.schema)?.ok_or_else(|| nothing_to_recommend(&self.profile, &self.table))?;
         Ok((source, target))
     }
 
@@ -164,24 +164,8 @@ impl<'a> Question<'a> {
         };
         match fits {
             true => Ok(()),
-            false => Err(Error::new(
-                Code::DatatypeMismatch,
-                format!("entities of profile \"{}\" are of type {}", self.table.name, self.key().type_name),
-            )
-            .hint("Give the entity as a value of that type.")),
+            false => Err(wrong_entity(&self.table, self.key())),
         }
-    }
-
-    fn no_items(&self) -> Error {
-        let message = format!("profile \"{}\" has no items to recommend", self.table.name);
-        if let Some(reduce) = self.profile.reduce.as_ref().filter(|reduce| !reduce.keeps_products()) {
-            return Error::new(Code::NotInPrerequisiteState, message)
-                .detail(format!("Its vectors were reduced by {}, which keeps no products with items.", reduce.method()))
-                .hint("Ask a profile of the model that is not reduced, or is by \"pca\".");
-        }
-        Error::new(Code::NotInPrerequisiteState, message)
-            .detail(format!("None of the objectives of model \"{}\" predicts a field.", self.profile.model))
-            .hint("Make a profile of a model with the objective next_event.")
     }
 
     fn no_vectors(&self) -> Error {

@@ -75,6 +75,11 @@ impl RowWriter {
     }
 }
 
+/// What is told of a row as JSON: neither when it was written, nor what only a refresh can use.
+pub fn as_json(row: &str) -> String {
+    format!("pg_catalog.to_jsonb({row}) - '{{updated_at,hidden_state}}'::pg_catalog.text[]")
+}
+
 /// What a label's column holds: a class, a probability or a number.
 fn said(column: &dyn Array, row: usize) -> Value<'_> {
     match column.data_type() {

@@ -1,14 +1,15 @@
 //! The row of one entity: as it is stored, as its events say now, or as it was.
 
-use super::changed::{stage, start};
-use super::standing::{About, Standing, must_be_of};
-use super::{Target, changed_columns};
+use super::changed::start;
+use super::rows::as_json;
+use super::standing::{About, Standing, told};
+use super::{Target, changed_columns, must_be_of};
 use crate::error::{Code, Error, Result};
 use crate::events::Entities;
 use crate::online;
-use crate::pg::identity::as_table_owner;
+use crate::pg::row_type::RowType;
+use crate::pg::saved_plan::lock_for_reading;
 use crate::profile::open;
-use crate::worker::engine::Engine;
 use crate::worker::progress::Reporter;
 use persona_core::source::Clock;
 use pgrx::JsonB;
@@ -25,6 +26,7 @@ pub fn as_of(
     version: Option<i32>,
     reporter: &mut Reporter,
 ) -> Result<Option<JsonB>> {
+    lock_for_reading(table);
     let target = Target::with(table, |_, model| version.map_or_else(|| model.live_at(time), Ok))?;
     must_be_of(target.key()?, &target.relation, &entity)?;
     if target.clock() == Clock::Number {
@@ -33,8 +35,9 @@ pub fn as_of(
     }
     let text = Spi::get_one_with_args::<String>("SELECT $1::pg_catalog.text", &[time.into()])?.unwrap_or_default();
     let time = format!("{}::pg_catalog.timestamptz", quote_literal(text));
-    let engine = start(&target, &entity, Some(&time), false, reporter)?;
-    row(&target, engine, reporter)
+    target.has_its_columns()?;
+    let mut engine = start(&target, &entity, Some(&time), false, reporter)?;
+    told(&target, &RowType::of(table), &mut engine, reporter)
 }
 
 /// The row of an entity: what is stored, or if `fresh` what it would be if the profile were refreshed now; none where there is
@@ -69,19 +72,4 @@ pub fn list(table: Oid, entity: &Entities, most: usize) -> Result<Option<Vec<(St
     let named = list.map(|list| list.into_iter().map(|(item, score)| (spelling.text(item), score)).collect());
     standing.keep();
     Ok(named)
-}
-
-/// What is told of a row: neither when it was written, nor what only a refresh can use.
-pub fn as_json(row: &str) -> String {
-    format!("pg_catalog.to_jsonb({row}) - '{{updated_at,hidden_state}}'::pg_catalog.text[]")
-}
-
-/// The only row that an engine gives.
-fn row(target: &Target, mut engine: Engine, reporter: &mut Reporter) -> Result<Option<JsonB>> {
-    as_table_owner(target.relation.owner, || {
-        let staged = stage(target, &mut engine, reporter)?;
-        let sql = format!("SELECT {} FROM staged AS s", as_json("s"));
-        let rows = staged.query(&sql, &[], |row| Ok(row.get::<JsonB>(1)?))?;
-        Ok(rows.into_iter().flatten().next())
-    })
 }

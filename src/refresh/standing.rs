@@ -2,22 +2,22 @@
 //! what the catalog says, the queries with their plans, the engine's job. Each question then costs one look into the catalog,
 //! whether all of that still holds.
 
-use super::{Target, write};
+use super::rows::as_json;
+use super::{Target, must_be_of, write};
 use crate::catalog::profiles;
-use crate::error::{Code, Error, Result};
-use crate::events::{Entities, EventQuery, PreparedQuery, SideQuery, Whose};
-use crate::online::Spelling;
+use crate::error::Result;
+use crate::events::{Entities, EventQuery, PreparedQuery, Whose};
+use crate::online::{self, Spelling};
 use crate::pg::identity::{as_table_owner, current_user};
 use crate::pg::row_type::RowType;
 use crate::pg::saved_plan::lock_for_reading;
-use crate::profile::must_own;
-use crate::relation::{Column, Relation};
+use crate::profile::{must_own, nothing_to_recommend};
 use crate::statements;
 use crate::stored::{self, Stored};
 use crate::training;
-use crate::worker::engine::{self, Engine};
+use crate::worker::engine::{self, Engine, ScoreJob};
 use crate::worker::progress::Reporter;
-use persona_core::protocol::{Ask, Frame, Kind, Limits, Role, Task};
+use persona_core::protocol::{Ask, Frame, Kind, Limits, Role};
 use pgrx::JsonB;
 use pgrx::pg_sys::Oid;
 use std::cell::RefCell;
@@ -52,11 +52,9 @@ pub struct Standing {
     stamp: Option<String>,
     row_type: RowType,
     target: Target,
-    ask: Ask,
-    job: Frame,
-    events: EventQuery,
-    beside: Vec<SideQuery>,
-    prepared: Vec<PreparedQuery>,
+    job: ScoreJob,
+    /// The events, then the tables beside them.
+    queries: Vec<PreparedQuery>,
     stored: Vec<Stored>,
     /// Of the items that the model recommends.
     spelling: Option<Spelling>,
@@ -100,27 +98,17 @@ impl Standing {
             About::Row => (target.ask(), target.profile.reduction(target.version.number)?),
             About::List(most) => (Ask { recommendations: most, ..Ask::default() }, None),
         };
-        let ask = Ask { without_items: true, ..ask };
         let mapping = mapping.map(|mapping| Stored::Bytes(Role::Mapping, mapping));
         let queries = std::iter::once(&events).chain(beside.iter().map(|side| &side.query));
         Ok(Standing {
-            job: Engine::resident_job(
-                ask.clone(),
-                &events.schema,
-                &beside,
-                &target.version.spec,
-                target.version.unique_name(&target.model)?,
-            )?,
-            prepared: queries.map(|query| query.prepare(entity)).collect::<Result<_>>()?,
+            job: online::job(&target.model, &target.version, Ask { without_items: true, ..ask }, &events, &beside)?,
+            queries: queries.map(|query| query.prepare(entity)).collect::<Result<_>>()?,
             stored: std::iter::once(Stored::subject(&target.model, &target.version)).chain(mapping).collect(),
             spelling: Spelling::of(&target.source, &target.version, &events)?,
             row_type: RowType::of(key.profile),
             key,
             stamp,
             target,
-            ask,
-            events,
-            beside,
         })
     }
 
@@ -130,7 +118,7 @@ impl Standing {
         let timeless = !self.target.source.cleaning.until_now;
         Ok(timeless
             && self.row_type.holds()
-            && self.prepared.iter().all(PreparedQuery::is_valid)
+            && self.queries.iter().all(PreparedQuery::is_valid)
             && self.stamp == profiles::stamp(self.key.profile)?)
     }
 
@@ -145,14 +133,8 @@ impl Standing {
 
     /// An engine that has read the entity's events and all else that it needs.
     pub fn ask(&self, entity: &Entities) -> Result<Engine> {
-        let mut engine = match Engine::resident(&self.job)? {
-            Some(engine) => engine,
-            None => {
-                let spec = Some(&self.target.version.spec);
-                Engine::ask(Task::Score, self.ask.clone(), &self.events.schema, &self.beside, spec)?
-            }
-        };
-        for (i, query) in self.prepared.iter().enumerate() {
+        let mut engine = Engine::score(&self.job)?;
+        for (i, query) in self.queries.iter().enumerate() {
             if i > 0 {
                 engine.send(&Frame::new(Kind::Table, Vec::new()))?;
             }
@@ -164,34 +146,28 @@ impl Standing {
 
     /// The row that the engine gives of the entity, if it has events.
     pub fn row(&self, mut engine: Engine) -> Result<Option<JsonB>> {
-        as_table_owner(self.target.relation.owner, || {
-            let mut row = self.row_type.row();
-            write(&self.target.writer()?, &mut row, None, &mut engine, &mut Reporter::silent())?;
-            let Some(row) = row.argument() else { return Ok(None) };
-            let sql = format!("SELECT {}", super::single::as_json("$1"));
-            statements::look(&sql, &[row], |row| Ok(row.get::<JsonB>(1)?)).map(Option::flatten)
-        })
+        told(&self.target, &self.row_type, &mut engine, &mut Reporter::silent())
     }
 
     /// How the model's items are written; an error where it has none.
     pub fn spelling(&self) -> Result<&Spelling> {
-        self.spelling.as_ref().ok_or_else(|| {
-            let name = &self.target.relation.name;
-            Error::new(Code::NotInPrerequisiteState, format!("profile \"{name}\" has no items to recommend"))
-                .detail(format!("None of the objectives of model \"{}\" predicts a field.", self.target.model.name))
-                .hint("Make a profile of a model with the objective next_event.")
-        })
+        self.spelling.as_ref().ok_or_else(|| nothing_to_recommend(&self.target.profile, &self.target.relation))
     }
 }
 
-/// Whether an entity is of the type that a profile's are.
-pub fn must_be_of(key: &Column, relation: &Relation, entity: &Entities) -> Result<()> {
-    match discriminant(&Entities::none(key)?) == discriminant(entity) {
-        true => Ok(()),
-        false => Err(Error::new(
-            Code::DatatypeMismatch,
-            format!("entities of profile \"{}\" are of type {}", relation.name, key.type_name),
-        )
-        .hint("Give the entity as a value of that type.")),
-    }
+/// What an engine says of the only entity that it was asked about, as JSON; none if it has no events.
+pub fn told(
+    target: &Target,
+    row_type: &RowType,
+    engine: &mut Engine,
+    reporter: &mut Reporter,
+) -> Result<Option<JsonB>> {
+    as_table_owner(target.relation.owner, || {
+        let mut row = row_type.row();
+        let (outcome, _) = write(&target.writer()?, &mut row, None, engine, reporter)?;
+        training::tell_notes(&outcome, reporter);
+        let Some(row) = row.argument() else { return Ok(None) };
+        let sql = format!("SELECT {}", as_json("$1"));
+        statements::look(&sql, &[row], |row| Ok(row.get::<JsonB>(1)?)).map(Option::flatten)
+    })
 }

@@ -54,6 +54,26 @@ pub(super) struct Region {
     pub ring: Ring,
 }
 
+/// A job to score by a version, which a resident engine keeps under a name.
+pub struct ScoreJob {
+    job: Job,
+    /// The same as a frame.
+    told: Frame,
+}
+
+impl ScoreJob {
+    pub fn new(
+        ask: Ask,
+        source: &SourceSchema,
+        beside: &[SideQuery],
+        spec: &ModelSpec,
+        name: String,
+    ) -> Result<ScoreJob> {
+        let job = Job { keep: Some(name), ..job(Task::Score, ask, source, beside, Some(spec)) };
+        Ok(ScoreJob { told: Frame::json(Kind::Job, &job)?, job })
+    }
+}
+
 /// Who is at the other end.
 enum Peer {
     Child(Ending),
@@ -80,31 +100,24 @@ impl Engine {
         beside: &[SideQuery],
         spec: Option<&ModelSpec>,
     ) -> Result<Engine> {
-        let program = program(spec.is_some());
+        Engine::own(job(task, ask, source, beside, spec))
+    }
+
+    /// The resident engine, where the server has preloaded persona; else an engine of the job's own.
+    pub fn score(job: &ScoreJob) -> Result<Engine> {
+        match Connection::open()? {
+            Some(connection) => Engine::with(Peer::Resident(connection), None, &job.told),
+            None => Engine::own(Job { keep: None, ..job.job.clone() }),
+        }
+    }
+
+    fn own(job: Job) -> Result<Engine> {
+        let program = program(job.spec.is_some());
         let region = region::create().map_err(|e| no_region(&e))?;
         let child = child::spawn(&program, &[], Some(&region)).map_err(|e| cannot_start(&program, &e))?;
-        let job = Job { region: Some(region.as_raw_fd()), ..job(task, ask, source, beside, spec) };
+        let job = Job { region: Some(region.as_raw_fd()), ..job };
         let region = Region { file: region, ring: Ring::new(REGION_BYTES) };
         Engine::with(Peer::Child(Ending(child)), Some(region), &Frame::json(Kind::Job, &job)?)
-    }
-
-    /// The job to score by a version that a resident engine keeps under a name, as a frame.
-    pub fn resident_job(
-        ask: Ask,
-        source: &SourceSchema,
-        beside: &[SideQuery],
-        spec: &ModelSpec,
-        name: String,
-    ) -> Result<Frame> {
-        let job = Job { keep: Some(name), ..job(Task::Score, ask, source, beside, Some(spec)) };
-        Ok(Frame::json(Kind::Job, &job)?)
-    }
-
-    /// Gives the resident engine a job, where there is one: the server must have preloaded persona. Without it the job can be
-    /// given to an engine of its own.
-    pub fn resident(job: &Frame) -> Result<Option<Engine>> {
-        let Some(connection) = Connection::open()? else { return Ok(None) };
-        Engine::with(Peer::Resident(connection), None, job).map(Some)
     }
 
     fn with(peer: Peer, region: Option<Region>, job: &Frame) -> Result<Engine> {
