@@ -17,7 +17,7 @@ impl LocalSettings {
         LocalSettings::set(&[SAFE_PATH])
     }
 
-    /// Must not outlive the transaction it was made in.
+    /// Also those that only a superuser may set. Must not outlive the transaction it was made in.
     pub fn set(settings: &[(&CStr, &CStr)]) -> Self {
         // SAFETY: inside a transaction; names and values are C strings that outlive the calls.
         unsafe {
@@ -27,7 +27,7 @@ impl LocalSettings {
                 pg_sys::set_config_option(
                     name.as_ptr(),
                     value.as_ptr(),
-                    pg_sys::GucContext::PGC_USERSET,
+                    pg_sys::GucContext::PGC_SUSET,
                     pg_sys::GucSource::PGC_S_SESSION,
                     pg_sys::GucAction::GUC_ACTION_SAVE,
                     true,

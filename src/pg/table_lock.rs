@@ -2,19 +2,25 @@
 //!
 //! Whoever waits for ACCESS EXCLUSIVE stands in a queue, and every reader that comes later stands behind: one long query on a
 //! table would stop all short ones. So it is waited for a moment, then given up, and tried again when those behind are done.
+//!
+//! Each attempt looks for a deadlock. Postgres looks once, when somebody has waited for a second: who waits for us then finds us
+//! between two attempts, waiting for nobody, and never looks again.
 
 use super::interrupts;
 use super::local_settings::LocalSettings;
 use crate::error::{Failure, sqlstate};
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{PgSqlErrorCode, PgTryBuilder, pg_sys};
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::ptr;
 use std::time::{Duration, Instant};
 
 /// How long an attempt stands in queues, and what is left to others before the next.
 const ATTEMPT: Duration = Duration::from_millis(30);
 const PAUSE: Duration = Duration::from_millis(70);
+
+/// What waits so long within an attempt looks for a deadlock; nobody is told in the server's log that it still waits.
+const LOOK: [(&CStr, &CStr); 2] = [(c"deadlock_timeout", c"10ms"), (c"log_lock_waits", c"off")];
 
 /// After so long it is waited for like any other lock.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -46,6 +52,7 @@ fn attempt(tables: &[pg_sys::Oid]) -> bool {
         pg_sys::MemoryContextSwitchTo(memory);
         let locked = PgTryBuilder::new(|| {
             let begun = Instant::now();
+            let _look = LocalSettings::set(&LOOK);
             for &table in tables {
                 // Who waits for the first of them waits for all.
                 let left = ATTEMPT.saturating_sub(begun.elapsed()).as_millis().max(1);

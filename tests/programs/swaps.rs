@@ -147,6 +147,42 @@ fn readers_do_not_stand_behind_a_swap_that_waits_for_a_long_query() {
     assert_eq!(live(&mut client), 2);
 }
 
+/// A session that has read the profile, and looks for no deadlock.
+fn reader_in_a_block(cluster: &Cluster) -> Client {
+    let mut reader = cluster.connect();
+    run(
+        &mut reader,
+        "SET deadlock_timeout = '1h'; SET statement_timeout = '1min'; BEGIN; SELECT count(*) FROM walk_profile",
+    );
+    reader
+}
+
+#[test]
+fn a_swap_lets_a_reader_pass_who_stands_behind_somebody_that_waits_for_the_swap() {
+    let (cluster, mut client) = cluster_with_profile();
+    let mut reader = reader_in_a_block(&cluster);
+    let retraining = Running::start(&cluster, "", RETRAIN);
+    until_blocked(&mut client, retraining.backend);
+    // The retraining has read the events, so this waits for its end; and the reader behind it.
+    let truncation = Running::start(&cluster, "SET deadlock_timeout = '1h'", "BEGIN; TRUNCATE clicks; ROLLBACK");
+    until_blocked(&mut client, truncation.backend);
+    run(&mut reader, "SELECT count(*) FROM clicks; COMMIT");
+    retraining.end().result.expect("nobody has the profile any more");
+    truncation.end().result.expect("nobody has the events any more");
+    assert_eq!(live(&mut client), 2);
+}
+
+#[test]
+fn a_swap_that_waits_for_who_waits_for_it_ends_with_a_deadlock() {
+    let (cluster, mut client) = cluster_with_profile();
+    let mut reader = reader_in_a_block(&cluster);
+    let retraining = Running::start(&cluster, "", RETRAIN);
+    until_blocked(&mut client, retraining.backend);
+    run(&mut reader, "SELECT persona.set_alias('walk', 'best', 1); COMMIT");
+    assert_eq!(failure(retraining.end().result).code().code(), "40P01");
+    assert_eq!(live(&mut client), 1);
+}
+
 #[test]
 fn views_grants_and_comments_stay_and_nobody_reads_what_is_kept() {
     let (cluster, mut client) = cluster_with_profile();
