@@ -4,7 +4,7 @@
 # get CUDA's libraries), RUN_AS=USER (who runs the server when make is run by root; default nobody),
 # DB=NAME (for psql and conninfo), STAGE=NAME[,NAME] (for bench: read, train-full, train-sampled,
 # train-recurrent, train-ml1m, train-million, score, index, end-to-end, recommend, scale, connections,
-# share, living, live; default all), RUNS=N (for bench: how often each is measured; default 3), PART=NAME[,NAME]
+# share, living, live, online; default all), RUNS=N (for bench: how often each is measured; default 3), PART=NAME[,NAME]
 # (for quality: beauty, reviews, films, groceries; default all), MINUTES=N (for soak: how long; default 1).
 
 export PG ?= 16

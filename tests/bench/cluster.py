@@ -106,9 +106,11 @@ class Cluster:
     def connect(self, database: str = DATABASE) -> psycopg.Connection:
         return psycopg.connect(self.conninfo(database), autocommit=True)
 
-    def environment(self) -> dict:
-        """For programs of Postgres, such as pgbench."""
-        return {**os.environ, "PGHOST": str(self.home), "PGUSER": "postgres", "PGDATABASE": DATABASE}
+    def pgbench(self, *arguments: str, folder: str | None = None) -> str:
+        """What pgbench prints; the files that it writes come into the folder."""
+        at = {**os.environ, "PGHOST": str(self.home), "PGUSER": "postgres", "PGDATABASE": DATABASE}
+        command = [program("pgbench"), *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True, env=at, cwd=folder).stdout
 
 
 def _server_user() -> pwd.struct_passwd | None:

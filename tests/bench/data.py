@@ -128,6 +128,17 @@ def many_entities(session: psycopg.Connection, entities: int) -> Events:
     )
 
 
+def regulars(session: psycopg.Connection, entities: int, each: int) -> Events:
+    """A log in which every entity has as many events as any other."""
+    return _make(
+        session,
+        f"regulars_{entities}_{each}",
+        "entity bigint NOT NULL, at timestamptz NOT NULL, item int NOT NULL",
+        f"""SELECT 1 + i % {entities}, to_timestamp(1700000000 + i * 0.5), {popular("i", 20_000, 2)}
+            FROM generate_series(1, {entities * each}) AS i""",
+    )
+
+
 def _exists(session: psycopg.Connection, table: str) -> bool:
     return session.execute("SELECT to_regclass(%s) IS NOT NULL", (table,)).fetchone()[0]
 

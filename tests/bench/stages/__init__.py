@@ -1,6 +1,6 @@
 """The stages, in the order in which they run. One is a function of a Bench that returns Results."""
 
-from stages import connections, index, live, living, pipeline, read, recommend, scale, score, share, train, train_million
+from stages import connections, index, live, living, online, pipeline, read, recommend, scale, score, share, train, train_million
 
 STAGES = {
     "read": read.run,
@@ -18,4 +18,5 @@ STAGES = {
     "share": share.run,
     "living": living.run,
     "live": live.run,
+    "online": online.run,
 }

@@ -4,12 +4,10 @@ On all cores, the engine's and pgbench's processes would share evenly: half of t
 """
 
 import re
-import subprocess
 import threading
 
 import data
 import persona
-from cluster import program
 from measure import Figure, Run
 from report import Result, Wanted
 
@@ -25,7 +23,7 @@ def run(bench) -> list[Result]:
         spec = persona.specification(epochs=10_000)
         model = persona.create_model(session, "share", events, spec)
         nice = session.execute("SHOW persona.engine_nice").fetchone()[0]
-    pgbench(cluster, "--initialize", "--quiet", "--scale", str(SIZE))
+    cluster.pgbench("--initialize", "--quiet", "--scale", str(SIZE))
     beside, alone = [], []
     for _ in range(bench.runs):
         alone.append(Run(transactions(cluster)))
@@ -79,10 +77,6 @@ class Training:
 def transactions(cluster) -> float:
     """A second."""
     load = ["--client", str(CLIENTS), "--jobs", str(CLIENTS), "--time", str(SECONDS)]
-    said = pgbench(cluster, "--select-only", "--no-vacuum", *load)
+    said = cluster.pgbench("--select-only", "--no-vacuum", *load)
     return float(re.search(r"tps = ([0-9.]+)", said)[1])
 
-
-def pgbench(cluster, *arguments: str) -> str:
-    command = [program("pgbench"), *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True, env=cluster.environment()).stdout
