@@ -18,9 +18,10 @@ use crate::worker::batches::LargeBatches;
 use crate::worker::engine::Engine;
 use persona_core::protocol::{Frame, Holds, Kind, SideTable};
 use persona_core::source::{Clock, Field, FieldKind, KeyType, Label, LabelKind, SourceSchema};
-use pgrx::spi::{quote_identifier, quote_literal};
+use pgrx::datum::DatumWithOid;
+use pgrx::pg_sys::Oid;
+use pgrx::spi::quote_identifier;
 use reading::{Reading, Selected};
-use serde_json::Value;
 
 /// A query over a source's events, ready to run.
 pub struct EventQuery {
@@ -102,16 +103,25 @@ impl EventQuery {
         EventQuery::of(source).map(|query| query.only(entities))
     }
 
-    /// The same of rows that are in no table: a JSON array of objects with the table's columns. They are all one entity's.
-    pub fn of_rows(source: &Source, rows: &Value) -> Result<EventQuery> {
-        let mut query = EventQuery::of(source)?;
-        let rows = given_rows(rows, &source.entity, query.schema.key)?;
-        query.from = format!(
-            "pg_catalog.jsonb_populate_recordset(NULL::{}, {}::pg_catalog.jsonb)",
-            query.from,
-            quote_literal(rows)
+    /// The same of rows that are in no table: `$1` is a jsonb array of objects with the table's columns. They are all one
+    /// entity's, whoever they say that it is.
+    pub fn of_rows(source: &Source) -> Result<EventQuery> {
+        let query = EventQuery::of(source)?;
+        let relation = Relation::open(source.events, &format!("event table of source \"{}\"", source.name))?;
+        let entity = match query.schema.key {
+            KeyType::Integer => "0",
+            KeyType::Text => "'given'",
+            KeyType::Uuid => "'00000000-0000-0000-0000-000000000000'",
+        };
+        let named = |column: &Column| format!("{} {}", quote_identifier(&column.name), column.type_name);
+        let others = relation.columns.iter().filter(|column| column.name != query.key.name).map(named);
+        let from = format!(
+            "(SELECT {entity}::{} AS {}, given.* FROM pg_catalog.jsonb_to_recordset($1) AS given ({})) AS events",
+            query.key.type_name,
+            quote_identifier(&query.key.name),
+            others.collect::<Vec<_>>().join(", ")
         );
-        Ok(query)
+        Ok(query.over_rows(from))
     }
 
     /// The same over something else in FROM with the table's columns.
@@ -202,14 +212,14 @@ impl EventQuery {
         send(engine, tell, |sink| scan::scan(&self.sql(), &self.reads, sink))
     }
 
-    /// The same, parsed now and planned once, of [`Whose::One`]; `entity` is one of those that it will be of.
-    pub fn prepare(&self, entity: &Entities) -> Result<PreparedQuery> {
-        let plan = SavedPlan::prepare(&self.sql(), entity.argument().oid())?;
+    /// The same, parsed now and planned once, of what `$1` says: an argument of this type.
+    pub fn prepare(&self, argument: Oid) -> Result<PreparedQuery> {
+        let plan = SavedPlan::prepare(&self.sql(), argument)?;
         Ok(PreparedQuery { plan, reads: self.reads.clone() })
     }
 }
 
-/// A query of one entity, which the session asks again and again.
+/// A query which the session asks again and again, each time of another entity.
 pub struct PreparedQuery {
     plan: SavedPlan,
     reads: Vec<Read>,
@@ -222,8 +232,8 @@ impl PreparedQuery {
     }
 
     /// Sends the entity's events to the engine, as the statement that is running sees them.
-    pub fn send(&self, entity: &Entities, engine: &mut Engine) -> Result<u64> {
-        send(engine, |_| (), |sink| scan::scan_planned(&self.plan, &entity.argument(), &self.reads, sink))
+    pub fn send(&self, argument: &DatumWithOid, engine: &mut Engine) -> Result<u64> {
+        send(engine, |_| (), |sink| scan::scan_planned(&self.plan, argument, &self.reads, sink))
     }
 }
 
@@ -246,24 +256,6 @@ fn send(
         engine.send(&Frame::json(Kind::Mistyped, &mistyped[2..].to_vec())?)?;
     }
     Ok(rows)
-}
-
-/// JSON rows as text, each with a key of the type that the source's entities have.
-fn given_rows(rows: &Value, entity: &str, key: KeyType) -> Result<String> {
-    let wrong = || {
-        Error::new(Code::InvalidParameter, "events must be a JSON array of objects")
-            .hint("An object has the columns of the source's event table, and may leave the entity's out.")
-    };
-    let mut rows = rows.as_array().cloned().ok_or_else(wrong)?;
-    for row in &mut rows {
-        let of = match key {
-            KeyType::Integer => Value::from(0),
-            KeyType::Text => Value::from("given"),
-            KeyType::Uuid => Value::from("00000000-0000-0000-0000-000000000000"),
-        };
-        row.as_object_mut().ok_or_else(wrong)?.insert(entity.to_string(), of);
-    }
-    Ok(Value::from(rows).to_string())
 }
 
 fn attributes_changed(source: &Source, relation: &Relation) -> Error {

@@ -1,12 +1,19 @@
 //! What is computed at the moment of the question: by the resident engine, or where the server has none, by one of its own.
 
+mod encode;
+mod kept;
+mod question;
+
+pub use encode::encode;
+pub use kept::Kept;
+pub use question::{Circumstances, Question};
+
 use crate::catalog::models::Model;
 use crate::catalog::sources::Source;
 use crate::catalog::versions::Version;
-use crate::error::{Code, Error, Result};
-use crate::events::{Entities, EventQuery, SideQuery};
+use crate::error::Result;
+use crate::events::{EventQuery, SideQuery};
 use crate::relation::Relation;
-use crate::stored::Stored;
 use crate::training;
 use crate::worker::engine::{Engine, ScoreJob};
 use crate::worker::progress::Reporter;
@@ -17,33 +24,10 @@ use arrow_schema::DataType;
 use half::f16;
 use persona_core::protocol::{Ask, ColumnReader, Kind};
 use pgrx::pg_sys;
-use serde_json::Value;
 
 /// The job to score a query's entities by a version.
 pub fn job(model: &Model, version: &Version, ask: Ask, query: &EventQuery, beside: &[SideQuery]) -> Result<ScoreJob> {
     ScoreJob::new(ask, &query.schema, beside, &version.spec, version.unique_name(model)?)
-}
-
-/// The vector that the live version of a model gives to somebody with these events, which are in no table: [dim].
-pub fn encode(model: &str, events: &Value, reporter: &mut Reporter) -> Result<Vec<f32>> {
-    let model = Model::find(model)?;
-    let version = Version::find(&model, model.live()?)?;
-    if version.spec.dim().is_none() {
-        return Err(Error::new(Code::Unsupported, format!("model \"{}\" makes no vectors", model.name))
-            .hint("Ask a model of another family; persona.families says what each makes."));
-    }
-    let source = Source::of_model(&model)?;
-    let query = EventQuery::of_rows(&source, events)?;
-    let beside = query.beside_these(&source, &Entities::none(&query.key)?)?;
-    training::same_fields(&model, &version, &query.schema)?;
-    let ask = Ask { without_items: true, ..Ask::default() };
-    let mut engine = Engine::score(&job(&model, &version, ask, &query, &beside)?)?;
-    training::scan(&query, &beside, &mut engine, &[Stored::subject(&model, &version)], reporter)?;
-    only(&mut engine, reporter, vector)?.ok_or_else(|| {
-        Error::new(Code::InvalidParameter, "there are no events to encode")
-            .detail("At least one event must have a time.")
-            .hint("Give a JSON array of objects with the columns of the source's event table.")
-    })
 }
 
 /// What an engine tells of the only entity, read by `read` from the first row.

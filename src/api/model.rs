@@ -3,6 +3,7 @@ use crate::catalog::models::Model;
 use crate::catalog::sources::Source;
 use crate::error::Error;
 use crate::events::EventQuery;
+use crate::pg::jsonb::Jsonb;
 use crate::pg::procedure::Phases;
 use crate::worker::progress::Reporter;
 use crate::{
@@ -245,8 +246,8 @@ fn rank_features(
 /// The vector that a model's live version gives to somebody with these events, which are in no table: a JSON array of
 /// objects with the columns of the source's event table, the entity's left out.
 #[pg_extern(stable, strict, parallel_restricted)]
-fn encode(model: &str, events: JsonB) -> Result<Vec<f32>, ErrorReport> {
-    Ok(online::encode(model, &events.0, &mut Reporter::silent())?)
+fn encode(model: &str, events: Jsonb) -> Result<Vec<f32>, ErrorReport> {
+    Ok(online::encode(model, &events)?)
 }
 
 /// The figures of several models' live versions on the cases that all of them judged, best first, and how much larger each

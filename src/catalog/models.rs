@@ -31,7 +31,12 @@ impl Model {
     /// A model that the current user may use.
     pub fn find(name: &str) -> Result<Model> {
         let model = Model::look_up(name)?;
-        must_own(model.owner, "model", name).map(|()| model)
+        model.must_be_own().map(|()| model)
+    }
+
+    /// An error where the current user may not use it.
+    pub fn must_be_own(&self) -> Result<()> {
+        must_own(self.owner, "model", &self.name)
     }
 
     /// The models that the current user may use.
@@ -155,4 +160,18 @@ impl Model {
                 .hint("Say which version is asked, as in version => 1. What was live when is in persona.lives.")
         })
     }
+}
+
+/// What tells whether any row of the catalog that an answer by the model's live version rests on has been replaced; none where it
+/// has no live version.
+pub fn stamp(name: &str) -> Result<Option<String>> {
+    look(
+        "SELECT pg_catalog.concat_ws(' ', m.xmin, m.ctid, a.xmin, a.ctid, v.xmin, v.ctid, s.xmin, s.ctid) \
+         FROM persona.models m JOIN persona.aliases a ON a.model = m.model AND a.alias = 'live' \
+             JOIN persona.versions v ON v.model = m.model AND v.version = a.version \
+             JOIN persona.sources s ON s.source = m.source \
+         WHERE m.model = $1",
+        &[name.into()],
+        |row| present(row.get(1)?, "model"),
+    )
 }

@@ -10,6 +10,7 @@ pub mod columns;
 pub mod described;
 pub mod identity;
 pub mod interrupts;
+pub mod jsonb;
 pub mod local_settings;
 pub mod numeric;
 pub mod procedure;

@@ -1,6 +1,7 @@
 //! The row type of a table: whether it is still what it was, and one row as a value of it.
 
 use super::bulk::{Row, Rows, TooLong, Value};
+use super::saved_plan::lock_for_reading;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::{self, Oid};
 
@@ -24,6 +25,11 @@ impl RowType {
             pg_sys::table_close(relation, pg_sys::NoLock as i32);
             RowType { table, owner, description }
         }
+    }
+
+    /// Locks the table as a SELECT does, until the transaction ends.
+    pub fn lock(&self) {
+        lock_for_reading(self.table);
     }
 
     /// Whether the table, which the caller has locked, still has just these columns, and the same owner.

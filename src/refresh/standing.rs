@@ -6,25 +6,21 @@ use super::rows::as_json;
 use super::{Target, must_be_of, write};
 use crate::catalog::profiles;
 use crate::error::Result;
-use crate::events::{Entities, EventQuery, PreparedQuery, Whose};
-use crate::online::{self, Spelling};
-use crate::pg::identity::{as_table_owner, current_user};
+use crate::events::{Entities, EventQuery, Whose};
+use crate::online::{Circumstances, Kept, Question, Spelling};
+use crate::pg::identity::as_table_owner;
 use crate::pg::row_type::RowType;
 use crate::pg::saved_plan::lock_for_reading;
 use crate::profile::{must_own, nothing_to_recommend};
 use crate::statements;
-use crate::stored::{self, Stored};
+use crate::stored::Stored;
 use crate::training;
-use crate::worker::engine::{self, Engine, ScoreJob};
+use crate::worker::engine::Engine;
 use crate::worker::progress::Reporter;
-use persona_core::protocol::{Ask, Frame, Kind, Limits, Role};
+use persona_core::protocol::{Ask, Role};
 use pgrx::JsonB;
 use pgrx::pg_sys::Oid;
-use std::cell::RefCell;
-use std::mem::{Discriminant, ManuallyDrop, discriminant};
-
-/// The most that a session keeps, at some 100 kB each.
-const MOST: usize = 16;
+use std::mem::{Discriminant, discriminant};
 
 /// What is asked of an entity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,11 +35,9 @@ pub enum About {
 #[derive(PartialEq)]
 struct Key {
     profile: Oid,
-    /// What may be read is decided when a query is written.
-    user: Oid,
     about: About,
     entity: Discriminant<Entities>,
-    limits: Limits,
+    circumstances: Circumstances,
 }
 
 pub struct Standing {
@@ -52,18 +46,13 @@ pub struct Standing {
     stamp: Option<String>,
     row_type: RowType,
     target: Target,
-    job: ScoreJob,
-    /// The events, then the tables beside them.
-    queries: Vec<PreparedQuery>,
-    stored: Vec<Stored>,
+    question: Question,
     /// Of the items that the model recommends.
     spelling: Option<Spelling>,
 }
 
-// Never dropped: when a process ends, Postgres' memory goes as a whole.
 thread_local! {
-    /// Last used first.
-    static KEPT: ManuallyDrop<RefCell<Vec<Standing>>> = const { ManuallyDrop::new(RefCell::new(Vec::new())) };
+    static KEPT: Kept<Standing> = const { Kept::new() };
 }
 
 impl Standing {
@@ -71,13 +60,8 @@ impl Standing {
     pub fn of(profile: Oid, entity: &Entities, about: About) -> Result<Standing> {
         // From here on no other session can change the table's columns before the answer is there.
         lock_for_reading(profile);
-        let key = Key { profile, user: current_user(), about, entity: discriminant(entity), limits: engine::limits() };
-        let kept = KEPT.with(|kept| {
-            let mut kept = kept.borrow_mut();
-            let place = kept.iter().position(|standing| standing.key == key)?;
-            Some(kept.remove(place))
-        });
-        match kept {
+        let key = Key { profile, about, entity: discriminant(entity), circumstances: Circumstances::now() };
+        match KEPT.with(|kept| kept.take(|standing| standing.key == key)) {
             Some(standing) if standing.holds()? => {
                 must_own(&standing.target.relation)?;
                 Ok(standing)
@@ -93,17 +77,14 @@ impl Standing {
         target.has_its_columns()?;
         let events = EventQuery::of_some(&target.source, Whose::One)?;
         let beside = events.beside_these(&target.source, Whose::One)?;
-        training::same_fields(&target.model, &target.version, &events.schema)?;
         let (ask, mapping) = match key.about {
             About::Row => (target.ask(), target.profile.reduction(target.version.number)?),
             About::List(most) => (Ask { recommendations: most, ..Ask::default() }, None),
         };
         let mapping = mapping.map(|mapping| Stored::Bytes(Role::Mapping, mapping));
-        let queries = std::iter::once(&events).chain(beside.iter().map(|side| &side.query));
+        let about = (&target.model, &target.version, &target.source);
         Ok(Standing {
-            job: online::job(&target.model, &target.version, Ask { without_items: true, ..ask }, &events, &beside)?,
-            queries: queries.map(|query| query.prepare(entity)).collect::<Result<_>>()?,
-            stored: std::iter::once(Stored::subject(&target.model, &target.version)).chain(mapping).collect(),
+            question: Question::new(about, ask, (&events, &beside), entity.argument().oid(), mapping)?,
             spelling: Spelling::of(&target.source, &target.version, &events)?,
             row_type: RowType::of(key.profile),
             key,
@@ -114,34 +95,17 @@ impl Standing {
 
     /// Whether it would be made the same again.
     fn holds(&self) -> Result<bool> {
-        // Cleaning that goes by the clock is written into the job.
-        let timeless = !self.target.source.cleaning.until_now;
-        Ok(timeless
-            && self.row_type.holds()
-            && self.queries.iter().all(PreparedQuery::is_valid)
-            && self.stamp == profiles::stamp(self.key.profile)?)
+        Ok(self.row_type.holds() && self.question.is_valid() && self.stamp == profiles::stamp(self.key.profile)?)
     }
 
     /// For the session's next question.
     pub fn keep(self) {
-        KEPT.with(|kept| {
-            let mut kept = kept.borrow_mut();
-            kept.insert(0, self);
-            kept.truncate(MOST);
-        });
+        KEPT.with(|kept| kept.put(self));
     }
 
     /// An engine that has read the entity's events and all else that it needs.
     pub fn ask(&self, entity: &Entities) -> Result<Engine> {
-        let mut engine = Engine::score(&self.job)?;
-        for (i, query) in self.queries.iter().enumerate() {
-            if i > 0 {
-                engine.send(&Frame::new(Kind::Table, Vec::new()))?;
-            }
-            query.send(entity, &mut engine)?;
-        }
-        stored::send(&self.stored, &mut engine)?;
-        Ok(engine)
+        self.question.ask(&entity.argument())
     }
 
     /// The row that the engine gives of the entity, if it has events.

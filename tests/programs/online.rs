@@ -66,6 +66,61 @@ fn events_that_are_in_no_table_are_encoded_like_those_that_are() {
         let error = failure(client.query_one("SELECT persona.encode('walk', $1::text::jsonb)", &[&events]));
         assert_eq!((error.message(), error.code()), (said, &SqlState::INVALID_PARAMETER_VALUE));
     }
+    // Whoever they say that they are, they are one session's, and what is no column is passed over.
+    let named = client.query_one(
+        "SELECT persona.encode('walk', jsonb_agg(to_jsonb(c) || jsonb_build_object('visitor', 'guest ' || n, 'page', n))) =
+             persona.encode('walk', jsonb_agg(to_jsonb(c) - 'visitor'))
+         FROM (SELECT c.*, row_number() OVER () AS n FROM clicks c WHERE visitor = 7) c",
+        &[],
+    );
+    assert!(named.expect("an answer").get::<_, bool>(0));
+}
+
+/// The vector of a session that has seen items 1 to 5, in its own words.
+fn encoded(client: &mut Client) -> String {
+    let sql = "SELECT persona.encode('walk', jsonb_agg(jsonb_build_object(
+            'item', n, 'at', timestamptz '2024-05-01' + n * interval '1 hour', 'amount', 2)))::text FROM generate_series(1, 5) n";
+    client.query_one(sql, &[]).unwrap_or_else(|error| panic!("{error:?}")).get(0)
+}
+
+#[test]
+fn what_a_session_has_kept_of_a_model_encodes_as_the_model_is_now() {
+    let cluster = Cluster::with_persona();
+    let (mut client, mut other) = (filled(&cluster), cluster.connect());
+    let mut first = encoded(&mut client);
+    let changes = [
+        ("UPDATE clicks SET item = 31 - item; CALL persona.train('walk')", true),
+        ("SELECT persona.set_alias('walk', 'live', 1)", true),
+        ("ALTER TABLE clicks ADD note text DEFAULT 'none'", false),
+        ("ALTER TABLE clicks ALTER item TYPE bigint", false),
+        ("ALTER TABLE clicks RENAME amount TO sum; ALTER TABLE clicks RENAME sum TO amount", false),
+        ("ALTER TABLE clicks RENAME TO visits", false),
+        ("ALTER TABLE visits RENAME TO clicks", false),
+    ];
+    for (change, other_vector) in changes {
+        other.batch_execute(change).unwrap_or_else(|error| panic!("{change}: {error:?}"));
+        let now = encoded(&mut client);
+        assert_eq!(now, encoded(&mut cluster.connect()), "{change}");
+        assert_eq!(now != first, other_vector, "{change}");
+        first = now;
+    }
+    let ask = |client: &mut Client| failure(client.query_one("SELECT persona.encode('walk', '[{\"item\": 1}]')", &[]));
+    other.batch_execute("ALTER TABLE clicks ALTER item TYPE text").expect("a type can be changed");
+    assert_eq!(ask(&mut client).code(), &SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE);
+    other.batch_execute("ALTER TABLE clicks ALTER item TYPE int USING item::int").expect("a type can be changed");
+    encoded(&mut client);
+    client
+        .batch_execute("CREATE ROLE reader; GRANT USAGE ON SCHEMA persona TO reader; SET ROLE reader")
+        .expect("a role");
+    assert_eq!(ask(&mut client).message(), "must be owner of model \"walk\"");
+    client
+        .batch_execute("RESET ROLE; UPDATE persona.models SET owner = 'reader'; SET ROLE reader")
+        .expect("a superuser may");
+    encoded(&mut client);
+    client
+        .batch_execute("RESET ROLE; UPDATE persona.models SET owner = CURRENT_USER::regrole; SET ROLE reader")
+        .expect("so");
+    assert_eq!(ask(&mut client).message(), "must be owner of model \"walk\"");
 }
 
 /// The items that are recommended to a visitor, and their scores.
