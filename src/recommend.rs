@@ -135,6 +135,16 @@ impl<'a> Ask<'a> {
         self.rows(verb, Way::Exact)
     }
 
+    /// What the entity has had, by its events as they are now, in order.
+    fn seen(&self) -> Result<Vec<String>> {
+        let _path = LocalSettings::safe_path();
+        let plan = self.plan(Verb::Seen, Way::Stored)?;
+        let had = plan.query.rows::<String, f32>(&self.entity.argument(), 0)?;
+        let mut seen: Vec<String> = had.into_iter().filter_map(|(item, _)| item).collect();
+        seen.sort_unstable();
+        Ok(seen)
+    }
+
     fn plan(&self, verb: Verb, way: Way) -> Result<Rc<Plan>> {
         plans::plan(Key::of(self, verb, way), self)
     }

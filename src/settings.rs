@@ -62,7 +62,7 @@ pub fn define() {
     );
     GucRegistry::define_int_guc(
         c"persona.resident_idle",
-        c"How long the resident engine stays while nobody asks it.",
+        c"How long the resident engine and the fork server stay while nobody asks them.",
         c"The next question starts it again.",
         &RESIDENT_IDLE,
         1,

@@ -22,6 +22,7 @@
 //! - [`metrics`]   ranks to HR, NDCG, MRR, coverage and novelty, with bootstrap intervals
 //! - [`probe`]     what the engine says of its machine
 //! - [`artifact`]  one trained version as safetensors
+//! - [`handover`]  open files from one process to another
 //! - [`reduction`] fewer dimensions for profile vectors
 //! - [`calendar`]  hours, weekdays and months of a time
 //! - [`check`]     what `check_source` reports
@@ -40,6 +41,7 @@ pub mod drift;
 pub mod error;
 pub mod events;
 pub mod features;
+pub mod handover;
 pub mod importance;
 pub mod json;
 pub mod labels;

@@ -47,7 +47,7 @@ use std::io::{self, Read, Write};
 use std::panic::{self, AssertUnwindSafe};
 
 /// Raised by every change that an older peer would misread.
-pub const VERSION: u32 = 8;
+pub const VERSION: u32 = 9;
 
 /// No frame is longer: what is larger is cut.
 pub const MAX_FRAME: usize = 64 << 20;
@@ -138,6 +138,8 @@ pub struct Ask {
     pub recommendations: usize,
     /// Whether the vectors of items are left out (Score).
     pub without_items: bool,
+    /// Whether lists alone are told, and neither vectors nor what is said of labels (Score).
+    pub lists_alone: bool,
     /// Whether it is told what a recurrent encoder carries to an entity's next event (Score).
     pub states: bool,
     /// What is to be drawn (Synthesize).

@@ -306,6 +306,9 @@ impl Asked<'_> {
             }
         };
         let mut scoring = Scoring::new(version, trained, encoded, lists)?;
+        if job.ask.lists_alone {
+            scoring.tell_lists_alone();
+        }
         if let Some(reduce) = &job.ask.reduce {
             let mapping = reduce::mapping(reduce, mapping, &scoring, labelled, outcome, reporter)?;
             scoring.reduce(mapping)?;

@@ -2,7 +2,8 @@
 //!
 //! A Postgres process starts it with two pipes and speaks `persona_core::protocol`: one job, its
 //! events, and the answer. It opens no file but its libraries, and no connection. With `--probe` it says where it would
-//! compute, and ends; with `--resident` it stays and answers on a socket.
+//! compute, and ends; with `--resident` it stays and answers on a socket; with `--fork-server` it stays and becomes the engine of a
+//! job by forking.
 //!
 //! What it reads and says is in the library beside it (`lib.rs`); what it computes is here:
 //!
@@ -38,6 +39,7 @@
 //! - [`score`]       profile and item vectors
 //! - [`resident`]    versions that are kept, and asked over a socket
 //! - [`together`]    questions about a kept version that are answered at once
+//! - [`fork_server`] engines that need not load libtorch
 //! - [`lists`]       every entity's best items
 //! - [`synthesize`]  events that a generator draws
 //! - [`error`]       core's error, and libtorch's in its words
@@ -53,6 +55,7 @@ mod distill;
 mod drift;
 mod error;
 mod evaluate;
+mod fork_server;
 mod held;
 mod incremental;
 mod inputs;
@@ -88,10 +91,14 @@ fn main() {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["--probe"] => println!("{}", serde_json::json!(device::probe())),
         ["--resident", socket, limits, idle] => resident::run(Path::new(socket), limits, idle),
-        _ => {
-            pipe::report_panics();
-            let result = pipe::open().map_err(error::Failure::from).and_then(|mut input| job::run(&mut input));
-            pipe::end(result.map_err(|failure| failure.0));
-        }
+        ["--fork-server", socket, idle] => fork_server::run(Path::new(socket), idle, one_job),
+        _ => one_job(),
     }
+}
+
+/// The engine of one job, from its pipes.
+fn one_job() -> ! {
+    pipe::report_panics();
+    let result = pipe::open().map_err(error::Failure::from).and_then(|mut input| job::run(&mut input));
+    pipe::end(result.map_err(|failure| failure.0))
 }

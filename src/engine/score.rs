@@ -88,6 +88,12 @@ impl<'a> Scoring<'a> {
         Ok(Scoring { trained, dim, encoded, labels, batch_events, lists, reduction: None, carries: 0, states: None })
     }
 
+    /// Leaves out all else from now on, and need not compute it.
+    pub fn tell_lists_alone(&mut self) {
+        self.dim = None;
+        self.labels = &[];
+    }
+
     /// Stores vectors with fewer dimensions from now on.
     pub fn reduce(&mut self, reduction: Reduction) -> Result<()> {
         if Some(reduction.from()) != self.dim {

@@ -1,18 +1,123 @@
 //! Starting the engine: a program with an empty environment, its three pipes, the region of its
-//! events, and nothing else.
+//! events, and nothing else. Or having the fork server start it.
 
+use persona_core::handover::{self, Ended, Order, Started};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Signal, pidfd_send_signal};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{self, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 /// The pipes' size: vectors and artifacts go through them.
 const PIPE_BYTES: i32 = 1 << 20;
 
+/// How long the fork server may take to fork, and then to say how an engine has ended.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A program with three pipes, whose ends here do not block. It ends with this value, and where no destructor runs (FATAL, crash)
+/// with this process.
+pub struct Child {
+    pub stdin: File,
+    pub stdout: File,
+    /// Absent once it is closed.
+    pub stderr: Option<File>,
+    process: Process,
+}
+
+enum Process {
+    Own(process::Child),
+    Forked(Forked),
+}
+
+/// Another process' child.
+struct Forked {
+    pid: u32,
+    /// Readable once it has ended.
+    process: OwnedFd,
+    server: UnixStream,
+}
+
+impl Child {
+    fn new(pipes: [OwnedFd; 3], process: Process) -> Child {
+        for pipe in &pipes {
+            // SAFETY: the descriptors are open pipes of ours.
+            unsafe {
+                let fd = pipe.as_raw_fd();
+                libc::fcntl(fd, libc::F_SETFL, libc::fcntl(fd, libc::F_GETFL) | libc::O_NONBLOCK);
+                libc::fcntl(fd, libc::F_SETPIPE_SZ, PIPE_BYTES);
+            }
+        }
+        let [stdin, stdout, stderr] = pipes.map(File::from);
+        Child { stdin, stdout, stderr: Some(stderr), process }
+    }
+
+    pub fn id(&self) -> u32 {
+        match &self.process {
+            Process::Own(child) => child.id(),
+            Process::Forked(forked) => forked.pid,
+        }
+    }
+
+    /// Waits until it has ended, and says how, if anybody knows.
+    pub fn wait(&mut self) -> Option<ExitStatus> {
+        match &mut self.process {
+            Process::Own(child) => child.wait().ok(),
+            Process::Forked(forked) => forked.wait(),
+        }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // Already gone is fine.
+        match &mut self.process {
+            Process::Own(child) => {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+            Process::Forked(forked) => {
+                let _ = pidfd_send_signal(&forked.process, Signal::KILL);
+                forked.await_end();
+            }
+        }
+    }
+}
+
+impl Forked {
+    fn await_end(&self) {
+        let mut watched = [PollFd::new(&self.process, PollFlags::IN)];
+        while matches!(poll(&mut watched, None), Err(rustix::io::Errno::INTR)) {}
+    }
+
+    fn wait(&self) -> Option<ExitStatus> {
+        self.await_end();
+        let (ended, _) = handover::receive::<Ended>(&self.server).ok()?;
+        Some(ExitStatus::from_raw(ended.status))
+    }
+}
+
+/// Has a fork server start `program`, which finds its region at [`handover::REGION`]. None where it is of another program.
+pub fn fork(socket: &Path, program: &OsStr, region: &File) -> io::Result<Option<Child>> {
+    let server = UnixStream::connect(socket)?;
+    server.set_read_timeout(Some(PATIENCE))?;
+    let ((stdin, into), (from, stdout), (said, stderr)) = (io::pipe()?, io::pipe()?, io::pipe()?);
+    let order = Order { program: program.to_string_lossy().into_owned(), asker: process::id() };
+    let files = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd(), region.as_fd()];
+    handover::send(&server, &order, &files).map_err(io::Error::other)?;
+    let (started, files) = handover::receive::<Started>(&server).map_err(io::Error::other)?;
+    Ok(started.pid.zip(files.into_iter().next()).map(|(pid, process)| {
+        Child::new([into.into(), from.into(), said.into()], Process::Forked(Forked { pid, process, server }))
+    }))
+}
+
 /// Starts `program`. It dies with this process, is the first that the kernel kills when memory runs
-/// out, and inherits no descriptor but `region`, under the same number. Its pipes do not block this side.
+/// out, and inherits no descriptor but `region`, under the same number.
 pub fn spawn(program: &OsStr, arguments: &[&str], region: Option<&File>) -> io::Result<Child> {
     let parent = std::process::id();
     let region = region.map(AsRawFd::as_raw_fd);
@@ -27,27 +132,18 @@ pub fn spawn(program: &OsStr, arguments: &[&str], region: Option<&File>) -> io::
         .stderr(Stdio::piped());
     // SAFETY: the closure makes only async-signal-safe calls between fork and exec.
     unsafe { command.pre_exec(move || prepare(parent, region)) };
-    let child = command.spawn()?;
-    for fd in [
-        child.stdin.as_ref().map(AsRawFd::as_raw_fd),
-        child.stdout.as_ref().map(AsRawFd::as_raw_fd),
-        child.stderr.as_ref().map(AsRawFd::as_raw_fd),
-    ]
-    .into_iter()
-    .flatten()
-    {
-        // SAFETY: the descriptors are open pipes of ours.
-        unsafe {
-            libc::fcntl(fd, libc::F_SETFL, libc::fcntl(fd, libc::F_GETFL) | libc::O_NONBLOCK);
-            libc::fcntl(fd, libc::F_SETPIPE_SZ, PIPE_BYTES);
+    let mut child = command.spawn()?;
+    match (child.stdin.take(), child.stdout.take(), child.stderr.take()) {
+        (Some(stdin), Some(stdout), Some(stderr)) => {
+            Ok(Child::new([stdin.into(), stdout.into(), stderr.into()], Process::Own(child)))
         }
+        _ => Err(io::ErrorKind::BrokenPipe.into()),
     }
-    Ok(child)
 }
 
 /// Starts a program that stays and is spoken to over a socket. It dies with this process; what it says goes to the server's
 /// log.
-pub fn spawn_resident(program: &OsStr, arguments: &[&str]) -> io::Result<Child> {
+pub fn spawn_resident(program: &OsStr, arguments: &[&str]) -> io::Result<process::Child> {
     let parent = std::process::id();
     let mut command = Command::new(program);
     command.args(arguments).env_clear().env("OMP_WAIT_POLICY", "passive").stdin(Stdio::null()).stdout(Stdio::null());

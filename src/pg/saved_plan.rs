@@ -42,7 +42,7 @@ impl SavedPlan {
         unsafe { pg_sys::SPI_plan_is_valid(self.0.as_ptr()) }
     }
 
-    /// The first `limit` rows of a query with two columns, as the statement that is running sees the tables. Takes no transaction id.
+    /// The first `limit` rows, or all where it is 0, of a query with two columns, as the statement that is running sees the tables. Takes no transaction id.
     pub fn rows<A: FromDatum, B: FromDatum>(
         &self,
         argument: &DatumWithOid,

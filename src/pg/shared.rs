@@ -72,6 +72,15 @@ pub struct Slot {
     pub fresh_at: i64,
 }
 
+/// A program that stays, and that the launcher starts when it is asked for.
+#[derive(Clone, Copy)]
+pub enum Helper {
+    Resident,
+    ForkServer,
+}
+
+pub const HELPERS: [Helper; 2] = [Helper::Resident, Helper::ForkServer];
+
 /// A database that has jobs.
 #[derive(Clone, Copy)]
 struct Database {
@@ -95,8 +104,8 @@ struct Shared {
     databases: [Database; DATABASES],
     /// There were too many databases to note one.
     all: bool,
-    /// A session waits for the resident engine.
-    resident: bool,
+    /// For which of the [`HELPERS`] a session waits.
+    wanted: [bool; HELPERS.len()],
     slots: [Slot; SLOTS],
 }
 
@@ -108,7 +117,7 @@ impl Default for Shared {
             starved: 0,
             databases: [FREE; DATABASES],
             all: false,
-            resident: false,
+            wanted: [false; HELPERS.len()],
             slots: [Slot::default(); SLOTS],
         }
     }
@@ -219,16 +228,16 @@ pub fn slot_has_expired(index: usize) -> bool {
     SHARED.share().slots[index].expired
 }
 
-/// Asks the launcher for the resident engine.
-pub fn want_resident() {
+/// Asks the launcher for a program that stays.
+pub fn want(helper: Helper) {
     let mut shared = SHARED.exclusive();
-    shared.resident = true;
+    shared.wanted[helper as usize] = true;
     signal(shared.launcher, libc::SIGUSR1);
 }
 
-/// Whether a session has asked for the resident engine.
-pub fn take_resident() -> bool {
-    std::mem::take(&mut SHARED.exclusive().resident)
+/// Whether a session has asked for it since.
+pub fn take_wanted(helper: Helper) -> bool {
+    std::mem::take(&mut SHARED.exclusive().wanted[helper as usize])
 }
 
 pub fn set_launcher(pid: i32) {

@@ -1,6 +1,5 @@
 //! The best items by an entity's events as they are now: ranked by the engine over all items, as stored lists are.
 
-use super::question::Question;
 use super::{Ask, Entity, Ranked};
 use crate::error::{Code, Error, Result};
 use crate::events::Entities;
@@ -18,6 +17,6 @@ pub fn recommend(ask: &Ask, exclude_seen: bool) -> Result<Ranked> {
         Error::new(Code::NoDataFound, format!("entity {} has no events", ask.entity.quoted()))
             .hint("persona.encode answers for events that are in no table.")
     })?;
-    let seen = if exclude_seen { Question::new(ask)?.seen()? } else { Vec::new() };
+    let seen = if exclude_seen { ask.seen()? } else { Vec::new() };
     Ok(list.into_iter().filter(|(item, _)| seen.binary_search(item).is_err()).take(most).collect())
 }

@@ -23,6 +23,8 @@ pub enum Verb {
     Similar,
     /// Whether the entity is in it: a row, or none.
     Find,
+    /// What the entity has had, by its events as they are now.
+    Seen,
 }
 
 /// What an answer comes from.
@@ -43,14 +45,14 @@ pub struct Key {
     user: Oid,
     pub verb: Verb,
     entity: EntityType,
-    /// The query's LIMIT. The planner must know it; as a power of two it makes for few plans.
+    /// The query's LIMIT, 0 where it has none. The planner must know it; as a power of two it makes for few plans.
     pub limit: u32,
     pub way: Way,
 }
 
 impl Key {
     pub fn of(ask: &Ask, verb: Verb, way: Way) -> Key {
-        let limit = ask.k.unsigned_abs().next_power_of_two();
+        let limit = if verb == Verb::Seen { 0 } else { ask.k.unsigned_abs().next_power_of_two() };
         Key { profile: ask.profile, user: current_user(), verb, entity: ask.entity.kind(), limit, way }
     }
 }

@@ -7,10 +7,8 @@ use crate::catalog::profiles::Profile;
 use crate::catalog::sources::Source;
 use crate::error::{Code, Error, Result};
 use crate::events::{EventQuery, category_text};
-use crate::pg::local_settings::LocalSettings;
 use crate::profile::{nothing_to_recommend, open, vector_schema, wrong_entity};
 use crate::relation::{Column, Relation};
-use crate::statements;
 use persona_core::spec::{FAMILIES, ModelSpec, listed};
 use pgrx::pg_sys;
 use pgrx::spi::{quote_identifier, quote_literal};
@@ -37,6 +35,9 @@ impl<'a> Question<'a> {
             Verb::Recommend { exclude_seen } => self.recommend(exclude_seen, key.limit),
             Verb::Similar => self.similar(key.limit),
             Verb::Find => Ok(format!("SELECT ''::pg_catalog.text, 0::pg_catalog.float4 {}", self.row("e"))),
+            Verb::Seen => {
+                Ok(format!("SELECT DISTINCT seen.item, 0::pg_catalog.float4 FROM ({}) AS seen (item)", self.had()?))
+            }
         }
     }
 
@@ -107,15 +108,6 @@ impl<'a> Question<'a> {
     /// The condition that leaves out what the entity has had, by its events as they are when it is asked.
     fn unseen(&self) -> Result<String> {
         Ok(format!("i.item::text <> ALL (ARRAY({}))", self.had()?))
-    }
-
-    /// What the entity has had, by its events as they are now, in order.
-    pub fn seen(&self) -> Result<Vec<String>> {
-        let _path = LocalSettings::safe_path();
-        let had = statements::rows(&self.had()?, &[self.entity.argument()], |row| Ok(row.get::<String>(1)?))?;
-        let mut seen: Vec<String> = had.into_iter().flatten().collect();
-        seen.sort_unstable();
-        Ok(seen)
     }
 
     /// A query for the items of the entity's events, as text.

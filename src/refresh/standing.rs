@@ -79,7 +79,7 @@ impl Standing {
         let beside = events.beside_these(&target.source, Whose::One)?;
         let (ask, mapping) = match key.about {
             About::Row => (target.ask(), target.profile.reduction(target.version.number)?),
-            About::List(most) => (Ask { recommendations: most, ..Ask::default() }, None),
+            About::List(most) => (Ask { recommendations: most, lists_alone: true, ..Ask::default() }, None),
         };
         let mapping = mapping.map(|mapping| Stored::Bytes(Role::Mapping, mapping));
         let about = (&target.model, &target.version, &target.source);

@@ -6,11 +6,14 @@
 //! `Engine` ends the child: on success, on error, on cancel. Where no destructor runs (FATAL, crash),
 //! the kernel ends it with its parent.
 
+use super::fork_server;
 use super::resident::{self, Connection};
 use crate::error::{Code, Error, Result};
 use crate::events::SideQuery;
-use crate::pg::{child, interrupts, region, types};
+use crate::pg::child::{self, Child};
+use crate::pg::{interrupts, region, types};
 use crate::settings;
+use persona_core::handover;
 use persona_core::probe::Probe;
 use persona_core::protocol::region::REGION_BYTES;
 use persona_core::protocol::ring::Ring;
@@ -24,7 +27,6 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
-use std::process::Child;
 use std::time::{Duration, Instant};
 
 /// What of the engine's stderr is kept for an error's detail.
@@ -76,7 +78,7 @@ impl ScoreJob {
 
 /// Who is at the other end.
 enum Peer {
-    Child(Ending),
+    Child(Child),
     Resident(Connection),
 }
 
@@ -114,10 +116,18 @@ impl Engine {
     fn own(job: Job) -> Result<Engine> {
         let program = program(job.spec.is_some());
         let region = region::create().map_err(|e| no_region(&e))?;
-        let child = child::spawn(&program, &[], Some(&region)).map_err(|e| cannot_start(&program, &e))?;
-        let job = Job { region: Some(region.as_raw_fd()), ..job };
+        // What checks alone needs no libtorch, and starts as fast as a fork.
+        let forked = if job.spec.is_some() { fork_server::start(&program, &region)? } else { None };
+        let (child, place) = match forked {
+            Some(child) => (child, handover::REGION),
+            None => {
+                let child = child::spawn(&program, &[], Some(&region)).map_err(|e| cannot_start(&program, &e))?;
+                (child, region.as_raw_fd())
+            }
+        };
+        let job = Job { region: Some(place), ..job };
         let region = Region { file: region, ring: Ring::new(REGION_BYTES) };
-        Engine::with(Peer::Child(Ending(child)), Some(region), &Frame::json(Kind::Job, &job)?)
+        Engine::with(Peer::Child(child), Some(region), &Frame::json(Kind::Job, &job)?)
     }
 
     fn with(peer: Peer, region: Option<Region>, job: &Frame) -> Result<Engine> {
@@ -152,7 +162,7 @@ impl Engine {
     /// Of the job's own engine.
     pub fn pid(&self) -> Option<u32> {
         match &self.peer {
-            Peer::Child(child) => Some(child.0.id()),
+            Peer::Child(child) => Some(child.id()),
             Peer::Resident(_) => None,
         }
     }
@@ -212,10 +222,7 @@ impl Engine {
     fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
         while !bytes.is_empty() {
             let written = match &mut self.peer {
-                Peer::Child(child) => match child.0.stdin.as_mut() {
-                    Some(stdin) => stdin.write(bytes),
-                    None => Err(io::ErrorKind::BrokenPipe.into()),
-                },
+                Peer::Child(child) => child.stdin.write(bytes),
                 Peer::Resident(connection) => connection.write(bytes),
             };
             match written {
@@ -251,11 +258,10 @@ impl Engine {
         let fd = |pipe: Option<i32>| pipe.unwrap_or(-1);
         let watch = |fd, events| libc::pollfd { fd, events, revents: 0 };
         let (output, words, input) = match &self.peer {
-            Peer::Child(Ending(child)) => (
-                child.stdout.as_ref().map(AsRawFd::as_raw_fd),
-                child.stderr.as_ref().map(AsRawFd::as_raw_fd),
-                child.stdin.as_ref().map(AsRawFd::as_raw_fd),
-            ),
+            Peer::Child(child) => {
+                let words = child.stderr.as_ref().map(AsRawFd::as_raw_fd);
+                (Some(child.stdout.as_raw_fd()), words, Some(child.stdin.as_raw_fd()))
+            }
             Peer::Resident(connection) => (Some(connection.descriptor()), None, Some(connection.descriptor())),
         };
         let mut watched = [
@@ -277,10 +283,7 @@ impl Engine {
     pub(super) fn read_stdout(&mut self) -> Result<()> {
         let mut chunk = [0; 1 << 16];
         let read = match &mut self.peer {
-            Peer::Child(child) => match child.0.stdout.as_mut() {
-                Some(stdout) => stdout.read(&mut chunk),
-                None => return Ok(()),
-            },
+            Peer::Child(child) => child.stdout.read(&mut chunk),
             Peer::Resident(connection) => connection.read(&mut chunk),
         };
         match read {
@@ -311,7 +314,7 @@ impl Engine {
 
     fn read_stderr(&mut self) {
         let mut chunk = [0; 4096];
-        let Peer::Child(Ending(child)) = &mut self.peer else { return };
+        let Peer::Child(child) = &mut self.peer else { return };
         let Some(stderr) = child.stderr.as_mut() else { return };
         match stderr.read(&mut chunk) {
             Ok(n) if n > 0 => {
@@ -326,8 +329,8 @@ impl Engine {
 
     fn died(&mut self) -> Error {
         self.read_stderr();
-        let Peer::Child(Ending(child)) = &mut self.peer else { return resident::gone() };
-        let status = child.wait().map(|status| status.to_string()).unwrap_or_default();
+        let Peer::Child(child) = &mut self.peer else { return resident::gone() };
+        let status = child.wait().map_or("end is unexplained".to_string(), |status| status.to_string());
         let said = String::from_utf8_lossy(&self.last_words).trim().replace('\n', "; ");
         let error = Error::new(Code::EngineEnded, "the engine ended unexpectedly").hint(
             "The job left nothing behind and can be run again. \
@@ -396,12 +399,11 @@ const PROBE_PATIENCE: Duration = Duration::from_secs(20);
 /// Asks the engine where it computes. It loads libtorch for that, which takes a fifth of a second.
 pub fn probe() -> Result<Probe> {
     let program = program(true);
-    let child = child::spawn(&program, &["--probe"], None).map_err(|e| cannot_start(&program, &e))?;
+    let mut child = child::spawn(&program, &["--probe"], None).map_err(|e| cannot_start(&program, &e))?;
     let mut said = Vec::new();
-    let mut child = Ending(child);
     let begun = Instant::now();
     while begun.elapsed() < PROBE_PATIENCE {
-        let Some(stdout) = child.0.stdout.as_mut() else { break };
+        let stdout = &mut child.stdout;
         let mut chunk = [0; 4096];
         match stdout.read(&mut chunk) {
             Ok(0) => break,
@@ -417,17 +419,6 @@ pub fn probe() -> Result<Probe> {
         Error::new(Code::Engine, format!("\"{}\" does not say what it is", program.to_string_lossy()))
             .hint("Install the engine with make install; it is of another version, or misses a library.")
     })
-}
-
-/// A child that ends with this value.
-struct Ending(Child);
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        // Already gone is fine.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 fn no_region(error: &io::Error) -> Error {

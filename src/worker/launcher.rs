@@ -2,15 +2,17 @@
 //!
 //! It connects to no database itself, so it is in nobody's way. At its start it sends one to every database, for
 //! jobs may have been left by a crash; later to those that it finds new, which may be copies of one that has jobs. It
-//! sleeps until the next job is due: dispatchers say when through shared memory. It also starts the resident engine when
-//! a session asks for it.
+//! sleeps until the next job is due: dispatchers say when through shared memory. It also starts the programs that stay when
+//! a session asks for one.
 
-use super::resident::Resident;
-use crate::pg::shared;
+use super::{fork_server, resident};
+use crate::pg::shared::{self, HELPERS, Helper};
 use crate::pg::worker::{self, Started};
 use crate::pg::{clock, interrupts};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 /// How often it looks for new databases; and when a dispatcher that ended without a word is sent again.
@@ -25,10 +27,12 @@ pub fn run() {
     let mut due = known.clone();
     let mut sent: BTreeMap<u32, Started> = BTreeMap::new();
     let mut scanned = Instant::now();
-    let mut resident = Resident::default();
+    let mut helpers = HELPERS.map(|helper| (helper, None));
     loop {
-        if shared::take_resident() {
-            resident.ensure();
+        for (helper, child) in &mut helpers {
+            if shared::take_wanted(*helper) {
+                ensure(*helper, child);
+            }
         }
         let now = clock::now();
         let noted = shared::take_due(now, now.saturating_add(RESCAN.as_micros() as i64));
@@ -50,6 +54,19 @@ pub fn run() {
         let next = noted.next.into_iter().chain(expiry).min();
         interrupts::sleep(pause(starved, RESCAN.saturating_sub(scanned.elapsed()), next.map(|next| next - now)));
     }
+}
+
+/// Starts a program that stays, unless it runs. Why not is told in the server's log; who asks tries again until its patience
+/// ends.
+fn ensure(helper: Helper, child: &mut Option<Child>) {
+    if child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None))) {
+        return;
+    }
+    let (started, name): (io::Result<Child>, _) = match helper {
+        Helper::Resident => (resident::launch(), "resident engine"),
+        Helper::ForkServer => (fork_server::launch(), "fork server"),
+    };
+    *child = started.map_err(|error| pgrx::warning!("persona: could not start the {name}: {error}")).ok();
 }
 
 fn databases() -> BTreeSet<u32> {

@@ -3,6 +3,7 @@
 pub mod batches;
 pub mod dispatcher;
 pub mod engine;
+mod fork_server;
 pub mod launcher;
 pub mod live;
 pub mod progress;

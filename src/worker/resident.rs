@@ -3,7 +3,8 @@
 
 use super::engine::{limits, program};
 use crate::error::{Code, Error, Result};
-use crate::pg::{child, interrupts, shared};
+use crate::pg::shared::{self, Helper};
+use crate::pg::{child, interrupts};
 use crate::settings;
 use persona_core::protocol::Limits;
 use std::cell::RefCell;
@@ -53,7 +54,7 @@ impl Connection {
                     return Ok(Some(Connection::over(stream)));
                 }
                 Err(error) if begun.elapsed() > PATIENCE => return Err(cannot_connect(&error)),
-                Err(_) => shared::want_resident(),
+                Err(_) => shared::want(Helper::Resident),
             }
             interrupts::sleep(LOOK);
         }
@@ -115,23 +116,11 @@ pub fn gone() -> Error {
         .hint("Ask again: it is started anew.")
 }
 
-/// The launcher's side: the child.
-#[derive(Default)]
-pub struct Resident(Option<Child>);
-
-impl Resident {
-    /// Starts it, unless it runs. Why not is told in the server's log; who asks tries again until its patience ends.
-    pub fn ensure(&mut self) {
-        if self.0.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None))) {
-            return;
-        }
-        let memory_mb = settings::RESIDENT_MEMORY.get() as usize;
-        // Online requests come before what is done in the background.
-        let limits = Limits { memory_mb, nice: 0, ..limits() };
-        let idle = settings::RESIDENT_IDLE.get().to_string();
-        let started = serde_json::to_string(&limits)
-            .map_err(io::Error::from)
-            .and_then(|limits| child::spawn_resident(&program(true), &["--resident", SOCKET, &limits, &idle]));
-        self.0 = started.map_err(|error| pgrx::warning!("persona: could not start the resident engine: {error}")).ok();
-    }
+/// The launcher's side: starts the process.
+pub fn launch() -> io::Result<Child> {
+    let memory_mb = settings::RESIDENT_MEMORY.get() as usize;
+    // Online requests come before what is done in the background.
+    let limits = serde_json::to_string(&Limits { memory_mb, nice: 0, ..limits() })?;
+    let idle = settings::RESIDENT_IDLE.get().to_string();
+    child::spawn_resident(&program(true), &["--resident", SOCKET, &limits, &idle])
 }

@@ -96,8 +96,8 @@ def watch(backend: int):
     def sample():
         while not ended.wait(SAMPLING):
             _raise_to(peaks, "backend", _status(backend, "RssAnon"))
-            for child in _children(backend):
-                _raise_to(peaks, "engine", _status(child, "VmHWM"))
+            for engine in _engines(backend):
+                _raise_to(peaks, "engine", _status(engine, "VmHWM"))
 
     sampler = threading.Thread(target=sample, daemon=True)
     sampler.start()
@@ -128,6 +128,29 @@ def _status(pid: int, name: str) -> float:
     except OSError:
         return 0.0
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(name + ":")), 0.0)
+
+
+def _engines(backend: int) -> list[int]:
+    """Children of a backend, and what persona's fork server has started for it."""
+    helpers = [child for process in _children(_parent(backend)) for child in _children(process)]
+    servers = [helper for helper in helpers if b"--fork-server" in _read(helper, "cmdline")]
+    forks = [fork for server in servers for fork in _children(server)]
+    is_its = lambda fork: _read(fork, "cmdline").rstrip(b"\0").endswith(b"for process %d" % backend)
+    return _children(backend) + [fork for fork in forks if is_its(fork)]
+
+
+def _parent(pid: int) -> int:
+    """0 where the process is gone. The name, which may hold anything, stands in parentheses."""
+    fields = _read(pid, "stat").rpartition(b")")[2].split()
+    return int(fields[1]) if fields else 0
+
+
+def _read(pid: int, name: str) -> bytes:
+    """A file of /proc/PID; empty where the process is gone."""
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    except OSError:
+        return b""
 
 
 def _children(pid: int) -> list[int]:

@@ -1,4 +1,4 @@
-//! The engine processes that a cluster's backends and workers started.
+//! The engine processes that a cluster's backends and workers started, or had the fork server start.
 
 use crate::wait::until;
 use postgres::Client;
@@ -37,18 +37,46 @@ fn stat(pid: u32) -> Option<Stat> {
     })
 }
 
-/// Engines whose parent is the backend `parent`.
-pub fn of_backend(parent: u32) -> Option<Engine> {
-    let (pid, process) = processes().find(|(_, process)| process.parent == parent && is_engine(process))?;
+/// What a fork calls itself, before the id of the backend that it is for.
+const FORKED_FOR: &str = "persona-engine for process ";
+
+/// The engine of a backend: its child, or what the fork server started for it.
+pub fn of_backend(backend: u32) -> Option<Engine> {
+    let forked = format!("{FORKED_FOR}{backend}");
+    let is_its = |pid, process: &Stat| process.parent == backend || command_line(pid) == forked;
+    let (pid, process) = processes().find(|(pid, process)| is_engine(process) && is_its(*pid, process))?;
     Some(Engine { pid, started: process.started })
 }
 
 /// Engines of any backend or worker of the cluster.
 pub fn of_cluster(postmaster: u32) -> Vec<Engine> {
+    of_server(postmaster).filter(|engine| !is_fork_server(engine.pid)).collect()
+}
+
+/// What forks engines for a cluster.
+pub fn fork_server(postmaster: u32) -> Option<Engine> {
+    of_server(postmaster).find(|engine| is_fork_server(engine.pid))
+}
+
+/// Children of the server's processes, and theirs.
+fn of_server(postmaster: u32) -> impl Iterator<Item = Engine> {
+    let is_of_server = move |process: &Stat| {
+        let Some(parent) = stat(process.parent) else { return false };
+        parent.parent == postmaster
+            || (is_engine(&parent) && stat(parent.parent).is_some_and(|p| p.parent == postmaster))
+    };
     processes()
-        .filter(|(_, process)| is_engine(process) && stat(process.parent).is_some_and(|p| p.parent == postmaster))
+        .filter(move |(_, process)| is_engine(process) && is_of_server(process))
         .map(|(pid, process)| Engine { pid, started: process.started })
-        .collect()
+}
+
+fn is_fork_server(pid: u32) -> bool {
+    command_line(pid).contains("--fork-server")
+}
+
+fn command_line(pid: u32) -> String {
+    let text = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    text.trim_end_matches('\0').replace('\0', " ")
 }
 
 /// The server itself, its backends and its workers.
@@ -97,6 +125,11 @@ impl Engine {
     /// Whether the process is still running; a zombie is not.
     pub fn is_alive(&self) -> bool {
         stat(self.pid).is_some_and(|now| now.started == self.started && !now.zombie)
+    }
+
+    /// None once it is gone.
+    pub fn parent(&self) -> Option<u32> {
+        stat(self.pid).filter(|now| now.started == self.started).map(|now| now.parent)
     }
 
     /// `kill -9`.

@@ -6,6 +6,7 @@ mod clusters;
 mod concurrent;
 mod connections;
 mod dump;
+mod forks;
 mod jobs;
 mod kills;
 mod launcher;

@@ -27,7 +27,7 @@ enum Deed {
     Submit(&'static str, &'static str),
     /// An event of a visitor, until a reader of this live profile finds it in the visitor's row.
     Follow(&'static str),
-    /// `kill -9` of an engine.
+    /// `kill -9` of an engine, or of what forks them.
     Kill,
 }
 
@@ -155,10 +155,14 @@ impl Actor {
             Holds(question) => client.query_one(*question, &[]).map(|row| row.get::<_, Option<bool>>(0) == Some(true)),
             Submit(kind, object) => self.submit(client, kind, object, ledger),
             Follow(profile) => follow(client, profile),
-            Kill => match engine::of_cluster(postmaster) {
-                engines if engines.is_empty() => return,
-                engines => Ok(engines[begun.elapsed().subsec_nanos() as usize % engines.len()].kill_if_alive()),
-            },
+            Kill => {
+                let mut engines = engine::of_cluster(postmaster);
+                engines.extend(engine::fork_server(postmaster));
+                match engines.len() {
+                    0 => return,
+                    n => Ok(engines[begun.elapsed().subsec_nanos() as usize % n].kill_if_alive()),
+                }
+            }
         };
         match done {
             Ok(true) => ledger.done(self.name, begun.elapsed()),

@@ -124,6 +124,10 @@ fn factors_have_both() {
     let (both, alone) = (score(&spec, &artifact, 10, 2), score(&spec, &artifact, 0, 2));
     assert_eq!(both.items, alone.items);
     assert_eq!(both.profiles[0].column_by_name("embedding"), alone.profiles[0].column_by_name("embedding"));
+    let ask = Ask { recommendations: 10, lists_alone: true, ..Ask::default() };
+    let without = run(&Job { ask, ..job(Task::Score, &source(), Some(&spec), 2) }, &[&artifact]);
+    assert_eq!(lists(&without), lists(&both));
+    assert!(without.items.is_empty() && without.profiles[0].column_by_name("embedding").is_none());
     let names = both.items[0].column(0).as_primitive::<Int64Type>();
     let halves = |batch: &RecordBatch, row: usize| -> Vec<f32> {
         let bytes = batch.column_by_name("embedding").unwrap().as_fixed_size_binary().value(row).to_vec();
