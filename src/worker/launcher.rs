@@ -27,11 +27,13 @@ pub fn run() {
     let mut due = known.clone();
     let mut sent: BTreeMap<u32, Started> = BTreeMap::new();
     let mut scanned = Instant::now();
-    let mut helpers = HELPERS.map(|helper| (helper, None));
+    let mut helpers = HELPERS.map(|helper| (helper, None::<Child>));
     loop {
         for (helper, child) in &mut helpers {
-            if shared::take_wanted(*helper) {
-                ensure(*helper, child);
+            // Who has ended is no child any more.
+            child.take_if(|child| !matches!(child.try_wait(), Ok(None)));
+            if shared::take_wanted(*helper) && child.is_none() {
+                *child = launch(*helper);
             }
         }
         let now = clock::now();
@@ -56,17 +58,13 @@ pub fn run() {
     }
 }
 
-/// Starts a program that stays, unless it runs. Why not is told in the server's log; who asks tries again until its patience
-/// ends.
-fn ensure(helper: Helper, child: &mut Option<Child>) {
-    if child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None))) {
-        return;
-    }
+/// Starts a program that stays. Why not is told in the server's log; who asks tries again until its patience ends.
+fn launch(helper: Helper) -> Option<Child> {
     let (started, name): (io::Result<Child>, _) = match helper {
         Helper::Resident => (resident::launch(), "resident engine"),
         Helper::ForkServer => (fork_server::launch(), "fork server"),
     };
-    *child = started.map_err(|error| pgrx::warning!("persona: could not start the {name}: {error}")).ok();
+    started.map_err(|error| pgrx::warning!("persona: could not start the {name}: {error}")).ok()
 }
 
 fn databases() -> BTreeSet<u32> {
