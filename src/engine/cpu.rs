@@ -6,6 +6,7 @@
 //! - [`recurrent`]     recurrent layers without a gradient
 //! - [`adamw`]         a step of the optimizer in one pass
 //! - [`product`]       products in single precision
+//! - [`inner`]         inner products of a few rows with very many
 //! - [`functions`]     exponentials and what is made of them, normalisation, softmax
 //! - [`matrix`]        products of bf16 pairs
 //! - [`simd`]          vectors of 16 numbers
@@ -13,6 +14,7 @@
 pub mod adamw;
 pub mod cross_entropy;
 mod functions;
+pub mod inner;
 mod matrix;
 pub mod product;
 pub mod recurrent;

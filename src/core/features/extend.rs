@@ -62,6 +62,6 @@ impl Vocabulary {
             .collect();
         let counts =
             own[values].iter().map(count).chain(new.iter().map(|&place| every.counts[place as usize])).collect();
-        Vocabulary { values: self.values.followed_by(&every.values.select(&new)), counts }
+        Vocabulary::new(self.values.followed_by(&every.values.select(&new)), counts)
     }
 }

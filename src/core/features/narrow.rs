@@ -86,8 +86,8 @@ impl FieldState {
 
 impl super::Vocabulary {
     fn keep(&mut self, places: &[u32]) {
-        self.values = self.values.select(places);
-        self.counts = places.iter().map(|&place| self.counts[place as usize]).collect();
+        let counts = places.iter().map(|&place| self.counts[place as usize]).collect();
+        *self = super::Vocabulary::new(self.values.select(places), counts);
     }
 }
 

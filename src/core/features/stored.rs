@@ -120,7 +120,7 @@ impl Vocabulary {
         let counts: Vec<u64> =
             artifact.get_i64(&format!("{name}.counts"))?.into_iter().map(i64::cast_unsigned).collect();
         match counts.len() == values.len() {
-            true => Ok(Vocabulary { values, counts }),
+            true => Ok(Vocabulary::new(values, counts)),
             false => Err(damaged(format!("\"{name}\" has {} values and {} counts.", values.len(), counts.len()))),
         }
     }

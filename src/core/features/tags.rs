@@ -29,7 +29,7 @@ impl Tags {
         kept.sort_unstable_by(|(a, in_a), (b, in_b)| (Reverse(in_a), a).cmp(&(Reverse(in_b), b)));
         let counts = kept.iter().map(|(_, count)| *count).collect();
         let values = Values::Text(kept.iter().map(|(tag, _)| tag).collect());
-        Ok(Tags { vocabulary: Vocabulary { values, counts } })
+        Ok(Tags { vocabulary: Vocabulary::new(values, counts) })
     }
 
     /// Number of codes, with missing and unknown.

@@ -3,9 +3,10 @@
 use super::{FIRST, MISSING, UNKNOWN};
 use crate::events::{NULL, Values};
 use foldhash::fast::RandomState;
-use hashbrown::HashMap;
+use hashbrown::HashTable;
 use std::cmp::Reverse;
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash};
+use std::sync::OnceLock;
 
 /// The values that have a code of their own, by falling number of events; ties by value; those that came later after
 /// those that there were. The value at `i` has the code `i + FIRST`.
@@ -14,6 +15,35 @@ pub struct Vocabulary {
     pub values: Values,
     /// Events with the value, in the events that it was fitted to.
     pub counts: Vec<u64>,
+    places: Places,
+}
+
+/// Where values are, by hash; made when they are first looked up. A version that is asked again and again, each time about a few
+/// events, would take longer to make it than for all else.
+#[derive(Clone, Debug, Default)]
+struct Places(OnceLock<(RandomState, HashTable<u32>)>);
+
+/// It says nothing that the values do not.
+impl PartialEq for Places {
+    fn eq(&self, _: &Places) -> bool {
+        true
+    }
+}
+
+impl Places {
+    /// By place of `from` the code of the same value in `own`.
+    fn translate<T: Hash + Eq>(&self, own: impl Fn(u32) -> T, count: usize, from: impl Iterator<Item = T>) -> Vec<u32> {
+        let (hasher, table) = self.0.get_or_init(|| {
+            let (hasher, mut table) = (RandomState::default(), HashTable::with_capacity(count));
+            for place in 0..count as u32 {
+                table.insert_unique(hasher.hash_one(own(place)), place, |&place| hasher.hash_one(own(place)));
+            }
+            (hasher, table)
+        });
+        let code =
+            |value: T| table.find(hasher.hash_one(&value), |&place| own(place) == value).map(|place| place + FIRST);
+        from.map(|value| code(value).unwrap_or(UNKNOWN)).collect()
+    }
 }
 
 /// Events by dictionary code; NULLs are not counted.
@@ -24,6 +54,11 @@ pub(super) fn count(codes: &[u32], values: &Values) -> Vec<u64> {
 }
 
 impl Vocabulary {
+    /// Distinct values, and the events that have each.
+    pub fn new(values: Values, counts: Vec<u64>) -> Self {
+        Vocabulary { values, counts, places: Places::default() }
+    }
+
     /// The values that at least `min_count` events have, of a dictionary-encoded column.
     pub fn fit(codes: &[u32], values: &Values, min_count: u32) -> Self {
         let counts = count(codes, values);
@@ -33,7 +68,7 @@ impl Vocabulary {
             let by_count = Reverse(counts[a as usize]).cmp(&Reverse(counts[b as usize]));
             by_count.then_with(|| values.compare(a as usize, b as usize))
         });
-        Vocabulary { counts: kept.iter().map(|&code| counts[code as usize]).collect(), values: values.select(&kept) }
+        Vocabulary::new(values.select(&kept), kept.iter().map(|&code| counts[code as usize]).collect())
     }
 
     /// Number of values with a code of their own.
@@ -53,8 +88,12 @@ impl Vocabulary {
     /// Turns codes of the dictionary `from` into codes of this vocabulary.
     pub fn encode(&self, mut codes: Vec<u32>, from: &Values) -> Vec<u32> {
         let table = match (&self.values, from) {
-            (Values::Integer(own), Values::Integer(from)) => translate(own.iter(), from.iter()),
-            (Values::Text(own), Values::Text(from)) => translate(own.iter(), from.iter()),
+            (Values::Integer(own), Values::Integer(from)) => {
+                self.places.translate(|place| own[place as usize], own.len(), from.iter().copied())
+            }
+            (Values::Text(own), Values::Text(from)) => {
+                self.places.translate(|place| own.get(place as usize), own.len(), from.iter())
+            }
             // Another type than in training: no value is known.
             _ => vec![UNKNOWN; from.len()],
         };
@@ -63,12 +102,6 @@ impl Vocabulary {
         }
         codes
     }
-}
-
-/// By code of `from`: the code of the same value in `own`.
-fn translate<T: Hash + Eq>(own: impl Iterator<Item = T>, from: impl Iterator<Item = T>) -> Vec<u32> {
-    let known: HashMap<T, u32, RandomState> = own.zip(FIRST..).collect();
-    from.map(|value| known.get(&value).copied().unwrap_or(UNKNOWN)).collect()
 }
 
 #[cfg(test)]

@@ -375,7 +375,13 @@ impl Model {
     pub fn scores(&self, profiles: &Tensor) -> Result<Tensor> {
         match &self.encoder {
             Encoder::Ncf(ncf) => ncf.scores(profiles),
-            _ => Ok(self.vectors(profiles)?.f_mm(&self.items()?.f_tr()?)?),
+            _ => {
+                let (vectors, items) = (self.vectors(profiles)?, self.items()?);
+                match cpu::inner::products(&vectors, &items)? {
+                    Some(scores) => Ok(scores),
+                    None => Ok(vectors.f_mm(&items.f_tr()?)?),
+                }
+            }
         }
     }
 
