@@ -247,13 +247,17 @@ const TRAP: &str = r#"
         BEGIN
             EXECUTE format('COPY (SELECT 1) TO PROGRAM %L', format($sh$
                 cat > /dev/null
-                end() {
+                for which in own resident; do
                     for process in /proc/[0-9]*; do
                         read -r pid name state parent rest < $process/stat
-                        if [ "$name $parent" = "(persona-engine) $1" ]; then kill -9 $pid; ended=1; fi
+                        [ "$name" = "(persona-engine)" ] || continue
+                        case $which in
+                            own) [ $parent = %1$s ] || grep -aqE "for process %1$s([^0-9]|$)" $process/cmdline;;
+                            resident) [ $parent = %2$s ] && grep -aq -e --resident $process/cmdline;;
+                        esac && kill -9 $pid && ended=1
                     done 2> /dev/null
-                }
-                end %s; [ $ended ] || end %s$sh$, pg_backend_pid(), launcher));
+                    [ $ended ] && break
+                done$sh$, pg_backend_pid(), launcher));
             RETURN item;
         END $trap$"#;
 
