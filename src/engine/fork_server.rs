@@ -5,7 +5,7 @@
 //! ended; when it has ended, this process says how. An engine ends by itself when its asker's end of the pipes is closed. It does
 //! not end with this process.
 //!
-//! This process must have one thread only: what another thread has locked would stay locked in the forks.
+//! It starts none where it has more than one thread: what another thread has locked would stay locked in the forks.
 
 use persona_core::handover::{self, Ended, Order, Started};
 use persona_core::{Error, ErrorKind, Result};
@@ -29,6 +29,8 @@ struct ForkServer {
     listener: UnixListener,
     /// The path by which this program was started.
     program: OsString,
+    /// There is one thread only.
+    alone: bool,
     engines: Vec<Engine>,
 }
 
@@ -53,16 +55,17 @@ pub fn run(socket: &Path, idle: &str, engine: Become) {
 
 impl ForkServer {
     fn listen(socket: &Path) -> Result<ForkServer> {
-        match fs::read_dir("/proc/self/task").map(Iterator::count) {
-            Ok(1) => {}
-            _ => return Err(failed("begin: it has several threads", io::ErrorKind::Unsupported.into())),
+        let alone = fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1);
+        if !alone {
+            eprintln!("persona-engine: libtorch has started threads, so no engines are forked");
         }
         // One that was left by a process that was killed is in the way.
         let _ = fs::remove_file(socket);
         // SAFETY: sets what files of this process may be.
         unsafe { libc::umask(0o077) };
         let listener = UnixListener::bind(socket).map_err(|e| failed("listen on a socket", e))?;
-        Ok(ForkServer { listener, program: std::env::args_os().next().unwrap_or_default(), engines: Vec::new() })
+        let program = std::env::args_os().next().unwrap_or_default();
+        Ok(ForkServer { listener, program, alone, engines: Vec::new() })
     }
 
     fn serve(&mut self, idle: Duration, engine: Become) -> Result<()> {
@@ -97,37 +100,55 @@ impl ForkServer {
         Ok(ready[0])
     }
 
-    /// Starts an engine for who has come, unless it is to be of another program.
+    /// Starts an engine for who has come, unless it cannot, or it is to be of another program; who is told so starts it.
     fn start(&mut self, asker: UnixStream, engine: Become) -> Result<bool> {
         asker.set_read_timeout(Some(PATIENCE)).map_err(|e| failed("ask what is wanted", e))?;
         let (order, files) = handover::receive::<Order>(&asker)?;
-        if self.program != *order.program || files.len() <= handover::REGION as usize {
-            return handover::send(&asker, &Started { pid: None }, &[]).map(|()| false);
+        let decline = || handover::send(&asker, &Started { pid: None }, &[]);
+        if !self.alone || self.program != *order.program || files.len() <= handover::REGION as usize {
+            return decline().map(|()| false);
         }
         // SAFETY: there is one thread only.
-        match unsafe { libc::fork() } {
+        let pid = match unsafe { libc::fork() } {
             -1 => {
                 let error = io::Error::last_os_error();
-                handover::send(&asker, &Started { pid: None }, &[])?;
-                Err(failed("fork", error))
+                decline()?;
+                return Err(failed("fork", error));
             }
             0 => {
                 take_over(&files);
                 call_itself(&format!("persona-engine for process {}", order.asker));
                 engine()
             }
-            pid => {
-                drop(files);
-                let process = Pid::from_raw(pid).ok_or(io::ErrorKind::NotFound.into());
-                let process = process.and_then(|pid| Ok(pidfd_open(pid, PidfdFlags::empty())?));
-                let process = process.map_err(|e| failed("watch an engine", e))?;
-                let told = handover::send(&asker, &Started { pid: Some(pid as u32) }, &[process.as_fd()]);
-                // If nobody has heard of it, it finds its pipes closed.
-                self.engines.push(Engine { pid, process, asker });
-                told.map(|()| true)
+            pid => pid,
+        };
+        drop(files);
+        let process = match watch(pid) {
+            Ok(process) => process,
+            Err(error) => {
+                decline()?;
+                return Err(failed("watch an engine", error));
             }
+        };
+        let told = handover::send(&asker, &Started { pid: Some(pid as u32) }, &[process.as_fd()]);
+        // If nobody has heard of it, it finds its pipes closed.
+        self.engines.push(Engine { pid, process, asker });
+        told.map(|()| true)
+    }
+}
+
+/// A descriptor of a fork; where there can be none, the fork is ended.
+fn watch(pid: libc::pid_t) -> io::Result<OwnedFd> {
+    let process = Pid::from_raw(pid).ok_or(io::ErrorKind::NotFound.into());
+    let process = process.and_then(|pid| Ok(pidfd_open(pid, PidfdFlags::empty())?));
+    if process.is_err() {
+        // SAFETY: a child of this process that nobody has waited for.
+        unsafe {
+            libc::kill(pid, libc::SIGKILL);
+            libc::waitpid(pid, std::ptr::null_mut(), 0);
         }
     }
+    process
 }
 
 impl Engine {
