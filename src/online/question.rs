@@ -38,8 +38,8 @@ pub struct Question {
 }
 
 impl Question {
-    /// What is asked of a version about events, by queries whose `$1` is of the type `argument`; `beside` goes to the engine after
-    /// the version.
+    /// What is asked of a version about events, by queries whose `$1` is of the type `argument`; `with` goes to the engine after the
+    /// version.
     pub fn new(
         (model, version, source): (&Model, &Version, &Source),
         ask: Ask,

@@ -43,7 +43,7 @@ fn engines_at_the_same_time_and_one_after_the_other_are_forks_of_one_process() {
     let (first, gate, engine) = start(&cluster);
     let server = server(&cluster);
     assert_eq!(engine.parent(), Some(server.pid));
-    let other = Running::start(&cluster, "", "CALL persona.train('walk')");
+    let other = Running::start(&cluster, "", TRAIN);
     let other_engine = await_engine(other.backend);
     assert_eq!(other_engine.parent(), Some(server.pid));
     finish(first, gate);
