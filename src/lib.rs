@@ -42,6 +42,7 @@ mod events;
 mod health;
 mod importance;
 mod jobs;
+mod kept;
 mod online;
 mod pg;
 mod profile;

@@ -1,12 +1,10 @@
 //! What is computed at the moment of the question: by the resident engine, or where the server has none, by one of its own.
 
 mod encode;
-mod kept;
 mod question;
 
 pub use encode::encode;
-pub use kept::Kept;
-pub use question::{Circumstances, Question};
+pub use question::{Circumstances, MOST_KEPT, Question};
 
 use crate::catalog::models::Model;
 use crate::catalog::sources::Source;

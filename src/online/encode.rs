@@ -1,13 +1,13 @@
 //! The vector of a session that is in no table. All but its events is settled once and kept by the session.
 
-use super::kept::Kept;
-use super::question::{Circumstances, Question};
+use super::question::{Circumstances, MOST_KEPT, Question};
 use super::{only, vector};
 use crate::catalog::models::{self, Model};
 use crate::catalog::sources::Source;
 use crate::catalog::versions::Version;
 use crate::error::{Code, Error, Result};
 use crate::events::{Entities, EventQuery};
+use crate::kept::Kept;
 use crate::pg::jsonb::Jsonb;
 use crate::pg::local_settings::LocalSettings;
 use crate::pg::row_type::RowType;
@@ -29,7 +29,7 @@ struct Encoder {
 }
 
 thread_local! {
-    static KEPT: Kept<Encoder> = const { Kept::new() };
+    static KEPT: Kept<Encoder, MOST_KEPT> = const { Kept::new() };
 }
 
 /// The vector that the live version of a model gives to somebody with these events: [dim].

@@ -14,6 +14,9 @@ use persona_core::protocol::{Ask, Frame, Kind, Limits};
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::Oid;
 
+/// The most of a kind that a session keeps, at some 100 kB each.
+pub const MOST_KEPT: usize = 16;
+
 /// Under whom and under what settings a question was written.
 #[derive(PartialEq)]
 pub struct Circumstances {

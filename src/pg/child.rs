@@ -143,7 +143,7 @@ pub fn spawn(program: &OsStr, arguments: &[&str], region: Option<&File>) -> io::
 
 /// Starts a program that stays and is spoken to over a socket. It dies with this process; what it says goes to the server's
 /// log.
-pub fn spawn_resident(program: &OsStr, arguments: &[&str]) -> io::Result<process::Child> {
+pub fn spawn_to_stay(program: &OsStr, arguments: &[&str]) -> io::Result<process::Child> {
     let parent = std::process::id();
     let mut command = Command::new(program);
     command.args(arguments).env_clear().env("OMP_WAIT_POLICY", "passive").stdin(Stdio::null()).stdout(Stdio::null());

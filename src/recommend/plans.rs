@@ -3,12 +3,11 @@
 use super::question::Question;
 use super::{Ask, EntityType};
 use crate::error::Result;
+use crate::kept::Kept;
 use crate::pg::identity::current_user;
 use crate::pg::saved_plan::{SavedPlan, lock_for_reading};
 use pgrx::pg_sys::Oid;
-use std::cell::RefCell;
 use std::ffi::CString;
-use std::mem::ManuallyDrop;
 use std::rc::Rc;
 
 /// The most plans that a session keeps, at some 50 kB each.
@@ -69,50 +68,30 @@ pub struct Plan {
     items: Option<Oid>,
 }
 
-/// Last used first.
-type Plans = Vec<(Key, Rc<Plan>)>;
-
-// Never dropped: when a process ends, Postgres' memory goes as a whole.
 thread_local! {
-    static PLANS: ManuallyDrop<RefCell<Plans>> = const { ManuallyDrop::new(RefCell::new(Vec::new())) };
+    static PLANS: Kept<(Key, Rc<Plan>), MOST> = const { Kept::new() };
 }
 
 /// The plan for a key: kept, where it still holds, or made. Once the tables are locked, in the order of a
 /// refresh, no other session can change them before the answer is there.
 pub fn plan(key: Key, ask: &Ask) -> Result<Rc<Plan>> {
     lock_for_reading(key.profile);
-    if let Some(plan) = kept(key) {
+    let kept = PLANS.with(|plans| plans.take(|(other, _)| *other == key));
+    let kept = kept.map(|(_, plan)| plan).filter(|plan| {
         plan.items.into_iter().for_each(lock_for_reading);
-        if plan.query.is_valid() {
-            return Ok(plan);
-        }
-    }
+        plan.query.is_valid()
+    });
+    let plan = kept.map_or_else(|| make(key, ask), Ok)?;
+    // One that is running stays until it has ended, whatever leaves the list.
+    PLANS.with(|plans| plans.put((key, Rc::clone(&plan))));
+    Ok(plan)
+}
+
+fn make(key: Key, ask: &Ask) -> Result<Rc<Plan>> {
     let question = Question::new(ask)?;
     let query = SavedPlan::prepare(&question.sql(&key)?, key.entity.oid())?;
     let (profile, listed) = (&question.profile, question.listed(&key));
     let probes =
         question.probes(&key).map(|probes| CString::new(probes.to_string()).expect("digits hold no zero byte"));
-    let plan = Rc::new(Plan { query, vectors: profile.vectors, listed, probes, items: profile.items });
-    keep(key, Rc::clone(&plan));
-    Ok(plan)
-}
-
-/// Moves the plan to the front.
-fn kept(key: Key) -> Option<Rc<Plan>> {
-    PLANS.with(|plans| {
-        let mut plans = plans.borrow_mut();
-        let place = plans.iter().position(|(other, _)| *other == key)?;
-        plans[..=place].rotate_right(1);
-        Some(Rc::clone(&plans[0].1))
-    })
-}
-
-/// A plan that is running stays until it has ended, whatever leaves this list.
-fn keep(key: Key, plan: Rc<Plan>) {
-    PLANS.with(|plans| {
-        let mut plans = plans.borrow_mut();
-        plans.retain(|(other, _)| *other != key);
-        plans.insert(0, (key, plan));
-        plans.truncate(MOST);
-    });
+    Ok(Rc::new(Plan { query, vectors: profile.vectors, listed, probes, items: profile.items }))
 }

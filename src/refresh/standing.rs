@@ -7,7 +7,8 @@ use super::{Target, must_be_of, write};
 use crate::catalog::profiles;
 use crate::error::Result;
 use crate::events::{Entities, EventQuery, Whose};
-use crate::online::{Circumstances, Kept, Question, Spelling};
+use crate::kept::Kept;
+use crate::online::{Circumstances, MOST_KEPT, Question, Spelling};
 use crate::pg::identity::as_table_owner;
 use crate::pg::row_type::RowType;
 use crate::pg::saved_plan::lock_for_reading;
@@ -52,7 +53,7 @@ pub struct Standing {
 }
 
 thread_local! {
-    static KEPT: Kept<Standing> = const { Kept::new() };
+    static KEPT: Kept<Standing, MOST_KEPT> = const { Kept::new() };
 }
 
 impl Standing {

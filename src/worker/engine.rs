@@ -4,7 +4,7 @@
 //! Nothing here blocks for longer than [`interrupts::PATIENCE`] without looking at interrupts. While
 //! it waits to write it also reads, so neither side can wait for the other for ever. Dropping an
 //! `Engine` ends the child: on success, on error, on cancel. Where no destructor runs (FATAL, crash),
-//! the kernel ends it with its parent.
+//! the kernel ends it with its parent, or, a fork, it ends as its pipes are closed.
 
 use super::fork_server;
 use super::resident::{self, Connection};
@@ -117,7 +117,7 @@ impl Engine {
         let program = program(job.spec.is_some());
         let region = region::create().map_err(|e| no_region(&e))?;
         // What checks alone needs no libtorch, and starts as fast as a fork.
-        let forked = if job.spec.is_some() { fork_server::start(&program, &region)? } else { None };
+        let forked = if job.spec.is_some() { fork_server::start(&program, &region) } else { None };
         let (child, place) = match forked {
             Some(child) => (child, handover::REGION),
             None => {

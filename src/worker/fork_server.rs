@@ -2,9 +2,8 @@
 //! needed. Where there is none, or it does not answer, engines are started one by one.
 
 use super::engine::program;
-use crate::error::Result;
+use super::helper::reach;
 use crate::pg::child::{self, Child};
-use crate::pg::interrupts;
 use crate::pg::shared::{self, Helper};
 use crate::settings;
 use std::cell::Cell;
@@ -22,36 +21,25 @@ const SOCKET: &str = "pg_stat_tmp/persona-fork.sock";
 const PATIENCE: Duration = Duration::from_secs(5);
 const WITHOUT: Duration = Duration::from_secs(60);
 
-/// How often a session looks whether it does.
-const LOOK: Duration = Duration::from_millis(10);
-
 thread_local! {
     /// Since when this session does without it.
     static GIVEN_UP: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
 /// An engine that is a fork, if one can be had.
-pub fn start(program: &OsStr, region: &File) -> Result<Option<Child>> {
+pub fn start(program: &OsStr, region: &File) -> Option<Child> {
     if !shared::has_launcher() || GIVEN_UP.get().is_some_and(|since| since.elapsed() < WITHOUT) {
-        return Ok(None);
+        return None;
     }
-    let begun = Instant::now();
-    loop {
-        match child::fork(Path::new(SOCKET), program, region) {
-            Ok(child) => return Ok(child),
-            Err(error) if begun.elapsed() > PATIENCE => {
-                pgrx::log!("persona: {error}; engines are started without the fork server for a while");
-                GIVEN_UP.set(Some(Instant::now()));
-                return Ok(None);
-            }
-            Err(_) => shared::want(Helper::ForkServer),
-        }
-        interrupts::sleep(LOOK);
-    }
+    reach(Helper::ForkServer, PATIENCE, || child::fork(Path::new(SOCKET), program, region)).unwrap_or_else(|error| {
+        pgrx::log!("persona: {error}; engines are started without the fork server for a while");
+        GIVEN_UP.set(Some(Instant::now()));
+        None
+    })
 }
 
 /// The launcher's side: starts the process.
 pub fn launch() -> io::Result<process::Child> {
     let idle = settings::RESIDENT_IDLE.get().to_string();
-    child::spawn_resident(&program(true), &["--fork-server", SOCKET, &idle])
+    child::spawn_to_stay(&program(true), &["--fork-server", SOCKET, &idle])
 }

@@ -4,6 +4,7 @@ pub mod batches;
 pub mod dispatcher;
 pub mod engine;
 mod fork_server;
+mod helper;
 pub mod launcher;
 pub mod live;
 pub mod progress;

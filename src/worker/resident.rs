@@ -2,9 +2,10 @@
 //! directory, where only the server's user can go. Its versions come from the sessions, which may read them.
 
 use super::engine::{limits, program};
+use super::helper::reach;
 use crate::error::{Code, Error, Result};
+use crate::pg::child;
 use crate::pg::shared::{self, Helper};
-use crate::pg::{child, interrupts};
 use crate::settings;
 use persona_core::protocol::Limits;
 use std::cell::RefCell;
@@ -12,7 +13,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::process::Child;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Relative to the data directory, in which every process of the server works; a path may have 107 bytes. The folder is
 /// the one that Postgres has for such things: backups leave it out.
@@ -20,9 +21,6 @@ const SOCKET: &str = "pg_stat_tmp/persona.sock";
 
 /// How long an engine may take to listen. Loading libtorch takes a fifth of a second.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// How often a session looks whether it does.
-const LOOK: Duration = Duration::from_millis(10);
 
 thread_local! {
     /// This session's connection, while it asks nothing.
@@ -46,18 +44,9 @@ impl Connection {
         if let Some(stream) = IDLE.take().filter(is_open) {
             return Ok(Some(Connection::over(stream)));
         }
-        let begun = Instant::now();
-        loop {
-            match UnixStream::connect(SOCKET) {
-                Ok(stream) => {
-                    stream.set_nonblocking(true).map_err(|e| cannot_connect(&e))?;
-                    return Ok(Some(Connection::over(stream)));
-                }
-                Err(error) if begun.elapsed() > PATIENCE => return Err(cannot_connect(&error)),
-                Err(_) => shared::want(Helper::Resident),
-            }
-            interrupts::sleep(LOOK);
-        }
+        let stream = reach(Helper::Resident, PATIENCE, || UnixStream::connect(SOCKET));
+        let stream = stream.and_then(|stream| stream.set_nonblocking(true).map(|()| stream));
+        stream.map(|stream| Some(Connection::over(stream))).map_err(|e| cannot_connect(&e))
     }
 
     fn over(stream: UnixStream) -> Connection {
@@ -122,5 +111,5 @@ pub fn launch() -> io::Result<Child> {
     // Online requests come before what is done in the background.
     let limits = serde_json::to_string(&Limits { memory_mb, nice: 0, ..limits() })?;
     let idle = settings::RESIDENT_IDLE.get().to_string();
-    child::spawn_resident(&program(true), &["--resident", SOCKET, &limits, &idle])
+    child::spawn_to_stay(&program(true), &["--resident", SOCKET, &limits, &idle])
 }

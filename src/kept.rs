@@ -3,14 +3,11 @@
 use std::cell::RefCell;
 use std::mem::ManuallyDrop;
 
-/// The most of a kind that a session keeps, at some 100 kB each.
-const MOST: usize = 16;
+/// At most so many, last used first. Never dropped: when a process ends, Postgres' memory goes as a whole.
+pub struct Kept<T, const MOST: usize>(ManuallyDrop<RefCell<Vec<T>>>);
 
-/// Last used first. Never dropped: when a process ends, Postgres' memory goes as a whole.
-pub struct Kept<T>(ManuallyDrop<RefCell<Vec<T>>>);
-
-impl<T> Kept<T> {
-    pub const fn new() -> Kept<T> {
+impl<T, const MOST: usize> Kept<T, MOST> {
+    pub const fn new() -> Self {
         Kept(ManuallyDrop::new(RefCell::new(Vec::new())))
     }
 
