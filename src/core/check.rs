@@ -4,7 +4,8 @@ use crate::events::{Column, Events, NULL};
 use crate::features::number;
 use crate::labels::Examples;
 use crate::protocol::{Finding, Severity};
-use crate::source::{Clock, Field, FieldKind, Label, SourceSchema};
+use crate::source::{Field, FieldKind, Label, SourceSchema};
+use crate::threads::each;
 use std::time::SystemTime;
 
 /// Share of events with a value of their own above which a category is likely the key of its rows.
@@ -13,25 +14,49 @@ const ALMOST_ALL: f64 = 0.9;
 /// What an objective asks of every class, unless it is told otherwise.
 const FEW_EXAMPLES: usize = 100;
 
-/// The findings in a fixed order: source, entity, time, then the fields.
+/// The findings in a fixed order: source, entity, time, then the fields, made on so many threads.
 /// The labels come last; `tables`: those of labels that have one, under the labels' names. `notes`: what joining attributes came to.
-pub fn findings(events: &Events, schema: &SourceSchema, tables: &[(String, Events)], notes: &[String]) -> Vec<Finding> {
-    let mut findings = source(events);
+pub fn findings(
+    events: &Events,
+    schema: &SourceSchema,
+    tables: &[(String, Events)],
+    notes: &[String],
+    threads: usize,
+) -> Vec<Finding> {
+    let mut parts = vec![Part::Source];
     if !events.is_empty() {
-        findings.extend(lengths(events));
-        findings.extend(time(events, schema.clock));
-        findings.extend(future(events, schema));
-        findings.push(duplicates(events));
+        parts.extend([Part::Lengths, Part::Time, Part::Duplicates]);
     }
-    for (i, (field, column)) in schema.fields.iter().zip(&events.columns).enumerate() {
-        findings.extend(values(field, column));
-        findings.extend(infinite(field, events.report.infinite_numbers.get(i).copied().unwrap_or(0)));
-        findings.extend(mistyped(&field.name, events.report.mistyped.get(i).copied().unwrap_or(0)));
-        findings.extend(outliers(&field.name, column, schema.cleaning.winsorize));
-    }
+    parts.extend((0..events.columns.len()).map(Part::Field));
+    let of_part = |part| match part {
+        Part::Source => source(events),
+        Part::Lengths => lengths(events),
+        Part::Time => time(events, schema),
+        Part::Duplicates => vec![duplicates(events)],
+        Part::Field(i) => of_field(i, events, schema),
+    };
+    let mut findings = each(parts, threads, of_part).concat();
     findings.extend(no_target(events, schema));
     findings.extend(notes.iter().map(|note| finding(Severity::Warning, "source", "attributes", note, None)));
     findings.extend(schema.labels.iter().flat_map(|label| examples(label, schema, events, tables)));
+    findings
+}
+
+/// What is looked at by itself.
+enum Part {
+    Source,
+    Lengths,
+    Time,
+    Duplicates,
+    Field(usize),
+}
+
+fn of_field(i: usize, events: &Events, schema: &SourceSchema) -> Vec<Finding> {
+    let (field, column) = (&schema.fields[i], &events.columns[i]);
+    let mut findings = values(field, column);
+    findings.extend(infinite(field, events.report.infinite_numbers.get(i).copied().unwrap_or(0)));
+    findings.extend(mistyped(&field.name, events.report.mistyped.get(i).copied().unwrap_or(0)));
+    findings.extend(outliers(&field.name, column, schema.cleaning.winsorize));
     findings
 }
 
@@ -133,13 +158,14 @@ fn lengths(events: &Events) -> Vec<Finding> {
     findings
 }
 
-fn time(events: &Events, clock: Clock) -> Vec<Finding> {
-    let text = |at: Option<f64>| at.map_or(String::new(), |at| clock.text(at));
-    let mut findings = vec![info("time", "span", format!("{} to {}", text(events.oldest()), text(events.newest())))];
-    if events.oldest() == events.newest() {
+fn time(events: &Events, schema: &SourceSchema) -> Vec<Finding> {
+    let (oldest, newest) = (events.oldest(), events.newest());
+    let text = |at: Option<f64>| at.map_or(String::new(), |at| schema.clock.text(at));
+    let mut findings = vec![info("time", "span", format!("{} to {}", text(oldest), text(newest)))];
+    if oldest == newest {
         let hint =
             "All events have the same time, so their order is the order of the rows and no temporal split is possible.";
-        findings.push(finding(Severity::Error, "time", "constant", text(events.newest()), Some(hint)));
+        findings.push(finding(Severity::Error, "time", "constant", text(newest), Some(hint)));
     }
     // Rows of a table are in no order, so this says how the table is stored and not that it is wrong.
     findings.push(info(
@@ -147,14 +173,15 @@ fn time(events: &Events, clock: Clock) -> Vec<Finding> {
         "clock_order",
         format!("{} rows arrived after a later event of their entity", events.report.late),
     ));
+    findings.extend(newest.and_then(|newest| future(events, newest, schema)));
     findings
 }
 
 /// Events that have not happened yet. A day is allowed for clocks of other time zones.
-fn future(events: &Events, schema: &SourceSchema) -> Option<Finding> {
+fn future(events: &Events, newest: f64, schema: &SourceSchema) -> Option<Finding> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?.as_micros() as f64;
     let latest = now + schema.clock.day();
-    if !schema.clock.has_calendar() || schema.cleaning.latest.is_some() || events.newest()? <= latest {
+    if !schema.clock.has_calendar() || schema.cleaning.latest.is_some() || newest <= latest {
         return None;
     }
     let rows = events.time.iter().filter(|&&at| at > latest).count();
@@ -258,7 +285,7 @@ fn no_target(events: &Events, schema: &SourceSchema) -> Option<Finding> {
 mod tests {
     use super::*;
     use crate::events::{Keys, Report, Values};
-    use crate::source::{KeyType, ValueType};
+    use crate::source::{Clock, KeyType, ValueType};
 
     fn schema(clock: Clock) -> SourceSchema {
         SourceSchema::new(
@@ -315,13 +342,13 @@ mod tests {
             "Info price nulls 2",
             "Warning price infinite 1",
         ];
-        assert_eq!(lines(&findings(&events(), &schema(Clock::Timestamp), &[], &[])), expected);
+        assert_eq!(lines(&findings(&events(), &schema(Clock::Timestamp), &[], &[], 2)), expected);
     }
 
     #[test]
     fn what_makes_training_fail_is_an_error() {
         let errors = |events: &Events| -> Vec<String> {
-            let mut findings = findings(events, &schema(Clock::Number), &[], &[]);
+            let mut findings = findings(events, &schema(Clock::Number), &[], &[], 2);
             findings.retain(|finding| finding.severity == Severity::Error);
             assert!(findings.iter().all(|finding| finding.hint.is_some()));
             lines(&findings)
@@ -345,7 +372,7 @@ mod tests {
         let mut events = events();
         events.columns[0] = Column::Category { codes: (0..6).collect(), values: Values::Integer((0..6).collect()) };
         assert!(
-            lines(&findings(&events, &schema(Clock::Date), &[], &[])).contains(&"Warning item unique 6".to_string())
+            lines(&findings(&events, &schema(Clock::Date), &[], &[], 2)).contains(&"Warning item unique 6".to_string())
         );
     }
 }

@@ -23,6 +23,7 @@ mod duplicates;
 mod fingerprint;
 mod packed;
 mod sequence;
+mod slots;
 mod ties;
 mod values;
 mod vectors;

@@ -24,7 +24,7 @@ fn run(input: &mut impl Input) -> Result<Outcome> {
     match job.task {
         Task::Rank => reporter.json(Kind::Features, &gathered.importances(&job, &mut outcome)?)?,
         Task::Drift => reporter.json(Kind::Shifts, &gathered.shifts(&job, &mut outcome)?)?,
-        _ => reporter.json(Kind::Findings, &gathered.findings())?,
+        _ => reporter.json(Kind::Findings, &gathered.findings(&job))?,
     }
     outcome.seconds = reporter.seconds();
     outcome.peak_memory_mb = limits::peak_memory_mb();

@@ -81,8 +81,8 @@ pub struct Gathered {
 
 impl Gathered {
     /// What a check reports.
-    pub fn findings(&self) -> Vec<Finding> {
-        check::findings(&self.events, &self.source, &self.labels, &self.notes)
+    pub fn findings(&self, job: &Job) -> Vec<Finding> {
+        check::findings(&self.events, &self.source, &self.labels, &self.notes, limits::threads(&job.limits))
     }
 
     /// How much each feature tells of a label.

@@ -43,7 +43,7 @@ pub fn run(input: &mut impl Input) -> Result<Outcome> {
     limits::tune_for_tensors();
     let mut outcome = intake::describe(&gathered.events);
     match job.task {
-        Task::Check => reporter.json(Kind::Findings, &gathered.findings())?,
+        Task::Check => reporter.json(Kind::Findings, &gathered.findings(&job))?,
         Task::Train => train_job(&job, gathered, &mut outcome, &mut reporter)?,
         Task::Evaluate => evaluate_job(&job, gathered, &mut outcome, &mut reporter)?,
         Task::Score => score_job(&job, gathered, &mut outcome, &mut reporter)?,

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 /// Batches that wait to be collected.
-const AHEAD: usize = 4;
+pub const AHEAD: usize = 4;
 
 /// What comes in, decoded.
 pub enum Message {
@@ -185,8 +185,8 @@ impl Decoder {
         Ok(job)
     }
 
-    fn placed(&self, frame: &Frame) -> Result<RecordBatch> {
-        let Some(region) = &self.region else {
+    fn placed(&mut self, frame: &Frame) -> Result<RecordBatch> {
+        let Some(region) = &mut self.region else {
             return Err(Error::new(ErrorKind::Protocol, "a batch was placed in a region that the job does not name"));
         };
         let batch = region.read(&frame.parse::<Placed>()?)?;

@@ -1,7 +1,8 @@
 //! Record batches as they arrive, packed: the first half of the way to sequences.
 
 use super::packed::{Building, KeyDictionary, append_time, fits, is_finite, keeps_time, keeps_times, time};
-use super::sequence::{Arrived, Seen};
+use super::sequence::Arrived;
+use super::slots::{self, Slots};
 use super::vectors::VectorDictionary;
 use super::{Events, Report};
 use crate::cleaning::Duplicates;
@@ -9,8 +10,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::source::{FieldKind, SourceSchema, ValueType};
 use arrow_array::{Array, RecordBatch};
 
-/// Rows and values are counted with 32 bits, of which the last is [`super::NULL`].
-const MOST: usize = u32::MAX as usize - 1;
+/// Slots and values are counted with 32 bits, of which the last is [`super::NULL`].
+const MOST: usize = u32::MAX as usize - 1 - slots::UNUSED;
 
 /// Takes event batches (see [`SourceSchema::arrow`]; narrower types do as well) and makes [`Events`] of them.
 pub struct Collector {
@@ -18,9 +19,11 @@ pub struct Collector {
     memory_limit: Option<usize>,
     threads: usize,
     keys: KeyDictionary,
+    slots: Slots,
+    /// Of the batch that came last.
+    batch: Vec<u32>,
     entity: Vec<u32>,
     time: Vec<f64>,
-    seen: Seen,
     columns: Vec<Building>,
     report: Report,
 }
@@ -55,9 +58,10 @@ impl Collector {
             memory_limit,
             threads: 1,
             keys: KeyDictionary::new(schema.key),
+            slots: Slots::default(),
+            batch: Vec::new(),
             entity: Vec::new(),
             time: Vec::new(),
-            seen: Seen::default(),
         })
     }
 
@@ -68,11 +72,11 @@ impl Collector {
 
     /// Events so far.
     pub fn len(&self) -> usize {
-        self.time.len()
+        self.slots.rows()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.time.is_empty()
+        self.len() == 0
     }
 
     /// Bytes that the packed events and their dictionaries take, with the room to sort them.
@@ -81,7 +85,9 @@ impl Collector {
         // While events are sorted, a row needs its new time beside the old one, and what other threads move.
         let sorting = size_of::<f64>() + size_of::<u32>() * (self.threads - 1).min(self.columns.len());
         let dictionaries: usize = self.columns.iter().map(Building::dictionary_bytes).sum();
-        self.keys.bytes() + self.seen.bytes() + dictionaries + (packed + sorting) * self.time.len()
+        // Where an entity's events begin, and how many they are.
+        let entities = 2 * size_of::<usize>() * self.keys.len();
+        self.keys.bytes() + entities + dictionaries + packed * self.slots.end() + sorting * self.len()
     }
 
     /// Appends one batch. Rows without entity, or with a time that is not finite or not allowed, are set aside and counted.
@@ -113,10 +119,10 @@ impl Collector {
         self.check_memory()?;
         let arrived = Arrived {
             keys: self.keys.into_keys(),
+            slots: self.slots,
             entity: self.entity,
             time: self.time,
             columns: self.columns.into_iter().map(Building::into_column).collect(),
-            seen: self.seen,
             report: self.report,
         };
         let mut events = arrived.sequence(self.threads);
@@ -178,12 +184,13 @@ impl Collector {
 
     /// Appends the given rows. The batch has been checked, so its columns have their types.
     fn append(&mut self, batch: &RecordBatch, rows: impl Iterator<Item = usize> + Clone) {
-        let first = self.len();
-        self.keys.append(batch.column(0), rows.clone(), &mut self.entity);
-        append_time(batch.column(1), rows.clone(), &mut self.time);
-        self.seen.count(self.keys.len(), &self.entity[first..], &self.time[first..]);
+        self.batch.clear();
+        self.keys.append(batch.column(0), rows.clone(), &mut self.batch);
+        self.slots.take(&self.batch);
+        self.slots.of(&mut self.entity).extend(self.batch.iter().copied());
+        append_time(batch.column(1), rows.clone(), &mut self.slots.of(&mut self.time));
         for (i, column) in self.columns.iter_mut().enumerate() {
-            self.report.infinite_numbers[i] += column.append(batch.column(2 + i), rows.clone());
+            self.report.infinite_numbers[i] += column.append(batch.column(2 + i), rows.clone(), &self.slots);
         }
     }
 }

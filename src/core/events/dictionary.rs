@@ -26,6 +26,7 @@ pub(super) struct IntegerDictionary {
 }
 
 impl IntegerDictionary {
+    #[inline]
     pub fn code(&mut self, value: i64) -> u32 {
         let known = match self.table.get(value as usize) {
             Some(&code) => (code != NULL).then_some(code),

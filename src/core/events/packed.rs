@@ -4,6 +4,7 @@
 #![allow(clippy::unnecessary_cast)]
 
 use super::dictionary::{IntegerDictionary, TextDictionary, UuidDictionary};
+use super::slots::Slots;
 use super::values::{Keys, Values};
 use super::vectors::VectorDictionary;
 use super::{Column, NULL};
@@ -62,13 +63,13 @@ fn integer_codes(
     column: &ArrayRef,
     rows: impl Iterator<Item = usize>,
     dictionary: &mut IntegerDictionary,
-    codes: &mut Vec<u32>,
+    codes: &mut impl Extend<u32>,
 ) {
     fn of<T: ArrowPrimitiveType<Native: Into<i64>>>(
         column: &ArrayRef,
         rows: impl Iterator<Item = usize>,
         dictionary: &mut IntegerDictionary,
-        codes: &mut Vec<u32>,
+        codes: &mut impl Extend<u32>,
     ) {
         let array = column.as_primitive::<T>();
         let values = array.values();
@@ -93,7 +94,7 @@ fn time_codes(
     column: &ArrayRef,
     rows: impl Iterator<Item = usize>,
     dictionary: &mut IntegerDictionary,
-    codes: &mut Vec<u32>,
+    codes: &mut impl Extend<u32>,
 ) -> u64 {
     let array = column.as_primitive::<Int64Type>();
     let mut infinite = 0;
@@ -112,7 +113,7 @@ fn text_codes(
     column: &ArrayRef,
     rows: impl Iterator<Item = usize>,
     dictionary: &mut TextDictionary,
-    codes: &mut Vec<u32>,
+    codes: &mut impl Extend<u32>,
 ) {
     let array = column.as_string::<i32>();
     match array.nulls() {
@@ -176,21 +177,21 @@ impl KeyDictionary {
 }
 
 impl Building {
-    /// Appends the rows and returns how many numbers and times were not finite and became NULL.
-    pub fn append(&mut self, column: &ArrayRef, rows: impl Iterator<Item = usize>) -> u64 {
+    /// Puts the rows into the slots that they took, and returns how many numbers and times were not finite and became NULL.
+    pub fn append(&mut self, column: &ArrayRef, rows: impl Iterator<Item = usize>, slots: &Slots) -> u64 {
         match self {
-            Building::Integer(dictionary, codes) => integer_codes(column, rows, dictionary, codes),
-            Building::Text(dictionary, codes) => text_codes(column, rows, dictionary, codes),
-            Building::Time(dictionary, codes) => return time_codes(column, rows, dictionary, codes),
+            Building::Integer(dictionary, codes) => integer_codes(column, rows, dictionary, &mut slots.of(codes)),
+            Building::Text(dictionary, codes) => text_codes(column, rows, dictionary, &mut slots.of(codes)),
+            Building::Time(dictionary, codes) => return time_codes(column, rows, dictionary, &mut slots.of(codes)),
             Building::Vector(dictionary, codes) => {
                 let array = column.as_fixed_size_binary();
-                codes.extend(rows.map(|row| match array.is_null(row) {
+                slots.of(codes).extend(rows.map(|row| match array.is_null(row) {
                     true => NULL,
                     false => dictionary.code(array.value(row)),
                 }));
             }
             Building::Number(numbers) => {
-                return with_numbers!(column, array => append_numbers(array, |value| value as f32, rows, numbers));
+                return with_numbers!(column, array => append_numbers(array, |value| value as f32, rows, &mut slots.of(numbers)));
             }
         }
         0
@@ -248,7 +249,7 @@ pub(super) fn is_finite(at: &ArrayRef, row: usize) -> bool {
     }
 }
 
-pub(super) fn append_time(at: &ArrayRef, rows: impl Iterator<Item = usize>, time: &mut Vec<f64>) {
+pub(super) fn append_time(at: &ArrayRef, rows: impl Iterator<Item = usize>, time: &mut impl Extend<f64>) {
     with_numbers!(at, at => {
         let values = at.values();
         time.extend(rows.map(|row| values[row] as f64));
@@ -259,7 +260,7 @@ fn append_numbers<T: ArrowPrimitiveType>(
     array: &PrimitiveArray<T>,
     single: impl Fn(T::Native) -> f32,
     rows: impl Iterator<Item = usize>,
-    numbers: &mut Vec<f32>,
+    numbers: &mut impl Extend<f32>,
 ) -> u64 {
     let values = array.values();
     let mut infinite = 0;

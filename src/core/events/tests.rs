@@ -272,6 +272,40 @@ proptest! {
     }
 }
 
+/// More rows than lie as they came, of more entities than there are groups, in order of time and not.
+#[test]
+fn parted_rows_are_in_the_sequence_of_sorted_rows() {
+    const ROWS: i64 = 200_000;
+    let schema = schema(KeyType::Integer, Clock::Timestamp);
+    let draw = |i: i64, below: i64| ((i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as i64 % below;
+    for late in [false, true] {
+        let at = |i: i64| if late { (i * 7_919) % ROWS } else { i };
+        let word = |i: i64| [Some("a"), None, Some("b")][(i % 3) as usize];
+        let mut rows: Vec<Row> =
+            (0..ROWS).map(|i| (Some(draw(i, 3_000)), Some(at(i)), word(i), Some(i as f64))).collect();
+        let batches: Vec<_> = rows.chunks(7_000).map(|rows| batch(&schema, rows)).collect();
+        let alone = on_threads(&schema, &batches, 1);
+        rows.sort_by_key(|row| (row.0, row.1));
+        assert_eq!((alone.entities() > 1_000, alone.report.late > 0), (true, late), "{}", alone.entities());
+        let sorted = |events: &Events| {
+            let Keys::Integer(keys) = &events.keys else { panic!("not integers") };
+            let (texts, numbers) = (texts(events), numbers(events));
+            let mut rows = rows.iter();
+            for (key, pair) in keys.iter().zip(events.offsets.windows(2)) {
+                for i in pair[0]..pair[1] {
+                    let found = (Some(*key), Some(events.time[i] as i64), texts[i], numbers[i].map(f64::from));
+                    assert_eq!(Some(&found), rows.next());
+                }
+            }
+            assert_eq!(rows.next(), None);
+        };
+        sorted(&alone);
+        for threads in [2, 5] {
+            sorted(&on_threads(&schema, &batches, threads));
+        }
+    }
+}
+
 #[test]
 fn narrow_columns_are_the_same_events_as_wide_ones() {
     let mut source = schema(KeyType::Integer, Clock::Number);
