@@ -89,8 +89,21 @@ struct Column {
 /// The columns of the batch that is being filled.
 pub struct Columns {
     columns: Vec<Column>,
+    /// Those whose values have no bound.
+    unbounded: Vec<usize>,
     rows: usize,
     full: bool,
+}
+
+/// How a value is stored in a row.
+#[derive(Clone, Copy)]
+pub enum Stored {
+    Value1,
+    Value2,
+    Value4,
+    Value8,
+    /// What a datum points to.
+    Reference,
 }
 
 impl Columns {
@@ -108,7 +121,9 @@ impl Columns {
             validity: Vec::new(),
             mistyped: 0,
         };
-        Columns { columns: reads.iter().map(column).collect(), rows: 0, full: false }
+        let unbounded = |&i: &usize| matches!(reads[i].form, Form::Text | Form::Vector(_));
+        let unbounded = (0..reads.len()).filter(unbounded).collect();
+        Columns { columns: reads.iter().map(column).collect(), unbounded, rows: 0, full: false }
     }
 
     /// How many of a row's datums are needed, from the first on.
@@ -133,7 +148,6 @@ impl Columns {
     #[inline]
     pub unsafe fn append(&mut self, values: *const pg_sys::Datum, nulls: *const bool) {
         let row = self.rows;
-        debug_assert!(row < BATCH_ROWS);
         for column in &mut self.columns {
             // SAFETY: as promised by the caller; there is room for a row below BATCH_ROWS.
             unsafe {
@@ -142,10 +156,28 @@ impl Columns {
                     false => column.append(row, *values.add(column.place)),
                 }
             }
-            self.full |= column.text.len() > FULL_OF_TEXT;
         }
-        self.rows = row + 1;
-        self.full |= self.rows == BATCH_ROWS;
+        self.end_rows(1);
+    }
+
+    /// Puts stored values into a column of the rows that are being appended; a null pointer is NULL.
+    ///
+    /// # Safety
+    /// There is such a column, the batch has room for the rows, and each value is stored in this way and of the column's form.
+    #[inline]
+    pub unsafe fn put_stored(&mut self, column: usize, values: impl Iterator<Item = *const u8>, stored: Stored) {
+        let rows = self.rows..;
+        // SAFETY: as promised by the caller.
+        unsafe { self.columns[column].append_stored(rows.zip(values), stored) };
+    }
+
+    /// The rows that are being appended have all their values.
+    pub fn end_rows(&mut self, rows: usize) {
+        self.rows += rows;
+        self.full = self.rows == BATCH_ROWS;
+        for &column in &self.unbounded {
+            self.full |= self.columns[column].text.len() > FULL_OF_TEXT;
+        }
     }
 
     /// What the batch consists of.
@@ -195,11 +227,67 @@ impl Columns {
     }
 }
 
+impl Stored {
+    /// # Safety
+    /// The value is stored in this way.
+    unsafe fn datum(self, value: *const u8) -> pg_sys::Datum {
+        // SAFETY: as promised by the caller; stored values are aligned.
+        unsafe {
+            match self {
+                Stored::Value1 => pg_sys::Datum::from(value.read()),
+                Stored::Value2 => pg_sys::Datum::from(value.cast::<i16>().read()),
+                Stored::Value4 => pg_sys::Datum::from(value.cast::<i32>().read()),
+                Stored::Value8 => pg_sys::Datum::from(value.cast::<u64>().read()),
+                Stored::Reference => pg_sys::Datum::from(value),
+            }
+        }
+    }
+}
+
 fn padding(part: &[u8]) -> &'static [u8] {
     &[0; ALIGNMENT][..part.len().next_multiple_of(ALIGNMENT) - part.len()]
 }
 
 impl Column {
+    /// Appends values of these rows, which are stored in this way.
+    ///
+    /// # Safety
+    /// As [`Column::append`] of each.
+    #[inline]
+    unsafe fn append_stored(&mut self, values: impl Iterator<Item = (usize, *const u8)>, stored: Stored) {
+        // SAFETY: as promised by the caller; stored values are aligned.
+        unsafe {
+            match self.step {
+                Step::Copy8 => self.append_each(values, |value| value.cast::<u64>().read()),
+                Step::Copy4 => self.append_each(values, |value| value.cast::<u32>().read()),
+                Step::Timestamp => self.append_each(values, |value| microseconds(value.cast::<i64>().read())),
+                _ => values.for_each(|(row, value)| match value.is_null() {
+                    true => self.append_null(row),
+                    false => self.append(row, stored.datum(value)),
+                }),
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`Column::append`] of each; `T` is as wide as the column's form.
+    #[inline]
+    unsafe fn append_each<T>(
+        &mut self,
+        values: impl Iterator<Item = (usize, *const u8)>,
+        read: impl Fn(*const u8) -> T,
+    ) {
+        for (row, value) in values {
+            // SAFETY: as promised by the caller.
+            unsafe {
+                match value.is_null() {
+                    true => self.append_null(row),
+                    false => self.store(row, read(value)),
+                }
+            }
+        }
+    }
+
     /// # Safety
     /// `row` is below [`BATCH_ROWS`], and `datum` is non-null and of the form that the column was made for.
     #[inline]

@@ -5,9 +5,11 @@
 //! then the batch is passed on and its memory is used again: what this process holds does not grow
 //! with the table. No cursor, no SPI tuple table, no ORDER BY.
 
-use super::columns::{Columns, Read};
+use super::columns::{BATCH_ROWS, Columns, Read};
 use super::local_settings::LocalSettings;
 use super::saved_plan::SavedPlan;
+use super::stored::{StoredRows, Taken};
+use super::table_scan::TableScan;
 use crate::error::Result;
 use pgrx::datum::DatumWithOid;
 use pgrx::{pg_guard, pg_sys};
@@ -25,18 +27,76 @@ struct Receiver<'a> {
     /// First, so that a pointer to it is a pointer to us.
     base: pg_sys::DestReceiver,
     columns: Columns,
+    stored: StoredRows,
     /// Datums of a row that the columns need.
     width: usize,
+    /// Rows that came since the clock was last looked at.
+    since: u32,
     flushed: Instant,
     sink: Sink<'a>,
 }
 
+/// The clock is looked at after so many rows.
+const GLANCE: u32 = 256;
+
 impl Receiver<'_> {
+    /// # Safety
+    /// The slot holds a row of the query.
+    #[inline]
+    unsafe fn take(&mut self, slot: *mut pg_sys::TupleTableSlot) -> Result<()> {
+        // SAFETY: as promised by the caller; batches are passed on before more rows are there than they have room for.
+        unsafe {
+            let mut taken = self.stored.take(slot);
+            if taken == Taken::NotYet {
+                self.stored.turn(slot, &mut self.columns);
+                taken = self.stored.take(slot);
+            }
+            if taken != Taken::Waits {
+                self.stored.read(&mut self.columns);
+                fetch(slot, self.width as i32);
+                self.columns.append((*slot).tts_values, (*slot).tts_isnull);
+            }
+        }
+        self.since += 1;
+        let full = self.columns.is_full() || self.columns.rows() + self.stored.waiting() == BATCH_ROWS;
+        if full || self.since == GLANCE && self.is_late() { self.flush() } else { Ok(()) }
+    }
+
+    /// Takes all rows of a table.
+    ///
+    /// # Safety
+    /// They are the query's.
+    unsafe fn take_all(&mut self, scan: &mut TableScan) -> Result<()> {
+        let slot = scan.slot();
+        loop {
+            let room = BATCH_ROWS - self.columns.rows();
+            let stored = &mut self.stored;
+            // SAFETY: as promised by the caller; that a row waits is written down, and needs nothing of Postgres.
+            let came = unsafe { scan.go_on(|| stored.waiting() + 1 < room && stored.take(slot) == Taken::Waits) };
+            if !came {
+                return Ok(());
+            }
+            // SAFETY: as promised by the caller.
+            unsafe { self.take(slot)? };
+            pgrx::check_for_interrupts!();
+        }
+    }
+
+    #[cold]
+    fn is_late(&mut self) -> bool {
+        self.since = 0;
+        self.flushed.elapsed() > PATIENCE
+    }
+
     fn flush(&mut self) -> Result<()> {
+        // SAFETY: there is room for the rows that wait, as above.
+        unsafe { self.stored.read(&mut self.columns) };
+        self.stored.leave();
         if self.columns.rows() > 0 {
             (self.sink)(&mut self.columns)?;
             self.columns.clear();
         }
+        self.since = 0;
         self.flushed = Instant::now();
         Ok(())
     }
@@ -45,15 +105,7 @@ impl Receiver<'_> {
 #[pg_guard]
 unsafe extern "C-unwind" fn receive(slot: *mut pg_sys::TupleTableSlot, this: *mut pg_sys::DestReceiver) -> bool {
     // SAFETY: `this` is the Receiver that `scan` passed to the executor, and nobody else holds it.
-    unsafe {
-        let this = &mut *this.cast::<Receiver>();
-        fetch(slot, this.width as i32);
-        this.columns.append((*slot).tts_values, (*slot).tts_isnull);
-        let slow = this.columns.rows() % 256 == 0 && this.flushed.elapsed() > PATIENCE;
-        if this.columns.is_full() || slow {
-            this.flush().unwrap_or_else(|error| error.raise());
-        }
-    }
+    unsafe { (*this.cast::<Receiver>()).take(slot) }.unwrap_or_else(|error| error.raise());
     true
 }
 
@@ -88,7 +140,7 @@ unsafe extern "C-unwind" fn ignore(_this: *mut pg_sys::DestReceiver) {}
 /// Runs a query that was planned before, in the same way.
 pub fn scan_planned(plan: &SavedPlan, argument: &DatumWithOid, reads: &[Read], sink: Sink) -> Result<Vec<u64>> {
     // SAFETY: the receiver takes the columns that the caller's query has.
-    receive_all(reads, sink, |receiver| unsafe { plan.run(argument, receiver) })
+    receive_all(reads, sink, |receiver| unsafe { plan.run(argument, (&raw mut *receiver).cast()) })
 }
 
 /// Runs a SELECT and hands batches of the columns that `reads` names to `sink`.
@@ -97,17 +149,13 @@ pub fn scan_planned(plan: &SavedPlan, argument: &DatumWithOid, reads: &[Read], s
 pub fn scan(sql: &str, reads: &[Read], sink: Sink) -> Result<Vec<u64>> {
     let text = CString::new(sql).expect("identifiers hold no zero bytes");
     // SAFETY: the sequence of calls is the one of SPI and COPY TO.
-    receive_all(reads, sink, |receiver| unsafe {
-        execute(&text, receiver);
+    receive_all(reads, sink, |receiver| {
+        unsafe { execute(&text, receiver) };
         Ok(())
     })
 }
 
-fn receive_all(
-    reads: &[Read],
-    sink: Sink,
-    run: impl FnOnce(*mut pg_sys::DestReceiver) -> Result<()>,
-) -> Result<Vec<u64>> {
+fn receive_all(reads: &[Read], sink: Sink, run: impl FnOnce(&mut Receiver) -> Result<()>) -> Result<Vec<u64>> {
     let base = pg_sys::DestReceiver {
         receiveSlot: Some(receive),
         rStartup: Some(start_up),
@@ -117,15 +165,16 @@ fn receive_all(
     };
     let columns = Columns::new(reads);
     let width = columns.width();
-    let mut receiver = Receiver { base, columns, width, flushed: Instant::now(), sink };
+    let stored = StoredRows::new(reads.iter().map(|read| read.place).collect());
+    let mut receiver = Receiver { base, columns, stored, width, since: 0, flushed: Instant::now(), sink };
     // Every scan in the same order, so that ties in time fall the same way each time.
     let _settings = LocalSettings::set(&[(c"synchronize_seqscans", c"off")]);
-    run((&raw mut receiver).cast())?;
+    run(&mut receiver)?;
     receiver.flush()?;
     Ok(receiver.columns.mistyped())
 }
 
-unsafe fn execute(text: &CString, receiver: *mut pg_sys::DestReceiver) {
+unsafe fn execute(text: &CString, receiver: &mut Receiver) {
     // SAFETY: a transaction is open; an ERROR inside is cleaned up by its abort.
     unsafe {
         let parsed = pg_sys::pg_parse_query(text.as_ptr());
@@ -140,13 +189,19 @@ unsafe fn execute(text: &CString, receiver: *mut pg_sys::DestReceiver) {
             text.as_ptr(),
             pg_sys::GetActiveSnapshot(),
             ptr::null_mut(),
-            receiver,
+            (&raw mut *receiver).cast(),
             ptr::null_mut(),
             ptr::null_mut(),
             0,
         );
         pg_sys::ExecutorStart(description, 0);
-        run(description);
+        match TableScan::begin(description) {
+            Some(mut scan) => {
+                receiver.take_all(&mut scan).unwrap_or_else(|error| error.raise());
+                scan.end();
+            }
+            None => run(description),
+        }
         pg_sys::ExecutorFinish(description);
         pg_sys::ExecutorEnd(description);
         pg_sys::FreeQueryDesc(description);
