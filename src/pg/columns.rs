@@ -261,10 +261,32 @@ impl Column {
                 Step::Copy8 => self.append_each(values, |value| value.cast::<u64>().read()),
                 Step::Copy4 => self.append_each(values, |value| value.cast::<u32>().read()),
                 Step::Timestamp => self.append_each(values, |value| microseconds(value.cast::<i64>().read())),
+                Step::Text => self.append_texts(values),
                 _ => values.for_each(|(row, value)| match value.is_null() {
                     true => self.append_null(row),
                     false => self.append(row, stored.datum(value)),
                 }),
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`Column::append`] of each; the column is one of text.
+    #[inline]
+    unsafe fn append_texts(&mut self, values: impl Iterator<Item = (usize, *const u8)>) {
+        for (row, value) in values {
+            // SAFETY: as promised by the caller. A header of one byte says how long the text is with it.
+            unsafe {
+                let varlena = value.cast::<pg_sys::varlena>();
+                if value.is_null() {
+                    self.append_null(row);
+                } else if pgrx::varatt_is_1b(varlena) && !pgrx::varatt_is_1b_e(varlena) {
+                    let text = std::slice::from_raw_parts(value.add(1), pgrx::varsize_1b(varlena) - 1);
+                    self.text.extend_from_slice(text);
+                    self.store(row + 1, self.text.len() as i32);
+                } else {
+                    self.append(row, Stored::Reference.datum(value));
+                }
             }
         }
     }

@@ -67,19 +67,18 @@ impl Receiver<'_> {
     /// # Safety
     /// They are the query's.
     unsafe fn take_all(&mut self, scan: &mut TableScan) -> Result<()> {
-        let slot = scan.slot();
-        loop {
-            let room = BATCH_ROWS - self.columns.rows();
-            let stored = &mut self.stored;
-            // SAFETY: as promised by the caller; that a row waits is written down, and needs nothing of Postgres.
-            let came = unsafe { scan.go_on(|| stored.waiting() + 1 < room && stored.take(slot) == Taken::Waits) };
-            if !came {
-                return Ok(());
+        while let Some(slot) = scan.next() {
+            // SAFETY: as promised by the caller; rows of the slot's page are of its shape. One place is left for the next row.
+            unsafe {
+                self.take(slot)?;
+                let (stored, room) = (&mut self.stored, BATCH_ROWS - self.columns.rows());
+                if stored.is_at(slot) {
+                    scan.page(|row| stored.waiting() + 1 < room && stored.wait(row));
+                }
             }
-            // SAFETY: as promised by the caller.
-            unsafe { self.take(slot)? };
             pgrx::check_for_interrupts!();
         }
+        Ok(())
     }
 
     #[cold]

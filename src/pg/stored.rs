@@ -102,22 +102,49 @@ impl StoredRows {
             if page == NO_PAGE || tuple.is_null() {
                 return Taken::No;
             }
-            if page != self.page || (*slot).tts_tupleDescriptor != self.shape.of || self.waiting.len() == MOST {
+            if !self.is_at(slot) || self.waiting.len() == MOST {
                 return Taken::NotYet;
             }
-            let Some(attributes) = &self.shape.attributes else { return Taken::No };
-            let header = (*tuple).t_data;
+            match self.wait((*tuple).t_data) {
+                true => Taken::Waits,
+                false => Taken::No,
+            }
+        }
+    }
+
+    /// Whether rows of the slot's page and shape can wait.
+    ///
+    /// # Safety
+    /// The slot is of an access method's scan.
+    pub unsafe fn is_at(&self, slot: *mut pg_sys::TupleTableSlot) -> bool {
+        // SAFETY: as promised by the caller; a slot of these operations is a BufferHeapTupleTableSlot.
+        unsafe {
+            (*slot).tts_ops == &raw const pg_sys::TTSOpsBufferHeapTuple
+                && (*slot.cast::<pg_sys::BufferHeapTupleTableSlot>()).buffer == self.page
+                && (*slot).tts_tupleDescriptor == self.shape.of
+        }
+    }
+
+    /// Has one more row of the page wait; false where it is not read in this way.
+    ///
+    /// # Safety
+    /// It is a row of the page and the shape that were turned to.
+    #[inline]
+    pub unsafe fn wait(&mut self, header: pg_sys::HeapTupleHeader) -> bool {
+        let Some(attributes) = &self.shape.attributes else { return false };
+        // SAFETY: as promised by the caller.
+        unsafe {
             let mask = u32::from((*header).t_infomask);
             // Columns that were added to the table later are not there; what lies elsewhere may be of any size.
             let stored = usize::from((*header).t_infomask2) & pg_sys::HEAP_NATTS_MASK as usize;
             if stored < attributes.len() || mask & pg_sys::HEAP_HASEXTERNAL != 0 {
-                return Taken::No;
+                return false;
             }
             self.nulls |= mask & pg_sys::HEAP_HASNULL != 0;
             let data = header.cast::<u8>().add(usize::from((*header).t_hoff));
             self.waiting.push(Row { header, data });
         }
-        Taken::Waits
+        true
     }
 
     /// Appends the rows that wait to the batch, and turns to the page of the slot's row.

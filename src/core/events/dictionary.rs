@@ -90,6 +90,7 @@ type Word = (u64, u64, usize);
 /// No value has this length.
 const NO_WORD: Word = (0, 0, usize::MAX);
 
+#[inline]
 fn word(value: &[u8]) -> Option<Word> {
     let length = value.len();
     let (first, last) = match length {
@@ -105,13 +106,15 @@ fn word(value: &[u8]) -> Option<Word> {
 }
 
 impl TextDictionary {
-    pub fn code(&mut self, value: &str) -> u32 {
-        let Some(word) = word(value.as_bytes()) else { return self.find(value) };
+    /// `value` is text of these bytes.
+    #[inline]
+    pub fn code<'a>(&mut self, bytes: &[u8], value: impl FnOnce() -> &'a str) -> u32 {
+        let Some(word) = word(bytes) else { return self.find(value()) };
         let mixed = (word.0 ^ word.1.rotate_left(29) ^ word.2 as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let slot = (mixed >> 54) as usize;
         match self.recent.get(slot) {
             Some(&(known, code)) if known == word => code,
-            _ => self.find_and_keep(value, word, slot),
+            _ => self.find_and_keep(value(), word, slot),
         }
     }
 
@@ -194,7 +197,7 @@ mod tests {
         values.extend(values.clone());
         for value in values {
             let expected = known.len() as u32;
-            assert_eq!(dictionary.code(value), *known.entry(value).or_insert(expected), "{value}");
+            assert_eq!(dictionary.code(value.as_bytes(), || value), *known.entry(value).or_insert(expected), "{value}");
         }
         assert_eq!(dictionary.values.len(), known.len());
     }

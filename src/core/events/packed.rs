@@ -116,12 +116,14 @@ fn text_codes(
     codes: &mut impl Extend<u32>,
 ) {
     let array = column.as_string::<i32>();
+    let (ends, text) = (array.value_offsets(), array.value_data());
+    let mut code = |row: usize| {
+        let bytes = &text[ends[row] as usize..ends[row + 1] as usize];
+        dictionary.code(bytes, || array.value(row))
+    };
     match array.nulls() {
-        None => codes.extend(rows.map(|row| dictionary.code(array.value(row)))),
-        Some(nulls) => codes.extend(rows.map(|row| match nulls.is_null(row) {
-            true => NULL,
-            false => dictionary.code(array.value(row)),
-        })),
+        None => codes.extend(rows.map(code)),
+        Some(nulls) => codes.extend(rows.map(|row| if nulls.is_null(row) { NULL } else { code(row) })),
     }
 }
 
