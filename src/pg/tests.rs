@@ -55,21 +55,30 @@ mod tests {
     #[pg_test]
     fn a_scan_sees_every_row_in_order_whatever_the_batches() {
         let rows = 3 * BATCH_ROWS as i64 + 17;
-        let sql = format!("SELECT n, CASE WHEN n % 5 > 0 THEN 'v' || n END FROM generate_series(1::bigint, {rows}) n");
-        let batches = columns(&sql, &[(Datums::Int8, Form::Int64), (Datums::Text, Form::Text)]);
-        assert_eq!(
-            batches.iter().map(RecordBatch::num_rows).collect::<Vec<_>>(),
-            [BATCH_ROWS, BATCH_ROWS, BATCH_ROWS, 17]
-        );
-        let mut expected = 0;
-        for batch in batches {
-            for i in 0..batch.num_rows() {
-                expected += 1;
-                assert_eq!(batch.column(0).as_primitive::<Int64Type>().value(i), expected);
-                let text = batch.column(1).as_string::<i32>();
-                match expected % 5 {
-                    0 => assert!(text.is_null(i)),
-                    _ => assert_eq!(text.value(i), format!("v{expected}")),
+        let made = format!("SELECT n, CASE WHEN n % 5 > 0 THEN 'v' || n END FROM generate_series(1::bigint, {rows}) n");
+        Spi::run(&format!("CREATE TABLE many (n, t) AS {made}; ALTER TABLE many SET (autovacuum_enabled = off)"))
+            .unwrap();
+        // What Postgres counts for pg_stat_user_tables is counted here as well.
+        let counted =
+            || Spi::get_one::<i64>("SELECT pg_stat_get_xact_tuples_returned('many'::regclass)").unwrap().unwrap();
+        for sql in [made.as_str(), "SELECT n, t FROM many", "SELECT n, t FROM many WHERE n > 0"] {
+            let before = counted();
+            let batches = columns(sql, &[(Datums::Int8, Form::Int64), (Datums::Text, Form::Text)]);
+            assert_eq!(counted() - before, if sql == made { 0 } else { rows }, "{sql}");
+            assert_eq!(
+                batches.iter().map(RecordBatch::num_rows).collect::<Vec<_>>(),
+                [BATCH_ROWS, BATCH_ROWS, BATCH_ROWS, 17]
+            );
+            let mut expected = 0;
+            for batch in batches {
+                for i in 0..batch.num_rows() {
+                    expected += 1;
+                    assert_eq!(batch.column(0).as_primitive::<Int64Type>().value(i), expected);
+                    let text = batch.column(1).as_string::<i32>();
+                    match expected % 5 {
+                        0 => assert!(text.is_null(i)),
+                        _ => assert_eq!(text.value(i), format!("v{expected}")),
+                    }
                 }
             }
         }

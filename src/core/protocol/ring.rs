@@ -8,8 +8,8 @@ use std::ops::Range;
 /// Every batch begins on a multiple of this, as Arrow recommends for its buffers.
 pub const ALIGNMENT: usize = 64;
 
-/// Where so many bytes at the beginning are free, they are taken again before what comes after: they are in the cache.
-const NEAR: usize = 4 << 20;
+/// Where this part of the region is free at its beginning, it is written again before what comes after: it is in the cache.
+const NEAR: usize = 16;
 
 /// The writer's book of the region. Batches are read, and their places freed, in the order of writing.
 pub struct Ring {
@@ -40,7 +40,7 @@ impl Ring {
             return self.fits(bytes).then_some(0);
         };
         let wrapped = newest.start < oldest.start;
-        if !wrapped && oldest.start >= bytes.max(NEAR) {
+        if !wrapped && oldest.start >= bytes.max(self.size / NEAR) {
             return Some(0);
         }
         let until = if wrapped { oldest.start } else { self.size };
