@@ -55,8 +55,11 @@ impl TableScan {
     }
 
     /// The rows of a heap's page after the one that came last. `takes` says of each whether it is taken; the first that is not comes next.
-    pub fn page(&mut self, mut takes: impl FnMut(pg_sys::HeapTupleHeader) -> bool) {
-        // SAFETY: a scan of the heap, by pages, has its place and its page's visible rows in its description, until the next
+    ///
+    /// # Safety
+    /// [`TableScan::next`] gave a row, and was not called since.
+    pub unsafe fn page(&mut self, mut takes: impl FnMut(pg_sys::HeapTupleHeader) -> bool) {
+        // SAFETY: as promised by the caller; a scan of the heap, by pages, has its place and its page's visible rows in its description, until the next
         // row is asked for; it goes on after `rs_cindex` (heapgettup_pagemode in access/heap/heapam.c).
         unsafe {
             if self.methods != pg_sys::GetHeapamTableAmRoutine() {
