@@ -9,6 +9,7 @@
 
 use persona_core::handover::{self, Ended, Order, Started};
 use persona_core::{Error, ErrorKind, Result};
+use persona_engine::socket;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::ffi::OsString;
@@ -43,27 +44,23 @@ struct Engine {
 }
 
 /// Listens until no engine is left and none has been started for `idle` seconds.
-pub fn run(socket: &Path, idle: &str, engine: Become) {
+pub fn run(path: &Path, idle: &str, engine: Become) {
     let ended = serde_json::from_str(idle)
         .map_err(|e| failed("read its settings", e.into()))
-        .and_then(|idle| ForkServer::listen(socket)?.serve(Duration::from_secs(idle), engine));
-    let _ = fs::remove_file(socket);
+        .and_then(|idle| ForkServer::listen(path)?.serve(Duration::from_secs(idle), engine));
+    let _ = fs::remove_file(path);
     if let Err(error) = ended {
         eprintln!("persona-engine: {error}");
     }
 }
 
 impl ForkServer {
-    fn listen(socket: &Path) -> Result<ForkServer> {
+    fn listen(path: &Path) -> Result<ForkServer> {
         let alone = fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1);
         if !alone {
             eprintln!("persona-engine: libtorch has started threads, so no engines are forked");
         }
-        // One that was left by a process that was killed is in the way.
-        let _ = fs::remove_file(socket);
-        // SAFETY: sets what files of this process may be.
-        unsafe { libc::umask(0o077) };
-        let listener = UnixListener::bind(socket).map_err(|e| failed("listen on a socket", e))?;
+        let listener = socket::listen(path).map_err(|e| failed("listen on a socket", e))?;
         let program = std::env::args_os().next().unwrap_or_default();
         Ok(ForkServer { listener, program, alone, engines: Vec::new() })
     }

@@ -7,10 +7,12 @@
 //! - [`states`]   what recurrent encoders have carried from earlier events
 //! - [`limits`]   memory, niceness and threads
 //! - [`report`]   progress, figures and times
+//! - [`socket`]   where processes that stay are asked
 
 pub mod intake;
 pub mod limits;
 pub mod pipe;
 pub mod region;
 pub mod report;
+pub mod socket;
 pub mod states;

@@ -14,7 +14,7 @@ use persona_core::features::Encoded;
 use persona_core::protocol::{Frame, Job, Kind, Limits, Outcome};
 use persona_core::spec::Encoder;
 use persona_core::{Error, ErrorKind};
-use persona_engine::limits;
+use persona_engine::{limits, socket};
 use std::collections::VecDeque;
 use std::io::{BufReader, Write};
 use std::os::fd::AsRawFd;
@@ -27,25 +27,21 @@ use std::time::{Duration, Instant};
 const CHUNK: usize = 1 << 18;
 
 /// Listens until nobody has asked for `idle` seconds. `limits`: as JSON; its memory is what versions that are kept may take.
-pub fn run(socket: &Path, limits: &str, idle: &str) {
+pub fn run(path: &Path, limits: &str, idle: &str) {
     let ended = serde_json::from_str(limits)
         .and_then(|limits| Ok((limits, Duration::from_secs(serde_json::from_str(idle)?))))
         .map_err(|e| Error::new(ErrorKind::Protocol, format!("could not read the engine's limits: {e}")))
-        .and_then(|(limits, idle)| listen(socket, &limits, idle));
+        .and_then(|(limits, idle)| listen(path, &limits, idle));
     if let Err(error) = ended {
         eprintln!("persona-engine: {error}");
     }
 }
 
-fn listen(socket: &Path, limits: &Limits, idle: Duration) -> persona_core::Result<()> {
+fn listen(path: &Path, limits: &Limits, idle: Duration) -> persona_core::Result<()> {
     device::apply(&Limits { memory_mb: 0, ..limits.clone() });
     limits::tune_for_tensors();
     let cannot = |e: std::io::Error| Error::new(ErrorKind::Engine, format!("could not listen on a socket: {e}"));
-    // One that was left by an engine that was killed is in the way.
-    let _ = std::fs::remove_file(socket);
-    // SAFETY: sets what files of this process may be, before there is a second thread.
-    unsafe { libc::umask(0o077) };
-    let listener = UnixListener::bind(socket).map_err(cannot)?;
+    let listener = socket::listen(path).map_err(cannot)?;
     let kept = Arc::new(Kept { budget: limits.memory_mb << 20, shelf: Mutex::default() });
     loop {
         if waits(&listener, idle) {
@@ -54,7 +50,7 @@ fn listen(socket: &Path, limits: &Limits, idle: Duration) -> persona_core::Resul
             let kept = kept.clone();
             std::thread::spawn(move || serve(&connection, &kept));
         } else if kept.lock().is_idle(idle) {
-            let _ = std::fs::remove_file(socket);
+            let _ = std::fs::remove_file(path);
             // SAFETY: ends the process. Connections that are open are of sessions that will find out.
             unsafe { libc::_exit(0) }
         }

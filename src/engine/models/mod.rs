@@ -10,18 +10,19 @@ mod encoder_decoder;
 mod gan;
 mod generator;
 mod heads;
+mod layers;
 mod ncf;
+mod passes;
 mod pooling;
 mod recurrent;
 mod transformer;
 mod unfold;
 
 use crate::cpu;
-use crate::cpu::transformer::{self as by_hand, inference::Events};
 use crate::device::Compute;
 use crate::error::Result;
 use crate::inputs::{Batch, Embedding, Layout, Shape, rows};
-use crate::parameters::{self, DEVIATION, Parameters, Start};
+use crate::parameters::{DEVIATION, Parameters, Start};
 use autoencoder::Autoencoder;
 use cnn::Cnn;
 use dbn::Dbn;
@@ -30,7 +31,9 @@ use encoder_decoder::EncoderDecoder;
 pub use gan::Gan;
 pub use generator::{Ends, PREFIX as GENERATOR};
 use heads::Heads;
+use layers::{Linear, Norm};
 pub use ncf::Ncf;
+pub use passes::Pass;
 use persona_core::batch::{Window, buckets};
 use persona_core::features::{Encoded, FIRST};
 use persona_core::spec::{self, FAMILIES, listed};
@@ -41,8 +44,6 @@ use recurrent::{Cell, Recurrent};
 use tch::{Kind, Tensor};
 use transformer::Transformer;
 use unfold::Unfold;
-
-const EPSILON: f64 = 1e-5;
 
 /// A family's network. Over sequences: [tokens, dim] -> [tokens, dim], where a token sees itself and what is
 /// before it, unless the specification lets it see all of its window. Over bags: [tokens, dim] -> profiles.
@@ -69,20 +70,6 @@ struct Common {
     members: i64,
     length: usize,
     dropout: f64,
-}
-
-/// States of a training batch with the way back from their gradient to the weights'.
-pub struct Pass {
-    /// [tokens, dim]
-    pub states: Tensor,
-    pub batch: Batch,
-    back: Back,
-}
-
-enum Back {
-    /// The states hold libtorch's graph.
-    Autograd,
-    ByHand(Box<by_hand::Tape>),
 }
 
 pub struct Model {
@@ -218,60 +205,6 @@ impl Model {
         }
     }
 
-    /// The state after each event: [tokens, dim]; of families over bags the profile of each window
-    pub fn states(&self, batch: &Batch) -> Result<Tensor> {
-        match self.inferring_by_hand() {
-            Some((transformer, norm)) => {
-                self.told(batch, |events| transformer.infer_by_hand(events, &batch.layout, norm))
-            }
-            None => self.by_autograd(batch, false),
-        }
-    }
-
-    /// The profile of each window: [windows, dim], and after it what a wide path says of labels
-    pub fn profiles(&self, batch: &Batch) -> Result<Tensor> {
-        if let Pooling::Last = self.pooling {
-            if let Some((transformer, norm)) = self.training_by_hand() {
-                return transformer.infer_last_as_trained(self.inputs(batch)?, &batch.layout, norm);
-            }
-            if let Some((transformer, norm)) = self.inferring_by_hand() {
-                return self.told(batch, |events| transformer.infer_last_by_hand(events, &batch.layout, norm));
-            }
-        }
-        self.pool(&self.states(batch)?, &batch.layout)
-    }
-
-    /// Tells the processor's own code of events: by codes alone where there is nothing else to them.
-    fn told(&self, batch: &Batch, infer: impl Fn(&Events) -> Result<Tensor>) -> Result<Tensor> {
-        match self.embedding.looked_up(batch) {
-            Some(tables) => {
-                let codes = |(table, codes)| Ok((cpu::floats(table)?, cpu::integers(codes)?));
-                infer(&Events::Codes(tables.into_iter().map(codes).collect::<Result<_>>()?))
-            }
-            None => infer(&Events::Vectors(cpu::floats(&self.embedding.forward(batch, &self.compute)?)?)),
-        }
-    }
-
-    /// The profile of each window that goes on from what has been carried: [windows, dim]. `carried` becomes what is carried
-    /// from here on. [windows, carries], see `spec::Encoder::carries`
-    pub fn profiles_from(&self, batch: &Batch, carried: &mut [f32]) -> Result<Tensor> {
-        let (Encoder::Recurrent(recurrent), Some(norm)) = (&self.encoder, &self.norm) else {
-            return Err(Error::new(ErrorKind::Engine, "the family carries nothing").into());
-        };
-        let states = recurrent.infer(&self.inputs(batch)?, &batch.layout, Some(carried))?;
-        self.pool(&norm.forward(&states)?, &batch.layout)
-    }
-
-    /// From the states of events to profiles: [tokens, dim] -> [windows, dim]. Those of a bag are that already.
-    pub fn pool(&self, states: &Tensor, layout: &Layout) -> Result<Tensor> {
-        match &self.encoder {
-            Encoder::Dnn(_) | Encoder::Autoencoder(_) | Encoder::Dbn(_) | Encoder::EncoderDecoder(_) => {
-                Ok(states.shallow_clone())
-            }
-            _ => self.pooling.forward(states, layout),
-        }
-    }
-
     /// The vectors alone of profiles: [windows, dim]
     pub fn vectors(&self, profiles: &Tensor) -> Result<Tensor> {
         Ok(profiles.f_narrow(1, 0, self.dim as i64)?)
@@ -288,78 +221,6 @@ impl Model {
             // Its layers have had theirs.
             Encoder::Dnn(_) => self.heads.forward(label, profiles),
             _ => self.heads.forward(label, &profiles.f_dropout(self.dropout, train)?),
-        }
-    }
-
-    /// The states in training, with dropout.
-    pub fn forward(&self, batch: Batch) -> Result<Pass> {
-        let Some((transformer, norm)) = self.training_by_hand() else {
-            let states = self.by_autograd(&batch, true)?;
-            return Ok(Pass { states, batch, back: Back::Autograd });
-        };
-        let _guard = tch::no_grad_guard();
-        let mut states = self.inputs(&batch)?;
-        let tape = transformer.forward_by_hand(&mut states, &batch.layout, norm)?;
-        Ok(Pass { states, batch, back: Back::ByHand(Box::new(tape)) })
-    }
-
-    /// Adds to the weights' gradients what the states' gradient [tokens, dim] gives.
-    pub fn backward(&self, pass: Pass, gradient: &Tensor) -> Result<()> {
-        match (pass.back, self.training_by_hand()) {
-            (Back::ByHand(tape), Some((transformer, norm))) => {
-                let gradient = transformer.backward_by_hand(*tape, &pass.batch.layout, gradient, norm)?;
-                self.embedding.accumulate(&pass.batch, &gradient)
-            }
-            _ => parameters::backward(&pass.states.f_mul(gradient)?.f_sum(Kind::Float)?),
-        }
-    }
-
-    /// What the encoder reads, before dropout.
-    fn inputs(&self, batch: &Batch) -> Result<Tensor> {
-        match &self.encoder {
-            Encoder::Transformer(t) => t.add_positions(&self.embedding.forward(batch, &self.compute)?, &batch.layout),
-            Encoder::EncoderDecoder(e) => {
-                e.add_positions(&self.embedding.forward(batch, &self.compute)?, &batch.layout)
-            }
-            Encoder::Dbn(_) => self.embedding.values(batch, &dbn::distinct(batch)?),
-            _ => self.embedding.forward(batch, &self.compute),
-        }
-    }
-
-    fn by_autograd(&self, batch: &Batch, train: bool) -> Result<Tensor> {
-        if let Encoder::Dnn(dnn) = &self.encoder {
-            return dnn.forward(batch, &self.embedding, &self.compute, train);
-        }
-        let x = self.inputs(batch)?.f_dropout(self.dropout, train)?;
-        if let Encoder::Ncf(ncf) = &self.encoder {
-            return ncf.forward(&x, batch, &self.embedding);
-        }
-        self.read(&x, batch, train)
-    }
-
-    /// The states after events whose vectors are these: [tokens, width] -> [tokens, dim]
-    fn read(&self, x: &Tensor, batch: &Batch, train: bool) -> Result<Tensor> {
-        let x = self.encoder.forward(x, &batch.layout, &self.compute, train)?;
-        match &self.norm {
-            Some(norm) => norm.forward(&x),
-            None => Ok(x),
-        }
-    }
-
-    /// The encoder and its normalisation, where the processor's own code trains them.
-    fn training_by_hand(&self) -> Option<(&Transformer, &Norm)> {
-        self.transformer().filter(|(transformer, _)| transformer.trains_by_hand(&self.compute))
-    }
-
-    /// The same where it computes states.
-    fn inferring_by_hand(&self) -> Option<(&Transformer, &Norm)> {
-        self.transformer().filter(|(transformer, _)| transformer.infers_by_hand(&self.compute))
-    }
-
-    fn transformer(&self) -> Option<(&Transformer, &Norm)> {
-        match (&self.encoder, &self.norm) {
-            (Encoder::Transformer(transformer), Some(norm)) => Some((transformer, norm)),
-            _ => None,
         }
     }
 
@@ -508,54 +369,6 @@ pub fn without_vectors(encoder: &spec::Encoder) -> Error {
     let able = FAMILIES.iter().filter(|family| family.vectors).map(|family| family.kind);
     Error::new(ErrorKind::Unsupported, format!("encoder \"{}\" has no vectors", encoder.kind()))
         .hint(format!("Families that have are {}.", listed(able)))
-}
-
-/// `x W^T + b`
-struct Linear {
-    weight: Tensor,
-    bias: Tensor,
-}
-
-impl Linear {
-    fn new(parameters: &mut Parameters, name: &str, inputs: i64, outputs: i64) -> Result<Self> {
-        Ok(Linear {
-            weight: parameters.make(format!("{name}.weight"), &[outputs, inputs], Start::Normal(DEVIATION))?,
-            bias: parameters.make(format!("{name}.bias"), &[outputs], Start::Constant(0.0))?,
-        })
-    }
-
-    /// As wide as torch's own: what is small at first learns slowly where nothing is normalised after it.
-    fn wide(parameters: &mut Parameters, name: &str, inputs: i64, outputs: i64) -> Result<Self> {
-        let start = Start::Uniform((inputs as f64).sqrt().recip());
-        Ok(Linear {
-            weight: parameters.make(format!("{name}.weight"), &[outputs, inputs], start)?,
-            bias: parameters.make(format!("{name}.bias"), &[outputs], Start::Constant(0.0))?,
-        })
-    }
-
-    /// [n, inputs] -> [n, outputs]
-    fn forward(&self, x: &Tensor, compute: &Compute) -> Result<Tensor> {
-        compute.linear(x, &self.weight, Some(&self.bias))
-    }
-}
-
-/// Layer normalisation (Ba et al. 2016) over the last dimension.
-struct Norm {
-    weight: Tensor,
-    bias: Tensor,
-}
-
-impl Norm {
-    fn new(parameters: &mut Parameters, name: &str, dim: i64) -> Result<Self> {
-        Ok(Norm {
-            weight: parameters.make(format!("{name}.weight"), &[dim], Start::Constant(1.0))?,
-            bias: parameters.make(format!("{name}.bias"), &[dim], Start::Constant(0.0))?,
-        })
-    }
-
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(x.f_layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), EPSILON, true)?)
-    }
 }
 
 #[cfg(test)]
