@@ -32,6 +32,11 @@ class Bench:
     scale: float
     out: Path
 
+    @property
+    def often(self) -> int:
+        """How often what takes seconds is measured, where little decides: a shared machine's speed changes by the minute."""
+        return 3 * self.runs
+
     def sized(self, full: int) -> int:
         return max(1_000, int(full * self.scale))
 
@@ -72,7 +77,8 @@ def main() -> int:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=3, help="how often persona and quick peers are measured")
+    often = "how often persona and quick peers are measured; what takes seconds, three times as often"
+    parser.add_argument("--runs", type=int, default=3, help=often)
     parser.add_argument("--peer-runs", type=int, default=1, help="how often peers that take minutes are measured")
     parser.add_argument("--out", type=Path, default=Path("target/bench"))
     parser.add_argument("stages", nargs="*", metavar="STAGE", help=f"of {', '.join(STAGES)}; default: all")

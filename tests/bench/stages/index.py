@@ -23,8 +23,8 @@ def run(bench) -> list[Result]:
         session.execute("CALL persona.refresh(%s::text::regclass)", (PROFILE,))
     measured = alternate(
         {
-            "persona": (bench.runs, lambda: within_refresh(cluster)),
-            PGVECTOR: (bench.runs, lambda: plain(cluster)),
+            "persona": (bench.often, lambda: within_refresh(cluster)),
+            PGVECTOR: (bench.often, lambda: plain(cluster)),
         }
     )
     ours, pgvector = measured.pop("persona"), measured[PGVECTOR]

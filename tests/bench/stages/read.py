@@ -24,11 +24,11 @@ def run(bench) -> list[Result]:
     socket = {"home": str(cluster.home), "database": "bench", "table": events.table}
     measured = alternate(
         {
-            "persona": (bench.runs, lambda: persona.command(cluster, "SELECT persona.check_source(%s)", (source,))),
-            ADBC: (bench.runs, lambda: peer.run("read_adbc", **reader)),
+            "persona": (bench.often, lambda: persona.command(cluster, "SELECT persona.check_source(%s)", (source,))),
+            ADBC: (bench.often, lambda: peer.run("read_adbc", **reader)),
             "ConnectorX + pandas": (bench.runs, lambda: peer.run("read_connectorx", **socket)),
             "psycopg + pandas": (bench.runs, lambda: peer.run("read_psycopg", **reader)),
-            "aggregate": (bench.runs, lambda: aggregate(cluster, events.table)),
+            "aggregate": (bench.often, lambda: aggregate(cluster, events.table)),
         }
     )
     ours, plain = measured.pop("persona"), measured.pop("aggregate")

@@ -25,7 +25,7 @@ def read(bench) -> Result:
     def check(source: str):
         return lambda: persona.command(cluster, "SELECT persona.check_source(%s)", (source,))
 
-    measured = alternate({source: (bench.runs, check(source)) for source in sources})
+    measured = alternate({source: (bench.often, check(source)) for source in sources})
     figures = [per_event(measured[source], events.events) for source, events in zip(sources, tables)]
     return grown("read", [events.events for events in tables], figures)
 
