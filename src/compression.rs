@@ -2,13 +2,15 @@
 
 use crate::catalog::models::Model;
 use crate::catalog::sources::Source;
+use crate::catalog::versions::same_fields;
 use crate::error::{Code, Error, Result};
-use crate::events::EventQuery;
+use crate::events::{EventQuery, SideQuery};
 use crate::pg::procedure::Phases;
 use crate::stored::Stored;
 use crate::worker::engine::Engine;
 use crate::worker::progress::Reporter;
-use crate::{training, transfer};
+use crate::{dialogue, made, transfer};
+use persona_core::metrics::telling;
 use persona_core::protocol::{Ask, Compressed, Task};
 use persona_core::spec::{Compression, Split, VersionName, families_of, is_network, listed};
 use pgrx::spi::quote_literal;
@@ -32,13 +34,13 @@ pub fn compress(name: &str, options: &Value, phases: &Phases, reporter: &mut Rep
     }
     let source = Source::of_model(&model)?;
     let query = EventQuery::of(&source)?;
-    training::same_fields(&model, &version, &query.schema)?;
+    same_fields(&model, &version, &query.schema)?;
     let beside = EventQuery::beside(&source, version.spec.objective.labels())?;
     let ask = Ask { compression: Some(compression), ..Ask::default() };
-    let mut engine = Engine::ask(Task::Compress, ask, &query.schema, &beside, Some(&version.spec))?;
-    training::scan(&query, &beside, &mut engine, &[Stored::subject(&model, &version)], reporter)?;
-    training::release_snapshot(phases, reporter);
-    let stored = training::store(&model, &version.spec, &query.schema, &mut engine, reporter)?;
+    let mut engine = Engine::ask(Task::Compress, ask, &query.schema, SideQuery::tables(&beside), Some(&version.spec))?;
+    dialogue::scan(&query, &beside, &mut engine, &[Stored::subject(&model, &version)], reporter)?;
+    dialogue::release_snapshot(phases, reporter);
+    let stored = made::store(&model, &version.spec, &query.schema, &mut engine, reporter)?;
     let compressed = stored.outcome.compressed.as_ref().ok_or_else(|| {
         Error::new(Code::Engine, "the engine did not say what it compressed")
             .hint("Install the extension and the engine anew.")
@@ -51,14 +53,14 @@ pub fn compress(name: &str, options: &Value, phases: &Phases, reporter: &mut Rep
         quote_literal(&model.name),
         stored.number
     ));
-    training::tell_notes(&stored.outcome, reporter);
+    dialogue::tell_notes(&stored.outcome, reporter);
     Ok(stored.number)
 }
 
 /// A line about a version beside the one that it was made of.
 pub fn summary(model: &Model, number: i32, original: &VersionName, compressed: &Compressed) -> String {
     let Compressed { figures, bytes_before, bytes_after, zeros, speed_before, speed_after } = compressed;
-    let figure = figures.iter().find(|figure| training::telling(&figure.metric)).or(figures.first());
+    let figure = figures.iter().find(|figure| telling(&figure.metric)).or(figures.first());
     let figure = figure.map(|figure| {
         format!(", {} {} {:.4} instead of {:.4}", figure.split, figure.metric, figure.after, figure.before)
     });

@@ -2,15 +2,17 @@
 
 use crate::catalog::models::Model;
 use crate::catalog::sources::Source;
+use crate::catalog::versions::same_fields;
 use crate::catalog::versions::{self, Version};
+use crate::dialogue;
 use crate::error::{Code, Error, Result};
-use crate::events::{EventQuery, microseconds};
+use crate::events::{EventQuery, SideQuery, microseconds};
 use crate::relation::Relation;
 use crate::stored::Stored;
-use crate::training;
 use crate::worker::engine::Engine;
 use crate::worker::progress::Reporter;
 use persona_core::drift::{self, Border, Bounds, Comparison, Shift};
+use persona_core::metrics::telling;
 use persona_core::protocol::{Ask, Kind, Metric, Task};
 use persona_core::source::Clock;
 use persona_core::spec::Split;
@@ -31,15 +33,16 @@ pub fn drift(
     let version = Version::find(&model, model.live()?)?;
     let source = Source::of_model(&model)?;
     let query = EventQuery::of(&source)?;
-    training::same_fields(&model, &version, &query.schema)?;
+    same_fields(&model, &version, &query.schema)?;
     let border = Borders::of(&model, &version, &source, since)?;
     let bounds = border.measured(&model, &version, bounds)?;
     let ask = Ask { comparison: Some(Comparison { border: border.border, bounds }), ..Ask::default() };
     let beside = EventQuery::beside(&source, std::iter::empty())?;
     let asked = bounds.need_version();
-    let mut engine = Engine::ask(Task::Drift, ask, &query.schema, &beside, asked.then_some(&version.spec))?;
+    let mut engine =
+        Engine::ask(Task::Drift, ask, &query.schema, SideQuery::tables(&beside), asked.then_some(&version.spec))?;
     let stored: Vec<Stored> = asked.then(|| Stored::subject(&model, &version)).into_iter().collect();
-    training::scan(&query, &beside, &mut engine, &stored, reporter)?;
+    dialogue::scan(&query, &beside, &mut engine, &stored, reporter)?;
     let (mut shifts, metrics) = receive(&mut engine, reporter)?;
     if let Some(bound) = bounds.decay {
         shifts.extend(decays(&versions::figures(&model, version.number, TEST)?, &metrics, bound));
@@ -50,14 +53,14 @@ pub fn drift(
 fn receive(engine: &mut Engine, reporter: &mut Reporter) -> Result<(Vec<Shift>, Vec<Metric>)> {
     let (mut shifts, mut metrics) = (Vec::new(), Vec::new());
     loop {
-        let frame = engine.receive(|event| training::tell(reporter, event, &mut metrics))?;
+        let frame = engine.receive(|event| dialogue::tell(reporter, event, &mut metrics))?;
         match frame.kind {
             Kind::Shifts => shifts.extend(frame.parse::<Vec<Shift>>()?),
             Kind::Done => {
-                training::tell_notes(&frame.parse()?, reporter);
+                dialogue::tell_notes(&frame.parse()?, reporter);
                 return Ok((shifts, metrics));
             }
-            _ => return Err(training::unexpected(&frame)),
+            _ => return Err(dialogue::unexpected(&frame)),
         }
     }
 }
@@ -69,7 +72,7 @@ const TEST: &str = "test";
 fn decays(then: &[Metric], now: &[Metric], bound: f64) -> Vec<Shift> {
     let named = |metrics: &[Metric], name: &str| metrics.iter().find(|metric| metric.metric == name).cloned();
     let cases = [then, now].map(|metrics| named(metrics, "cases").map_or(0, |cases| cases.value as u64));
-    let of_test = now.iter().filter(|metric| metric.split == TEST && training::telling(&metric.metric));
+    let of_test = now.iter().filter(|metric| metric.split == TEST && telling(&metric.metric));
     of_test.filter_map(|now| Some(drift::decay(&named(then, &now.metric)?, now, cases, bound))).collect()
 }
 

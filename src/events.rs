@@ -280,9 +280,10 @@ impl SideQuery {
         Ok(SideQuery { holds: Holds::States, query: query.only(entities) })
     }
 
-    /// As the engine's job names it.
-    pub fn table(&self) -> SideTable {
-        SideTable { holds: self.holds.clone(), schema: self.query.schema.clone() }
+    /// As an engine's job names them.
+    pub fn tables(beside: &[SideQuery]) -> Vec<SideTable> {
+        let table = |side: &SideQuery| SideTable { holds: side.holds.clone(), schema: side.query.schema.clone() };
+        beside.iter().map(table).collect()
     }
 }
 

@@ -2,7 +2,7 @@
 //! sources is asked of the catalog, by `health()` in sql/views.sql.
 
 use crate::pg::{clock, shared, worker};
-use crate::worker::engine;
+use crate::worker::program;
 
 pub struct Finding {
     /// `error`, `warning` or `notice`.
@@ -71,7 +71,7 @@ fn launching(findings: &mut Vec<Finding>) {
 }
 
 fn computing(findings: &mut Vec<Finding>) {
-    match engine::probe() {
+    match program::probe() {
         Err(error) => findings.push(found(
             "error",
             "engine",

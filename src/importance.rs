@@ -2,11 +2,11 @@
 
 use crate::catalog::models::Model;
 use crate::catalog::sources::Source;
-use crate::catalog::versions::Version;
+use crate::catalog::versions::{Version, same_fields};
+use crate::dialogue;
 use crate::error::{Code, Error, Result};
-use crate::events::EventQuery;
+use crate::events::{EventQuery, SideQuery};
 use crate::stored::Stored;
-use crate::training;
 use crate::worker::engine::Engine;
 use crate::worker::progress::Reporter;
 use persona_core::importance::Importance;
@@ -55,8 +55,8 @@ fn of_source(source: &Source, label: &str, reporter: &mut Reporter) -> Result<Ve
     let query = EventQuery::of(source)?;
     let beside = EventQuery::beside(source, std::iter::once(label))?;
     let ask = Ask { label: Some(label.to_string()), ..Ask::default() };
-    let mut engine = Engine::ask(Task::Rank, ask, &query.schema, &beside, None)?;
-    training::scan(&query, &beside, &mut engine, &[], reporter)?;
+    let mut engine = Engine::ask(Task::Rank, ask, &query.schema, SideQuery::tables(&beside), None)?;
+    dialogue::scan(&query, &beside, &mut engine, &[], reporter)?;
     receive(&mut engine, reporter)
 }
 
@@ -68,25 +68,25 @@ fn of_model(model: Model, label: &str, reporter: &mut Reporter) -> Result<Vec<Im
     }
     let source = Source::of_model(&model)?;
     let query = EventQuery::of(&source)?;
-    training::same_fields(&model, &version, &query.schema)?;
+    same_fields(&model, &version, &query.schema)?;
     let beside = EventQuery::beside(&source, learned())?;
     let ask = Ask { label: Some(label.to_string()), ..Ask::default() };
-    let mut engine = Engine::ask(Task::Permute, ask, &query.schema, &beside, Some(&version.spec))?;
-    training::scan(&query, &beside, &mut engine, &[Stored::subject(&model, &version)], reporter)?;
+    let mut engine = Engine::ask(Task::Permute, ask, &query.schema, SideQuery::tables(&beside), Some(&version.spec))?;
+    dialogue::scan(&query, &beside, &mut engine, &[Stored::subject(&model, &version)], reporter)?;
     receive(&mut engine, reporter)
 }
 
 fn receive(engine: &mut Engine, reporter: &mut Reporter) -> Result<Vec<Importance>> {
     let mut features = Vec::new();
     loop {
-        let frame = engine.receive(|event| training::tell(reporter, event, &mut Vec::new()))?;
+        let frame = engine.receive(|event| dialogue::tell(reporter, event, &mut Vec::new()))?;
         match frame.kind {
             Kind::Features => features.extend(frame.parse::<Vec<Importance>>()?),
             Kind::Done => {
-                training::tell_notes(&frame.parse()?, reporter);
+                dialogue::tell_notes(&frame.parse()?, reporter);
                 return Ok(features);
             }
-            _ => return Err(training::unexpected(&frame)),
+            _ => return Err(dialogue::unexpected(&frame)),
         }
     }
 }

@@ -6,7 +6,9 @@
 //! - [`catalog`]   typed rows of our own tables, and the only SQL about them
 //! - [`training`]  jobs that end in figures: check, train, evaluate
 //! - [`transfer`]  beginning with the weights of another version
+//! - [`made`]      versions that training makes, and how they are stored
 //! - [`stored`]    what a job needs of what is stored
+//! - [`dialogue`]  what a job and its engine say to each other
 //! - [`tuning`]    trials of settings
 //! - [`compression`] a smaller version of a version
 //! - [`comparison`] models beside each other on the same cases
@@ -36,6 +38,7 @@ mod api;
 mod catalog;
 mod comparison;
 mod compression;
+mod dialogue;
 mod drift;
 mod error;
 mod events;
@@ -43,6 +46,7 @@ mod health;
 mod importance;
 mod jobs;
 mod kept;
+mod made;
 mod online;
 mod pg;
 mod profile;

@@ -9,10 +9,10 @@ pub use question::{Circumstances, MOST_KEPT, Question};
 use crate::catalog::models::Model;
 use crate::catalog::sources::Source;
 use crate::catalog::versions::Version;
+use crate::dialogue;
 use crate::error::Result;
 use crate::events::{EventQuery, SideQuery};
 use crate::relation::Relation;
-use crate::training;
 use crate::worker::engine::{Engine, ScoreJob};
 use crate::worker::progress::Reporter;
 use arrow_array::RecordBatch;
@@ -25,7 +25,7 @@ use pgrx::pg_sys;
 
 /// The job to score a query's entities by a version.
 pub fn job(model: &Model, version: &Version, ask: Ask, query: &EventQuery, beside: &[SideQuery]) -> Result<ScoreJob> {
-    ScoreJob::new(ask, &query.schema, beside, &version.spec, version.unique_name(model)?)
+    ScoreJob::new(ask, &query.schema, SideQuery::tables(beside), &version.spec, version.unique_name(model)?)
 }
 
 /// What an engine tells of the only entity, read by `read` from the first row.
@@ -36,7 +36,7 @@ pub fn only<T>(
 ) -> Result<Option<T>> {
     let (mut profiles, mut told) = (ColumnReader::new(), None);
     loop {
-        let frame = engine.receive(|event| training::tell(reporter, event, &mut Vec::new()))?;
+        let frame = engine.receive(|event| dialogue::tell(reporter, event, &mut Vec::new()))?;
         match frame.kind {
             Kind::Profiles => {
                 let batches = profiles.read(frame)?;
@@ -44,7 +44,7 @@ pub fn only<T>(
                 told = told.or_else(|| first.and_then(&read));
             }
             Kind::Done => return Ok(told),
-            _ => return Err(training::unexpected(&frame)),
+            _ => return Err(dialogue::unexpected(&frame)),
         }
     }
 }

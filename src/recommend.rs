@@ -13,8 +13,9 @@ use crate::pg::local_settings::{LocalSettings, SAFE_PATH};
 use pgrx::Uuid;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::{self, Oid};
-use plans::{Key, Plan, Verb, Way};
+use plans::Plan;
 use question::Question;
+use question::{Key, Verb, Way};
 use std::ffi::CString;
 use std::rc::Rc;
 

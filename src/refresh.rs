@@ -18,7 +18,8 @@ use crate::catalog::aside;
 use crate::catalog::models::Model;
 use crate::catalog::profiles::Profile;
 use crate::catalog::sources::Source;
-use crate::catalog::versions::Version;
+use crate::catalog::versions::{Version, same_fields};
+use crate::dialogue;
 use crate::error::{Code, Error, Result};
 use crate::events::{Entities, EventQuery, SideQuery};
 use crate::online;
@@ -31,7 +32,7 @@ use crate::profile::{must_own, open, wrong_entity};
 use crate::relation::{Column, Relation};
 use crate::stored::Stored;
 use crate::tracking::{Changed, News};
-use crate::training::{self, Training};
+use crate::training::Training;
 use crate::worker::engine::Engine;
 use crate::worker::progress::Reporter;
 use going_on::Parted;
@@ -127,14 +128,14 @@ impl Target {
         resident: bool,
         reporter: &mut Reporter,
     ) -> Result<Engine> {
-        training::same_fields(&self.model, &self.version, &query.schema)?;
+        same_fields(&self.model, &self.version, &query.schema)?;
         let mut engine = match resident {
             true => Engine::score(&online::job(&self.model, &self.version, ask, query, beside)?)?,
-            false => Engine::ask(Task::Score, ask, &query.schema, beside, Some(&self.version.spec))?,
+            false => Engine::ask(Task::Score, ask, &query.schema, SideQuery::tables(beside), Some(&self.version.spec))?,
         };
         let mapping = mapping.map(|mapping| Stored::Bytes(Role::Mapping, mapping));
         let stored: Vec<Stored> = std::iter::once(Stored::subject(&self.model, &self.version)).chain(mapping).collect();
-        training::scan(query, beside, &mut engine, &stored, reporter)?;
+        dialogue::scan(query, beside, &mut engine, &stored, reporter)?;
         Ok(engine)
     }
 
@@ -191,7 +192,7 @@ fn refresh_all(
     reporter: &mut Reporter,
 ) -> Result<()> {
     let engine = renewal::score(&target, without, reporter)?;
-    training::release_snapshot(phases, reporter);
+    dialogue::release_snapshot(phases, reporter);
     if without.is_none() {
         aside::forget_all(target.profile.profile)?;
     }
@@ -300,18 +301,18 @@ fn write(
     let (mut profiles, mut vectors) = (ColumnReader::new(), ColumnReader::new());
     let mut mapping = Vec::new();
     loop {
-        let frame = engine.receive(|event| training::tell(reporter, event, &mut Vec::new()))?;
+        let frame = engine.receive(|event| dialogue::tell(reporter, event, &mut Vec::new()))?;
         match frame.kind {
             Kind::Artifact => mapping.extend(frame.payload),
             Kind::Profiles => {
                 profiles.read(frame)?.iter().try_for_each(|batch| writer.profiles(batch, into_rows))?;
             }
             Kind::Items => {
-                let Some(into_items) = &mut into_items else { return Err(training::unexpected(&frame)) };
+                let Some(into_items) = &mut into_items else { return Err(dialogue::unexpected(&frame)) };
                 vectors.read(frame)?.iter().try_for_each(|batch| writer.items(batch, into_items))?;
             }
             Kind::Done => return Ok((frame.parse()?, mapping)),
-            _ => return Err(training::unexpected(&frame)),
+            _ => return Err(dialogue::unexpected(&frame)),
         }
     }
 }

@@ -56,6 +56,14 @@ impl Relation {
         Ok(Spi::get_one_with_args::<f64>(sql, &[self.oid.into()])?.unwrap_or(0.0).max(0.0))
     }
 
+    /// An error where nothing can be selected from it.
+    pub fn must_have_rows(&self) -> Result<()> {
+        match self.kind {
+            'r' | 'p' | 'v' | 'm' | 'f' => Ok(()),
+            _ => Err(Error::new(Code::WrongObjectType, format!("\"{}\" is not a table or view", self.name))),
+        }
+    }
+
     /// Whether the current user may SELECT these columns.
     pub fn may_read<'a>(&self, names: impl Iterator<Item = &'a str>) -> Result<()> {
         const SQL: &str = "SELECT pg_catalog.bool_and(pg_catalog.has_column_privilege($1, name, 'SELECT')) \

@@ -2,14 +2,14 @@
 
 use crate::catalog::models::Model;
 use crate::catalog::sources::{Declared, Source};
-use crate::catalog::versions::Version;
+use crate::catalog::versions::{Version, same_fields};
+use crate::dialogue;
 use crate::error::{Code, Error, Result};
 use crate::events::EventQuery;
 use crate::pg::local_settings::LocalSettings;
 use crate::profile::qualify;
 use crate::relation::{Column, Relation};
 use crate::stored::{self, Stored};
-use crate::training;
 use crate::worker::engine::Engine;
 use crate::worker::progress::Reporter;
 use arrow_array::cast::AsArray;
@@ -40,7 +40,7 @@ pub fn synthesize(model: &str, entities: i64, name: &str, seed: i64, reporter: &
     draws(&model, &version.spec)?;
     let source = Source::of_model(&model)?;
     let query = EventQuery::of(&source)?;
-    training::same_fields(&model, &version, &query.schema)?;
+    same_fields(&model, &version, &query.schema)?;
     let events = Relation::open(source.events, &format!("event table of source \"{}\"", source.name))?;
     let own = [&source.entity, &source.at].into_iter().map(|name| events.column(name).cloned());
     let fields = source.fields.iter().map(|field| column_of(field, &events));
@@ -52,7 +52,7 @@ pub fn synthesize(model: &str, entities: i64, name: &str, seed: i64, reporter: &
     reporter.watch(engine.pid());
     stored::send(&[Stored::subject(&model, &version)], &mut engine)?;
     let outcome = target.fill(&mut engine, reporter)?;
-    training::tell_notes(&outcome, reporter);
+    dialogue::tell_notes(&outcome, reporter);
     Ok(outcome.events as i64)
 }
 
@@ -103,11 +103,11 @@ impl Target {
         let insert = self.insert();
         let mut events = ColumnReader::new();
         loop {
-            let frame = engine.receive(|event| training::tell(reporter, event, &mut Vec::new()))?;
+            let frame = engine.receive(|event| dialogue::tell(reporter, event, &mut Vec::new()))?;
             match frame.kind {
                 Kind::Synthetic => events.read(frame)?.iter().try_for_each(|batch| insert_rows(&insert, batch))?,
                 Kind::Done => return Ok(frame.parse()?),
-                _ => return Err(training::unexpected(&frame)),
+                _ => return Err(dialogue::unexpected(&frame)),
             }
         }
     }

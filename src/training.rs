@@ -2,17 +2,19 @@
 
 use crate::catalog::models::Model;
 use crate::catalog::sources::Source;
-use crate::catalog::versions::Version;
+use crate::catalog::versions::{Version, same_fields};
 use crate::compression;
-use crate::error::{Code, Error, Result};
+use crate::dialogue::{release_snapshot, scan, tell, tell_notes, unexpected};
+use crate::error::Result;
 use crate::events::{EventQuery, SideQuery};
+use crate::made::{Made, store};
 use crate::pg::procedure::Phases;
-use crate::stored::{self, Stored};
+use crate::stored::Stored;
 use crate::transfer;
-use crate::worker::engine::{Engine, Event};
+use crate::worker::engine::Engine;
 use crate::worker::progress::Reporter;
-use persona_core::protocol::{Ask, Finding, Frame, Kind, Metric, Outcome, Phase, Role, Segment, Task};
-use persona_core::source::SourceSchema;
+use persona_core::metrics::telling;
+use persona_core::protocol::{Ask, Finding, Kind, Metric, Outcome, Phase, Role, Segment, Task};
 use persona_core::spec::{ModelSpec, Split};
 
 /// What `check_source` reports.
@@ -20,7 +22,7 @@ pub fn check(name: &str, reporter: &mut Reporter) -> Result<Vec<Finding>> {
     let source = Source::find(name)?;
     let query = EventQuery::of(&source)?;
     let beside = EventQuery::beside(&source, source.labels.iter().map(|declared| declared.label.name.as_str()))?;
-    let mut engine = Engine::start(Task::Check, &query.schema, &beside, None)?;
+    let mut engine = Engine::start(Task::Check, &query.schema, SideQuery::tables(&beside), None)?;
     scan(&query, &beside, &mut engine, &[], reporter)?;
     let mut findings = Vec::new();
     loop {
@@ -109,13 +111,6 @@ pub fn make_live(training: &Training, phases: &Phases, reporter: &mut Reporter) 
     Ok(made.number)
 }
 
-/// A version that was stored.
-pub struct Made {
-    pub number: i32,
-    pub metrics: Vec<Metric>,
-    pub outcome: Outcome,
-}
-
 /// Trains without keeping the result. How good it was, and what it took.
 pub fn try_out(source: &Source, spec: &ModelSpec, phases: &Phases, reporter: &mut Reporter) -> Result<Outcome> {
     let (mut engine, _) = start(source, &transfer::resolved(spec)?, Ask::default(), reporter)?;
@@ -135,52 +130,9 @@ fn start(source: &Source, spec: &ModelSpec, ask: Ask, reporter: &mut Reporter) -
     let query = EventQuery::of(source)?;
     let beside = EventQuery::beside(source, spec.objective.labels())?;
     let needed = Stored::for_training(spec, source, &query.schema)?;
-    let mut engine = Engine::ask(Task::Train, ask, &query.schema, &beside, Some(spec))?;
+    let mut engine = Engine::ask(Task::Train, ask, &query.schema, SideQuery::tables(&beside), Some(spec))?;
     scan(&query, &beside, &mut engine, &needed, reporter)?;
     Ok((engine, query))
-}
-
-/// Receives what training makes, and stores it: the version number is taken when the first chunk of
-/// weights arrives, so that no transaction writes while epochs run.
-pub fn store(
-    model: &Model,
-    spec: &ModelSpec,
-    source: &SourceSchema,
-    engine: &mut Engine,
-    reporter: &mut Reporter,
-) -> Result<Made> {
-    let (mut metrics, mut judgements) = (Vec::new(), Vec::new());
-    let mut version = None;
-    let mut chunk = 0;
-    loop {
-        let frame = engine.receive(|event| match event {
-            Event::Judgement(bytes) => {
-                judgements.push(bytes);
-                Ok(())
-            }
-            event => tell(reporter, event, &mut metrics),
-        })?;
-        match frame.kind {
-            Kind::Artifact => {
-                let number = match version {
-                    Some(number) => number,
-                    None => *version.insert(Version::next(model)?),
-                };
-                Version::add_chunk(model, number, chunk, &frame.payload)?;
-                chunk += 1;
-            }
-            Kind::Done => {
-                let outcome: Outcome = frame.parse()?;
-                let number = version.ok_or_else(|| unexpected(&frame))?;
-                let as_of = outcome.as_of.map(|at| source.clock.text(at));
-                Version::create(model, number, spec, source, &outcome, as_of.as_deref())?;
-                Version::add_metrics(model, number, &metrics)?;
-                judgements.iter().try_for_each(|bytes| Version::add_judgement(model, number, bytes))?;
-                return Ok(Made { number, metrics, outcome });
-            }
-            _ => return Err(unexpected(&frame)),
-        }
-    }
 }
 
 /// The live version's figures on the source's events as they are now.
@@ -205,7 +157,7 @@ fn evaluate_segments(name: &str, by: Option<&str>, reporter: &mut Reporter) -> R
     let grouping = by.filter(|by| query.schema.label(by).is_some() && !learned().any(|label| label == *by));
     let beside = EventQuery::beside(&source, learned().chain(grouping))?;
     let ask = Ask { by: by.map(str::to_string), ..Ask::default() };
-    let mut engine = Engine::ask(Task::Evaluate, ask, &query.schema, &beside, Some(&version.spec))?;
+    let mut engine = Engine::ask(Task::Evaluate, ask, &query.schema, SideQuery::tables(&beside), Some(&version.spec))?;
     // Who has trained on every entity is judged by what its folds said.
     let folds = match by.is_some() && version.spec.training.split == Split::KFold {
         true => Version::judgements(&model, version.number, "test")?,
@@ -228,75 +180,6 @@ fn evaluate_segments(name: &str, by: Option<&str>, reporter: &mut Reporter) -> R
             _ => return Err(unexpected(&frame)),
         }
     }
-}
-
-/// All that the engine reads: the source's events, the tables beside them, then what is stored. In this order, because a
-/// version does not fit the pipe, and the engine reads only once it has loaded libtorch.
-pub fn scan(
-    query: &EventQuery,
-    beside: &[SideQuery],
-    engine: &mut Engine,
-    stored: &[Stored],
-    reporter: &mut Reporter,
-) -> Result<()> {
-    reporter.watch(engine.pid());
-    let rows = query.send(engine, |rows| reporter.scanned(rows))?;
-    for table in beside {
-        engine.send(&Frame::new(Kind::Table, Vec::new()))?;
-        table.query.send(engine, |_| ())?;
-    }
-    reporter.scan_ended(rows);
-    stored::send(stored, engine)
-}
-
-/// Ends the transaction that scanned. Where that is the caller's to do, says what it means.
-pub fn release_snapshot(phases: &Phases, reporter: &mut Reporter) {
-    if phases.is_atomic() {
-        reporter.say("inside a transaction block this job cannot commit: it holds its snapshot until the block ends");
-    }
-    phases.commit();
-}
-
-/// Says what a user should know about the data: rows that were set aside, fields that were left out.
-pub fn tell_notes(outcome: &Outcome, reporter: &mut Reporter) {
-    outcome.told().for_each(|note| reporter.say(&note));
-}
-
-/// A version reads only what it was trained on.
-pub fn same_fields(model: &Model, version: &Version, now: &SourceSchema) -> Result<()> {
-    match version.source.has_events_of(now) {
-        true => Ok(()),
-        false => Err(Error::new(
-            Code::NotInPrerequisiteState,
-            format!(
-                "the columns of the source of model \"{}\" have changed since version {} was trained",
-                model.name, version.number
-            ),
-        )
-        .hint(format!("Train it again with CALL persona.train({}).", pgrx::spi::quote_literal(&model.name)))),
-    }
-}
-
-/// Passes on what the engine says on its way.
-pub fn tell(reporter: &mut Reporter, event: Event, metrics: &mut Vec<Metric>) -> Result<()> {
-    match event {
-        Event::Progress(progress) => reporter.progress(&progress),
-        Event::Metrics(more) => metrics.extend(more),
-        // Only a version that is being stored keeps them.
-        Event::Judgement(_) => {}
-    }
-    Ok(())
-}
-
-pub fn unexpected(frame: &Frame) -> Error {
-    Error::new(Code::Engine, format!("the engine sent {:?} out of turn", frame.kind))
-        .hint("The extension and the engine may be of different versions; install both anew.")
-}
-
-/// Whether a metric says in short how good a model is.
-pub fn telling(metric: &str) -> bool {
-    let ends = |names: &[&str]| names.iter().any(|name| metric.ends_with(name));
-    metric.starts_with("ndcg@") || ["rmse", "js"].contains(&metric) || ends(&[".auc", ".rmse"])
 }
 
 fn summary(model: &Model, version: i32, outcome: &Outcome, metrics: &[Metric]) -> String {

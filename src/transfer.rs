@@ -2,9 +2,8 @@
 
 use crate::catalog::models::Model;
 use crate::catalog::sources::Source;
-use crate::catalog::versions::Version;
+use crate::catalog::versions::{Version, same_fields};
 use crate::error::{Code, Error, Result};
-use crate::training::same_fields;
 use persona_core::source::{Field, SourceSchema, ValueType};
 use persona_core::spec::{ModelSpec, Objective, Split, VersionName, families_of, is_network, listed, no_weights};
 

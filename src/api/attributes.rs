@@ -1,6 +1,6 @@
 //! Attributes of entities and items as a user declares them in jsonb.
 
-use super::source;
+use super::fields;
 use crate::catalog::sources::{Declared, DeclaredAttributes};
 use crate::error::{Code, Error, Result};
 use crate::events::EventQuery;
@@ -52,7 +52,7 @@ pub fn declare(json: serde_json::Value, entity: &str, schema: &SourceSchema) -> 
 
 fn of_table(json: AttributesJson, entity: &str, schema: &SourceSchema) -> Result<DeclaredAttributes> {
     let relation = Relation::open(oid_of(&json.table)?, "table of attributes")?;
-    source::readable(&relation)?;
+    relation.must_have_rows()?;
     let wanted = match &json.on {
         None => schema.key,
         Some(on) => match schema.field(on) {
@@ -66,7 +66,7 @@ fn of_table(json: AttributesJson, entity: &str, schema: &SourceSchema) -> Result
         },
     };
     let key = json.key.or(json.on.clone()).unwrap_or_else(|| entity.to_string());
-    let fields = source::declare(json.fields)?;
+    let fields = fields::declare(json.fields)?;
     let attributes = Attributes { on: json.on, key: wanted, fields: Vec::new() };
     let mut declared = DeclaredAttributes { relation: relation.oid, key, fields, attributes };
     let query = EventQuery::over_attributes(&relation, &declared)?;

@@ -3,6 +3,7 @@
 
 mod attributes;
 mod cleaning;
+mod fields;
 mod health;
 mod job;
 mod labels;

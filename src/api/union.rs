@@ -80,7 +80,7 @@ impl Part {
             return Err(invalid(format!("Column \"{own}\" is the view's own.")));
         }
         let relation = Relation::open(oid_of(&table)?, "event table")?;
-        super::source::readable(&relation)?;
+        relation.must_have_rows()?;
         key(relation.column(&entity)?)?;
         clock(relation.column(&at)?)?;
         columns.values().try_for_each(|column| relation.column(column).map(|_| ()))?;

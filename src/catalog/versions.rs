@@ -231,3 +231,18 @@ pub fn figure(model: &Model, version: i32, split: &str, metric: &str) -> Result<
         |row| present(row.get(1)?, "value"),
     )
 }
+
+/// A version reads only what it was trained on.
+pub fn same_fields(model: &Model, version: &Version, now: &SourceSchema) -> Result<()> {
+    match version.source.has_events_of(now) {
+        true => Ok(()),
+        false => Err(Error::new(
+            Code::NotInPrerequisiteState,
+            format!(
+                "the columns of the source of model \"{}\" have changed since version {} was trained",
+                model.name, version.number
+            ),
+        )
+        .hint(format!("Train it again with CALL persona.train({}).", pgrx::spi::quote_literal(&model.name)))),
+    }
+}

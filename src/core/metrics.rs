@@ -21,6 +21,12 @@ use crate::protocol::Metric;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+/// Whether a metric says in short how good a model is.
+pub fn telling(metric: &str) -> bool {
+    let ends = |names: &[&str]| names.iter().any(|name| metric.ends_with(name));
+    metric.starts_with("ndcg@") || ["rmse", "js"].contains(&metric) || ends(&[".auc", ".rmse"])
+}
+
 /// Resamples of the bootstrap.
 const RESAMPLES: usize = 200;
 

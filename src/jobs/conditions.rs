@@ -8,7 +8,7 @@ use crate::catalog::versions::{self, Trained, Version};
 use crate::drift;
 use crate::error::Result;
 use crate::events::EventQuery;
-use crate::jobs::{length, schedule};
+use crate::jobs::{self, length};
 use crate::pg::clock;
 use crate::relation::Relation;
 use crate::worker::progress::Reporter;
@@ -21,7 +21,7 @@ use serde_json::Value;
 pub fn check(json: &Value) -> Result<()> {
     for condition in conditions::parse(json)? {
         if let Condition::Age(interval) = condition {
-            schedule::interval(&interval)?;
+            jobs::interval(&interval)?;
         }
     }
     Ok(())
@@ -54,7 +54,7 @@ fn unmet(
 ) -> Result<Option<String>> {
     match condition {
         Condition::Age(interval) => {
-            let old = trained.created_at.saturating_add(length(schedule::interval(interval)?)) <= clock::now();
+            let old = trained.created_at.saturating_add(length(jobs::interval(interval)?)) <= clock::now();
             Ok((!old).then(|| format!("version {live} is not {interval} old")))
         }
         Condition::NewEvents(amount) => new_events(*amount, model, trained),

@@ -14,9 +14,19 @@ pub mod run;
 pub mod schedule;
 pub mod workers;
 
+use crate::error::Result;
+use crate::pg::local_settings::LocalSettings;
 use pgrx::datum::Interval;
+use pgrx::spi::Spi;
 
 /// An interval's length in microseconds, with months of 30 days, as `extract(epoch)` nearly has it.
 pub fn length(interval: Interval) -> i64 {
     i64::try_from(interval.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// An interval as Postgres reads it.
+pub fn interval(text: &str) -> Result<Interval> {
+    let _path = LocalSettings::safe_path();
+    let read = Spi::get_one_with_args::<Interval>("SELECT $1::interval", &[text.into()])?;
+    Ok(read.unwrap_or_else(|| Interval::from_micros(0)))
 }

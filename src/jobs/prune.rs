@@ -6,7 +6,7 @@ use crate::catalog::runs::Run;
 use crate::catalog::trials;
 use crate::catalog::versions::Version;
 use crate::error::{Code, Error, Result};
-use crate::jobs::{length, schedule};
+use crate::jobs::{interval, length};
 use crate::pg::clock;
 use crate::pg::identity::current_user;
 use crate::settings;
@@ -50,7 +50,7 @@ impl Prune {
                 format!("\"keep\" must not be negative, but is {}", self.keep),
             ));
         }
-        self.job_runs.iter().chain(&self.trials).try_for_each(|text| schedule::interval(text).map(drop))
+        self.job_runs.iter().chain(&self.trials).try_for_each(|text| interval(text).map(drop))
     }
 }
 
@@ -62,7 +62,7 @@ pub fn prune(object: &str, what: &Prune) -> Result<Pruned> {
         name => vec![Model::find(name)?],
     };
     let now = clock::now();
-    let before = |text: &String| Ok::<_, Error>(now.saturating_sub(length(schedule::interval(text)?)));
+    let before = |text: &String| Ok::<_, Error>(now.saturating_sub(length(interval(text)?)));
     let mut pruned = Pruned::default();
     profiles::forget_dropped()?;
     for model in &models {

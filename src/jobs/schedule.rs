@@ -4,12 +4,9 @@ use crate::catalog::jobs::Job;
 use crate::catalog::runs::{self, Order, Run, State};
 use crate::error::{Code, Error, Failure, Result};
 use crate::jobs::kind::JobKind;
-use crate::jobs::length;
+use crate::jobs::{interval, length};
 use crate::pg::clock;
-use crate::pg::local_settings::LocalSettings;
 use persona_core::schedule::{Every, Schedule, is_cron, retry_delay};
-use pgrx::datum::Interval;
-use pgrx::spi::Spi;
 use std::hash::{BuildHasher, RandomState};
 
 /// A schedule as it is written: an interval, or a cron expression.
@@ -20,13 +17,6 @@ pub fn parse(text: &str, time_zone: &str) -> Result<Schedule> {
     let every = interval(text)?;
     let every = Every { months: every.months(), days: every.days(), micros: every.micros() };
     Ok(Schedule::every(every, time_zone)?)
-}
-
-/// An interval as Postgres reads it.
-pub fn interval(text: &str) -> Result<Interval> {
-    let _path = LocalSettings::safe_path();
-    let read = Spi::get_one_with_args::<Interval>("SELECT $1::interval", &[text.into()])?;
-    Ok(read.unwrap_or_else(|| Interval::from_micros(0)))
 }
 
 /// The schedule of a job that is never to end.

@@ -3,13 +3,13 @@
 use super::job;
 use crate::catalog::models::Model;
 use crate::catalog::sources::Source;
-use crate::catalog::versions::Version;
+use crate::catalog::versions::{Version, same_fields};
 use crate::error::Result;
 use crate::events::{EventQuery, PreparedQuery, SideQuery};
 use crate::pg::identity::current_user;
 use crate::stored::{self, Stored};
-use crate::training;
-use crate::worker::engine::{self, Engine, ScoreJob};
+use crate::worker::engine::{Engine, ScoreJob};
+use crate::worker::program;
 use persona_core::protocol::{Ask, Frame, Kind, Limits};
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::Oid;
@@ -27,7 +27,7 @@ pub struct Circumstances {
 
 impl Circumstances {
     pub fn now() -> Circumstances {
-        Circumstances { user: current_user(), limits: engine::limits() }
+        Circumstances { user: current_user(), limits: program::limits() }
     }
 }
 
@@ -50,7 +50,7 @@ impl Question {
         argument: Oid,
         with: Option<Stored>,
     ) -> Result<Question> {
-        training::same_fields(model, version, &events.schema)?;
+        same_fields(model, version, &events.schema)?;
         let queries = std::iter::once(events).chain(beside.iter().map(|side| &side.query));
         Ok(Question {
             job: job(model, version, Ask { without_items: true, ..ask }, events, beside)?,

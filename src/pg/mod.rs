@@ -12,6 +12,7 @@ pub mod identity;
 pub mod interrupts;
 pub mod jsonb;
 pub mod local_settings;
+mod mains;
 pub mod numeric;
 pub mod procedure;
 pub mod regclass;

@@ -1,4 +1,4 @@
-//! Background workers: how they are registered, how they start, and their transactions.
+//! Background workers: how they are registered and started, and their transactions.
 //!
 //! pgrx's `attach_signal_handlers` does not set ProcDiePending and its `transaction()` has no abort
 //! path, so both are done here: SIGTERM is `die`, seen at the next check for interrupts, and an error
@@ -6,9 +6,8 @@
 
 use super::interrupts;
 use crate::error::Failure;
-use crate::worker::{dispatcher, launcher, run};
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
-use pgrx::{PgTryBuilder, pg_guard, pg_sys};
+use pgrx::{PgTryBuilder, pg_sys};
 use std::ffi::CString;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -94,7 +93,7 @@ fn fill<const N: usize>(field: &mut [std::ffi::c_char; N], bytes: &[u8]) {
 
 /// # Safety
 /// Called once, first thing, by a worker's main function.
-unsafe fn begin() {
+pub(super) unsafe fn begin() {
     // SAFETY: handlers of Postgres' own, installed before signals are unblocked.
     unsafe {
         handle(libc::SIGTERM, die);
@@ -111,42 +110,6 @@ unsafe fn handle(signal: i32, handler: unsafe extern "C-unwind" fn(i32)) {
         action.sa_flags = libc::SA_RESTART;
         libc::sigaction(signal, &action, std::ptr::null_mut());
     }
-}
-
-#[pg_guard]
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn persona_launcher_main(_argument: pg_sys::Datum) {
-    // SAFETY: the launcher connects to no database: it reads shared catalogs only.
-    unsafe {
-        begin();
-        pg_sys::BackgroundWorkerInitializeConnection(std::ptr::null(), std::ptr::null(), 0);
-    }
-    launcher::run();
-}
-
-#[pg_guard]
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn persona_dispatcher_main(database: pg_sys::Datum) {
-    let database = database.value() as u32;
-    // SAFETY: connects as the bootstrap superuser; the database may be gone, which ends this worker alone.
-    unsafe {
-        begin();
-        pg_sys::BackgroundWorkerInitializeConnectionByOid(database.into(), pg_sys::InvalidOid, 0);
-    }
-    dispatcher::run(database);
-}
-
-#[pg_guard]
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn persona_run_main(run: pg_sys::Datum) {
-    // SAFETY: bgw_extra holds what `start_run` put there; the owner may be gone, which ends this worker alone.
-    unsafe {
-        begin();
-        let extra = &raw const (*pg_sys::MyBgworkerEntry).bgw_extra;
-        let word = |i: usize| extra.cast::<u32>().add(i).read_unaligned();
-        pg_sys::BackgroundWorkerInitializeConnectionByOid(word(0).into(), word(1).into(), 0);
-    }
-    run::run(run.value() as i64);
 }
 
 /// Runs `body` in a transaction of its own, in which it may commit. An error aborts it and comes back.

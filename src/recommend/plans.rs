@@ -1,10 +1,9 @@
 //! The questions that this session has asked, parsed and planned.
 
-use super::question::Question;
-use super::{Ask, EntityType};
+use super::Ask;
+use super::question::{Key, Question};
 use crate::error::Result;
 use crate::kept::Kept;
-use crate::pg::identity::current_user;
 use crate::pg::saved_plan::{SavedPlan, lock_for_reading};
 use pgrx::pg_sys::Oid;
 use std::ffi::CString;
@@ -12,49 +11,6 @@ use std::rc::Rc;
 
 /// The most plans that a session keeps, at some 50 kB each.
 const MOST: usize = 32;
-
-/// What is asked of a profile.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verb {
-    Recommend {
-        exclude_seen: bool,
-    },
-    Similar,
-    /// Whether the entity is in it: a row, or none.
-    Find,
-    /// What the entity has had, by its events as they are now.
-    Seen,
-}
-
-/// What an answer comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
-    /// The entity's list, if there are lists and they answer what is asked; else the vector index.
-    Stored,
-    Index,
-    /// All vectors: planned without index scans, for answers that the vector index cannot give in full.
-    Exact,
-}
-
-/// What tells one plan from another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Key {
-    pub profile: Oid,
-    /// Who may look a name up is decided when a query is parsed, so a plan serves only whom it was made for.
-    user: Oid,
-    pub verb: Verb,
-    entity: EntityType,
-    /// The query's LIMIT, 0 where it has none. The planner must know it; as a power of two it makes for few plans.
-    pub limit: u32,
-    pub way: Way,
-}
-
-impl Key {
-    pub fn of(ask: &Ask, verb: Verb, way: Way) -> Key {
-        let limit = if verb == Verb::Seen { 0 } else { ask.k.unsigned_abs().next_power_of_two() };
-        Key { profile: ask.profile, user: current_user(), verb, entity: ask.entity.kind(), limit, way }
-    }
-}
 
 /// A question ready to be asked.
 pub struct Plan {

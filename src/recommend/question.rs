@@ -1,17 +1,60 @@
 //! A question as SQL, written from the catalog as it is now.
 
-use super::plans::{Key, Verb, Way};
-use super::{Ask, Entity};
+use super::{Ask, Entity, EntityType};
 use crate::catalog::models::Model;
 use crate::catalog::profiles::Profile;
 use crate::catalog::sources::Source;
 use crate::error::{Code, Error, Result};
 use crate::events::{EventQuery, category_text};
+use crate::pg::identity::current_user;
 use crate::profile::{nothing_to_recommend, open, vector_schema, wrong_entity};
 use crate::relation::{Column, Relation};
 use persona_core::spec::{FAMILIES, ModelSpec, listed};
-use pgrx::pg_sys;
+use pgrx::pg_sys::{self, Oid};
 use pgrx::spi::{quote_identifier, quote_literal};
+
+/// What is asked of a profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    Recommend {
+        exclude_seen: bool,
+    },
+    Similar,
+    /// Whether the entity is in it: a row, or none.
+    Find,
+    /// What the entity has had, by its events as they are now.
+    Seen,
+}
+
+/// What an answer comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// The entity's list, if there are lists and they answer what is asked; else the vector index.
+    Stored,
+    Index,
+    /// All vectors: planned without index scans, for answers that the vector index cannot give in full.
+    Exact,
+}
+
+/// What tells one plan from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key {
+    pub profile: Oid,
+    /// Who may look a name up is decided when a query is parsed, so a plan serves only whom it was made for.
+    user: Oid,
+    pub verb: Verb,
+    pub entity: EntityType,
+    /// The query's LIMIT, 0 where it has none. The planner must know it; as a power of two it makes for few plans.
+    pub limit: u32,
+    pub way: Way,
+}
+
+impl Key {
+    pub fn of(ask: &Ask, verb: Verb, way: Way) -> Key {
+        let limit = if verb == Verb::Seen { 0 } else { ask.k.unsigned_abs().next_power_of_two() };
+        Key { profile: ask.profile, user: current_user(), verb, entity: ask.entity.kind(), limit, way }
+    }
+}
 
 /// A profile, and an entity that could be in it.
 pub struct Question<'a> {

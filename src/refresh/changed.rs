@@ -2,6 +2,7 @@
 
 use super::going_on::Parted;
 use super::{Target, write};
+use crate::dialogue;
 use crate::error::{Error, Result};
 use crate::events::{Entities, EventQuery};
 use crate::pg::identity::as_table_owner;
@@ -10,7 +11,6 @@ use crate::pg::staged::Staged;
 use crate::pg::vector_index::QuickInsertion;
 use crate::profile::vector_schema;
 use crate::relation::Column;
-use crate::training;
 use crate::worker::engine::Engine;
 use crate::worker::progress::Reporter;
 use pgrx::spi::quote_identifier;
@@ -30,7 +30,7 @@ pub fn refresh(
         0 => None,
         _ => Some(start_parted(target, parted, resident, reporter)?),
     };
-    training::release_snapshot(phases, reporter);
+    dialogue::release_snapshot(phases, reporter);
     as_table_owner(target.relation.owner, || {
         let (written, gone) = match engine {
             Some(mut engine) => merge(target, parted, &stage(target, &mut engine, reporter)?)?,
@@ -84,7 +84,7 @@ pub fn stage(target: &Target, engine: &mut Engine, reporter: &mut Reporter) -> R
     target.has_its_columns()?;
     let mut staged = Staged::like(target.relation.oid);
     let (outcome, _) = write(&target.writer()?, &mut staged, None, engine, reporter)?;
-    training::tell_notes(&outcome, reporter);
+    dialogue::tell_notes(&outcome, reporter);
     Ok(staged)
 }
 

@@ -3,13 +3,13 @@
 use super::table::{self, Table};
 use super::{OWN_OF_ITEMS, Target, write};
 use crate::catalog::previous::{self, Previous};
+use crate::dialogue;
 use crate::error::{Error, Result};
 use crate::events::{Entities, EventQuery};
 use crate::pg::bulk::BulkInsert;
 use crate::pg::identity::as_table_owner;
 use crate::relation::Relation;
 use crate::tracking::News;
-use crate::training;
 use crate::worker::engine::Engine;
 use crate::worker::progress::Reporter;
 use persona_core::protocol::{Outcome, Phase, Progress};
@@ -53,7 +53,7 @@ impl Renewal {
                 write(&target.writer()?, &mut into_rows, into_items.as_mut(), &mut engine, reporter)?;
             into_rows.finish();
             into_items.into_iter().for_each(BulkInsert::finish);
-            training::tell_notes(&outcome, reporter);
+            dialogue::tell_notes(&outcome, reporter);
             let begun = Instant::now();
             reporter.progress(&Progress::of(Phase::Write, outcome.entities, outcome.entities));
             std::iter::once(&rows).chain(&items).try_for_each(Table::index)?;

@@ -5,6 +5,7 @@
 use super::rows::as_json;
 use super::{Target, must_be_of, write};
 use crate::catalog::profiles;
+use crate::dialogue;
 use crate::error::Result;
 use crate::events::{Entities, EventQuery, Whose};
 use crate::kept::Kept;
@@ -15,7 +16,6 @@ use crate::pg::saved_plan::lock_for_reading;
 use crate::profile::{must_own, nothing_to_recommend};
 use crate::statements;
 use crate::stored::Stored;
-use crate::training;
 use crate::worker::engine::Engine;
 use crate::worker::progress::Reporter;
 use persona_core::protocol::{Ask, Role};
@@ -130,7 +130,7 @@ pub fn told(
     as_table_owner(target.relation.owner, || {
         let mut row = row_type.row();
         let (outcome, _) = write(&target.writer()?, &mut row, None, engine, reporter)?;
-        training::tell_notes(&outcome, reporter);
+        dialogue::tell_notes(&outcome, reporter);
         let Some(row) = row.argument() else { return Ok(None) };
         let sql = format!("SELECT {}", as_json("$1"));
         statements::look(&sql, &[row], |row| Ok(row.get::<JsonB>(1)?)).map(Option::flatten)

@@ -7,27 +7,21 @@
 //! the kernel ends it with its parent, or, a fork, it ends as its pipes are closed.
 
 use super::fork_server;
+use super::program::{cannot_start, limits, program};
 use super::resident::{self, Connection};
 use crate::error::{Code, Error, Result};
-use crate::events::SideQuery;
 use crate::pg::child::{self, Child};
-use crate::pg::{interrupts, region, types};
-use crate::settings;
+use crate::pg::{interrupts, region};
 use persona_core::handover;
-use persona_core::probe::Probe;
 use persona_core::protocol::region::REGION_BYTES;
 use persona_core::protocol::ring::Ring;
-use persona_core::protocol::{self, Ask, Frame, HEADER, Job, Kind, Limits, Metric, Progress, Synthesis, Task};
+use persona_core::protocol::{self, Ask, Frame, HEADER, Job, Kind, Metric, Progress, SideTable, Synthesis, Task};
 use persona_core::source::SourceSchema;
 use persona_core::spec::ModelSpec;
 use std::collections::VecDeque;
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 /// What of the engine's stderr is kept for an error's detail.
 const LAST_WORDS: usize = 2000;
@@ -67,11 +61,11 @@ impl ScoreJob {
     pub fn new(
         ask: Ask,
         source: &SourceSchema,
-        beside: &[SideQuery],
+        tables: Vec<SideTable>,
         spec: &ModelSpec,
         name: String,
     ) -> Result<ScoreJob> {
-        let job = Job { keep: Some(name), ..job(Task::Score, ask, source, beside, Some(spec)) };
+        let job = Job { keep: Some(name), ..job(Task::Score, ask, source, tables, Some(spec)) };
         Ok(ScoreJob { told: Frame::json(Kind::Job, &job)?, job })
     }
 }
@@ -83,15 +77,20 @@ enum Peer {
 }
 
 impl Engine {
-    /// Starts an engine and gives it a job, which will come with the tables `beside` the events.
-    pub fn start(task: Task, source: &SourceSchema, beside: &[SideQuery], spec: Option<&ModelSpec>) -> Result<Engine> {
-        Engine::ask(task, Ask::default(), source, beside, spec)
+    /// Starts an engine and gives it a job, which will come with these tables beside the events.
+    pub fn start(
+        task: Task,
+        source: &SourceSchema,
+        tables: Vec<SideTable>,
+        spec: Option<&ModelSpec>,
+    ) -> Result<Engine> {
+        Engine::ask(task, Ask::default(), source, tables, spec)
     }
 
     /// An engine that reads a version and no events, and draws some.
     pub fn synthesize(source: &SourceSchema, spec: &ModelSpec, synthesis: Synthesis) -> Result<Engine> {
         let ask = Ask { synthesis: Some(synthesis), ..Ask::default() };
-        Engine::ask(Task::Synthesize, ask, source, &[], Some(spec))
+        Engine::ask(Task::Synthesize, ask, source, Vec::new(), Some(spec))
     }
 
     /// The same, where something is asked in particular.
@@ -99,10 +98,10 @@ impl Engine {
         task: Task,
         ask: Ask,
         source: &SourceSchema,
-        beside: &[SideQuery],
+        tables: Vec<SideTable>,
         spec: Option<&ModelSpec>,
     ) -> Result<Engine> {
-        Engine::own(job(task, ask, source, beside, spec))
+        Engine::own(job(task, ask, source, tables, spec))
     }
 
     /// The resident engine, where the server has preloaded persona; else an engine of the job's own.
@@ -352,26 +351,17 @@ impl Drop for Engine {
     }
 }
 
-fn job(task: Task, ask: Ask, source: &SourceSchema, beside: &[SideQuery], spec: Option<&ModelSpec>) -> Job {
+fn job(task: Task, ask: Ask, source: &SourceSchema, tables: Vec<SideTable>, spec: Option<&ModelSpec>) -> Job {
     Job {
         protocol: protocol::VERSION,
         task,
         source: source.clone(),
-        tables: beside.iter().map(SideQuery::table).collect(),
+        tables,
         spec: spec.cloned(),
         ask,
         region: None,
         keep: None,
         limits: limits(),
-    }
-}
-
-/// What the settings of this session allow an engine.
-pub fn limits() -> Limits {
-    Limits {
-        threads: settings::ENGINE_THREADS.get() as usize,
-        memory_mb: settings::ENGINE_MEMORY.get() as usize,
-        nice: settings::ENGINE_NICE.get(),
     }
 }
 
@@ -383,49 +373,6 @@ pub enum Event {
     Judgement(Vec<u8>),
 }
 
-/// The program for a task. What needs no libtorch, as no model is in it, has one beside the engine that starts at once.
-pub fn program(with_model: bool) -> OsString {
-    let engine = match settings::ENGINE.get().filter(|path| !path.is_empty()) {
-        Some(path) => PathBuf::from(OsString::from_vec(path.into_bytes())),
-        None => types::library_folder().join("persona").join("persona-engine"),
-    };
-    let check = engine.with_file_name("persona-check");
-    if !with_model && check.exists() { check.into() } else { engine.into() }
-}
-
-/// How long an engine may take to say where it is.
-const PROBE_PATIENCE: Duration = Duration::from_secs(20);
-
-/// Asks the engine where it computes. It loads libtorch for that, which takes a fifth of a second.
-pub fn probe() -> Result<Probe> {
-    let program = program(true);
-    let mut child = child::spawn(&program, &["--probe"], None).map_err(|e| cannot_start(&program, &e))?;
-    let mut said = Vec::new();
-    let begun = Instant::now();
-    while begun.elapsed() < PROBE_PATIENCE {
-        let stdout = &mut child.stdout;
-        let mut chunk = [0; 4096];
-        match stdout.read(&mut chunk) {
-            Ok(0) => break,
-            Ok(n) => said.extend_from_slice(&chunk[..n]),
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                interrupts::poll(&mut [libc::pollfd { fd: stdout.as_raw_fd(), events: libc::POLLIN, revents: 0 }])?;
-            }
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => interrupts::check(),
-            Err(_) => break,
-        }
-    }
-    serde_json::from_slice(&said).map_err(|_| {
-        Error::new(Code::Engine, format!("\"{}\" does not say what it is", program.to_string_lossy()))
-            .hint("Install the engine with make install; it is of another version, or misses a library.")
-    })
-}
-
 fn no_region(error: &io::Error) -> Error {
     Error::new(Code::Engine, format!("could not get memory for event batches: {error}"))
-}
-
-fn cannot_start(program: &OsString, error: &io::Error) -> Error {
-    Error::new(Code::Engine, format!("could not start the engine \"{}\": {error}", program.to_string_lossy()))
-        .hint("Install it with make install, or set persona.engine to the path of persona-engine.")
 }

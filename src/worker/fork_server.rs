@@ -1,8 +1,8 @@
 //! The fork server: a process that has loaded libtorch and forks engines from it, started by the launcher when one is first
 //! needed. Where there is none, or it does not answer, engines are started one by one.
 
-use super::engine::program;
 use super::helper::reach;
+use super::program::program;
 use crate::pg::child::{self, Child};
 use crate::pg::shared::{self, Helper};
 use crate::settings;

@@ -7,6 +7,7 @@ mod fork_server;
 mod helper;
 pub mod launcher;
 pub mod live;
+pub mod program;
 pub mod progress;
 pub mod resident;
 pub mod run;

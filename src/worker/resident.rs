@@ -1,8 +1,8 @@
 //! The resident engine: started by the launcher when a session first asks for it, and asked over a socket in the data
 //! directory, where only the server's user can go. Its versions come from the sessions, which may read them.
 
-use super::engine::{limits, program};
 use super::helper::reach;
+use super::program::{limits, program};
 use crate::error::{Code, Error, Result};
 use crate::pg::child;
 use crate::pg::shared::{self, Helper};
