@@ -19,7 +19,9 @@
 //! - [`synthesize`] events that a model draws, into a table
 //! - [`recommend`] answers from stored lists and vectors
 //! - [`online`]    what is computed at the moment of the question
+//! - [`mode`]      whether a profile is refreshed when asked, or live by a job of its own
 //! - [`profile`]   the profile table and its companion of item vectors
+//! - [`pgvector`]  where its types are
 //! - [`reduction`] fewer dimensions for a profile's vectors
 //! - [`events`]    a source's table as columns, and the scan into the engine
 //! - [`relation`]  tables and views as SQL sees them
@@ -47,8 +49,10 @@ mod importance;
 mod jobs;
 mod kept;
 mod made;
+mod mode;
 mod online;
 mod pg;
+mod pgvector;
 mod profile;
 mod recommend;
 mod reduction;

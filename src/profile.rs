@@ -1,7 +1,6 @@
 //! The profile table and its companion of item vectors: their columns, comments and indexes.
 
-pub mod mode;
-mod options;
+pub mod options;
 
 use crate::catalog::models::Model;
 use crate::catalog::profiles::{self, Profile};
@@ -11,27 +10,15 @@ use crate::error::{Code, Error, Result};
 use crate::events::EventQuery;
 use crate::pg::identity::acts_as;
 use crate::pg::local_settings::LocalSettings;
+use crate::pgvector::vector_schema;
 use crate::reduction;
 use crate::relation::{Column, Relation};
-use crate::statements;
-use mode::Mode;
 use options::Options;
 use persona_core::reduction::Reduce;
 use persona_core::source::{Clock, LabelKind};
 use persona_core::spec::ModelSpec;
 use pgrx::pg_sys::Oid;
 use pgrx::spi::{Spi, quote_identifier, quote_literal, quote_qualified_identifier};
-
-/// Where pgvector's types and operators are.
-pub fn vector_schema() -> Result<String> {
-    const SQL: &str = "SELECT n.nspname::text FROM pg_catalog.pg_extension e \
-                       JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector'";
-    let _path = LocalSettings::safe_path();
-    let schemas = statements::rows(SQL, &[], |row| Ok(row.get::<String>(1)?))?;
-    schemas.into_iter().flatten().next().map(quote_identifier).ok_or_else(|| {
-        Error::new(Code::UndefinedObject, "extension \"vector\" is not installed").hint("Run CREATE EXTENSION vector.")
-    })
-}
 
 /// The names of our own columns, beside the entity's key.
 const OWN: [&str; 9] = [
@@ -46,8 +33,8 @@ const OWN: [&str; 9] = [
     "hidden_state",
 ];
 
-/// Makes the table `name` (qualified or not) for profiles of `model`'s source, empty, and its companion.
-pub fn create(name: &str, model: &str, options: &serde_json::Value, mode: Mode) -> Result<()> {
+/// Makes the table `name` (qualified or not) for profiles of `model`'s source, empty, and its companion. The table's OID.
+pub fn create(name: &str, model: &str, options: &serde_json::Value) -> Result<Oid> {
     let options = Options::parse(options)?;
     let (schema, table) = qualify(name, "profile")?;
     let _path = LocalSettings::safe_path();
@@ -96,7 +83,7 @@ pub fn create(name: &str, model: &str, options: &serde_json::Value, mode: Mode) 
     let companion = companion.map(|items| oid_of(&items.table)).transpose()?;
     let profile = oid_of(&shape.profile)?;
     Profile::create(profile, companion, &model, json)?;
-    mode::set(profile, mode)
+    Ok(profile)
 }
 
 fn no_items(model: &Model) -> Error {
@@ -377,7 +364,6 @@ pub fn open(profile: Oid) -> Result<(Profile, Relation)> {
 pub fn drop_profile(profile: Oid) -> Result<()> {
     let (profile, relation) = open(profile)?;
     must_own(&relation)?;
-    mode::set(profile.profile, Mode::Batch)?;
     let items = profile.items.and_then(|items| Relation::open(items, "item table").ok()).map(|items| items.sql_name());
     // The tables first, as a refresh locks them before it writes the catalog.
     for table in std::iter::once(relation.sql_name()).chain(items) {

@@ -1,8 +1,8 @@
 use super::given;
 use crate::events::Entities;
+use crate::mode::{self, Mode};
 use crate::pg::procedure::Phases;
 use crate::pg::regclass::Regclass;
-use crate::profile::mode::{self, Mode};
 use crate::recommend::{self, Entity};
 use crate::relation::Relation;
 use crate::worker::progress::Reporter;
@@ -21,7 +21,8 @@ fn create_profile(
     mode: default!(Option<&str>, "'batch'"),
 ) -> Result<(), ErrorReport> {
     let (options, mode) = (given(options, "options")?, Mode::parse(given(mode, "mode")?)?);
-    Ok(profile::create(given(profile, "profile")?, given(model, "model")?, &options.0, mode)?)
+    let profile = profile::create(given(profile, "profile")?, given(model, "model")?, &options.0)?;
+    Ok(mode::set(profile, mode)?)
 }
 
 /// Says how a profile is brought up to date: `batch`, when it is refreshed, or `live`, by itself.
@@ -138,7 +139,9 @@ fn score_uuid(profile: Regclass, entity: Uuid, fresh: default!(bool, false)) -> 
 /// Drops a profile and its table of item vectors.
 #[pg_extern(volatile, parallel_unsafe)]
 fn drop_profile(profile: Option<Regclass>) -> Result<(), ErrorReport> {
-    Ok(profile::drop_profile(given(profile, "profile")?.0)?)
+    let profile = given(profile, "profile")?.0;
+    mode::set(profile, Mode::Batch)?;
+    Ok(profile::drop_profile(profile)?)
 }
 
 /// The items that the entity is likeliest to have next, best first: from its list, or by inner products of profile

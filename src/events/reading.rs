@@ -3,7 +3,7 @@
 use crate::catalog::sources::Declared;
 use crate::error::{Code, Error, Result};
 use crate::pg::columns::Datums;
-use crate::profile::vector_schema;
+use crate::pgvector::vector_schema;
 use crate::relation::{Column, Relation};
 use persona_core::protocol::region::Form;
 use persona_core::source::{Clock, FieldKind, KeyType, ValueType};

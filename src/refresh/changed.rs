@@ -9,7 +9,7 @@ use crate::pg::identity::as_table_owner;
 use crate::pg::procedure::Phases;
 use crate::pg::staged::Staged;
 use crate::pg::vector_index::QuickInsertion;
-use crate::profile::vector_schema;
+use crate::pgvector::vector_schema;
 use crate::relation::Column;
 use crate::worker::engine::Engine;
 use crate::worker::progress::Reporter;

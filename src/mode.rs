@@ -1,6 +1,5 @@
 //! How a profile is brought up to date: when it is refreshed, or by a job of its own that never ends.
 
-use super::{must_own, open};
 use crate::catalog::jobs::Job;
 use crate::catalog::models::Model;
 use crate::catalog::runs::Run;
@@ -11,6 +10,7 @@ use crate::jobs::kind::JobKind;
 use crate::jobs::schedule::ALWAYS;
 use crate::jobs::workers::{canceled, end_at_commit, may_have_workers, needs_preload, wake_at_commit};
 use crate::pg::clock;
+use crate::profile::{must_own, open};
 use crate::refresh::untracked;
 use crate::relation::Relation;
 use pgrx::datum::Interval;
