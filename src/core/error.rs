@@ -51,6 +51,11 @@ impl Error {
         Error { kind, message: message.into(), detail: None, hint: None }
     }
 
+    /// The other side does not keep to the protocol.
+    pub fn protocol(message: impl Into<String>) -> Self {
+        Error::new(ErrorKind::Protocol, message)
+    }
+
     pub fn invalid(message: impl Into<String>) -> Self {
         Error::new(ErrorKind::InvalidParameter, message)
     }

@@ -3,10 +3,10 @@
 use crate::error::Result;
 use crate::held::Held;
 use crate::intake::Gathered;
-use crate::job;
 use crate::models::Model;
 use crate::network::Network;
 use crate::parameters::{floats, write_small};
+use crate::parts::{examples, split};
 use crate::prune::{Pruning, zeros};
 use crate::report::Reporter;
 use crate::transfer::Start;
@@ -33,11 +33,11 @@ pub fn run(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: &mut 
     if !is_network(spec.encoder.kind()) {
         return Err(no_weights(&spec.encoder).into());
     }
-    let mut examples = job::examples(&spec, &gathered, |_| 0)?;
+    let mut examples = examples(&spec, &gathered, |_| 0)?;
     version.labels.iter().zip(&mut examples).for_each(|(label, examples)| label.align(examples));
     let Gathered { events, source, notes, .. } = gathered;
     outcome.notes.extend(notes);
-    let partition = job::split(&events, &source, &spec, version.fitted.cutoffs)?;
+    let partition = split(&events, &source, &spec, version.fitted.cutoffs)?;
     let encoded = version.encode(events, outcome)?;
     let (labels, day) = (version.labels.clone(), job.source.clock.day());
     let held =

@@ -3,7 +3,8 @@
 
 use crate::error::Result;
 use crate::intake::Gathered;
-use crate::job;
+use crate::measure::measure;
+use crate::parts::split;
 use crate::report::Reporter;
 use crate::score::Scoring;
 use crate::version::{Trained, Version};
@@ -41,7 +42,7 @@ fn of_version(
     let partition = match bounds.decay {
         Some(_) => {
             let cutoff = border.cutoff();
-            judged(job::split(&gathered.events, &gathered.source, spec, Some((cutoff, cutoff))), outcome)?
+            judged(split(&gathered.events, &gathered.source, spec, Some((cutoff, cutoff))), outcome)?
         }
         None => None,
     };
@@ -54,7 +55,7 @@ fn of_version(
     };
     if let Some(partition) = partition {
         let scorer = trained.scorer(spec.training.batch_events);
-        job::measure(spec, &scorer, &encoded, &partition, None, outcome, reporter)?;
+        measure(spec, &scorer, &encoded, &partition, None, outcome, reporter)?;
     }
     Ok(moved)
 }

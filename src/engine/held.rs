@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::evaluate::Scorer;
-use crate::job::measure;
+use crate::measure::measure;
 use crate::models::Model;
 use crate::network;
 use crate::objectives::Setting;

@@ -17,12 +17,12 @@ use persona_core::{Error, ErrorKind, Result};
 pub fn job(input: &mut impl Input) -> Result<Job> {
     match input.next()? {
         Message::Job(job) if job.protocol == VERSION => Ok(*job),
-        Message::Job(job) => Err(protocol(format!(
+        Message::Job(job) => Err(Error::protocol(format!(
             "the extension speaks version {} of the protocol, the engine {VERSION}",
             job.protocol
         ))
         .hint("Install the extension and persona-engine of the same release, and restart the server.")),
-        _ => Err(protocol("the first frame is no job")),
+        _ => Err(Error::protocol("the first frame is no job")),
     }
 }
 
@@ -51,7 +51,8 @@ impl Stored {
 
     /// Adds to the last one, as far as memory allows.
     fn append(&mut self, bytes: &[u8], limit: Option<usize>) -> Result<()> {
-        let (_, last) = self.0.last_mut().ok_or_else(|| protocol("a version came and it was not said what for"))?;
+        let (_, last) =
+            self.0.last_mut().ok_or_else(|| Error::protocol("a version came and it was not said what for"))?;
         last.extend_from_slice(bytes);
         match limit.is_some_and(|limit| self.bytes() > limit) {
             true => Err(too_large()),
@@ -87,8 +88,10 @@ impl Gathered {
 
     /// How much each feature tells of a label.
     pub fn importances(&self, job: &Job, outcome: &mut Outcome) -> Result<Vec<Importance>> {
-        let name = job.ask.label.as_deref().ok_or_else(|| protocol("a job to rank features came without a label"))?;
-        let label = self.source.label(name).ok_or_else(|| protocol(format!("the job has no label \"{name}\"")))?;
+        let name =
+            job.ask.label.as_deref().ok_or_else(|| Error::protocol("a job to rank features came without a label"))?;
+        let label =
+            self.source.label(name).ok_or_else(|| Error::protocol(format!("the job has no label \"{name}\"")))?;
         let examples = Examples::new(label, &self.source, &self.events, self.label(name), 2)?;
         outcome.notes = [self.notes.as_slice(), &examples.notes].concat();
         let knowledge = Knowledge { events: &self.events, source: &job.source, examples: &examples };
@@ -97,7 +100,7 @@ impl Gathered {
 
     /// What is compared with what.
     pub fn comparison(&self, job: &Job) -> Result<Comparison> {
-        job.ask.comparison.ok_or_else(|| protocol("a job to compare came without what is compared"))
+        job.ask.comparison.ok_or_else(|| Error::protocol("a job to compare came without what is compared"))
     }
 
     /// How far the fields of events from a time on have moved from those before it; none where there are no such events.
@@ -119,7 +122,9 @@ impl Gathered {
 
     /// The version that the job is about.
     pub fn subject(&self) -> Result<&[u8]> {
-        self.stored.one(Role::Subject).ok_or_else(|| protocol("a job came without the model version that it is about"))
+        self.stored
+            .one(Role::Subject)
+            .ok_or_else(|| Error::protocol("a job came without the model version that it is about"))
     }
 
     /// The table of a label, if it has one.
@@ -135,11 +140,14 @@ impl Gathered {
                 Holds::Label(name) => labels.push((name.clone(), rows)),
                 Holds::States => states = Some(States::new(rows)?),
                 Holds::Attributes(i) => {
-                    let attributes =
-                        job.source.attributes.get(*i).ok_or_else(|| protocol("a table has no place in the source"))?;
+                    let attributes = job
+                        .source
+                        .attributes
+                        .get(*i)
+                        .ok_or_else(|| Error::protocol("a table has no place in the source"))?;
                     let on = match &attributes.on {
                         Some(name) => {
-                            Some(job.source.field(name).ok_or_else(|| protocol("attributes are on no field"))?.0)
+                            Some(job.source.field(name).ok_or_else(|| Error::protocol("attributes are on no field"))?.0)
                         }
                         None => None,
                     };
@@ -151,7 +159,7 @@ impl Gathered {
         let source = job.source.with_attributes();
         match source.fields.len() == events.columns.len() {
             true => Ok(Gathered { stored, events, source, labels, states, notes }),
-            false => Err(protocol("the attributes of the source did not come")),
+            false => Err(Error::protocol("the attributes of the source did not come")),
         }
     }
 }
@@ -195,7 +203,7 @@ pub fn collect(input: &mut impl Input, job: &Job, reporter: &mut Reporter) -> Re
                 let table = job
                     .tables
                     .get(collectors.len() - 1)
-                    .ok_or_else(|| protocol("a table came that the job does not name"))?;
+                    .ok_or_else(|| Error::protocol("a table came that the job does not name"))?;
                 collectors.push(collector(&table.schema)?);
             }
             Message::Mistyped(counts) => {
@@ -203,7 +211,7 @@ pub fn collect(input: &mut impl Input, job: &Job, reporter: &mut Reporter) -> Re
                 collectors[last].mistyped(counts)?;
             }
             Message::Part(role) => stored.0.push((role, Vec::new())),
-            Message::Job(_) => return Err(protocol("a second job came")),
+            Message::Job(_) => return Err(Error::protocol("a second job came")),
             Message::End => break,
         }
         if reporter.due(SCAN_INTERVAL) {
@@ -211,13 +219,13 @@ pub fn collect(input: &mut impl Input, job: &Job, reporter: &mut Reporter) -> Re
         }
     }
     if collectors.len() != 1 + job.tables.len() {
-        return Err(protocol("a table of the job did not come"));
+        return Err(Error::protocol("a table of the job did not come"));
     }
     reporter.tell(Progress::of(Phase::Scan, rows, rows))?;
     reporter.enter(Phase::Sequence)?;
     let threads = if rows < FEW { 1 } else { limits::threads(&job.limits) };
     let mut sequenced = collectors.into_iter().map(|collector| collector.with_threads(threads).finish());
-    let events = sequenced.next().ok_or_else(|| protocol("no events came"))??;
+    let events = sequenced.next().ok_or_else(|| Error::protocol("no events came"))??;
     Gathered::place(job, stored, events, sequenced.collect::<Result<_>>()?)
 }
 
@@ -233,7 +241,7 @@ pub fn collect_asked(input: &mut impl Input, job: &Job, stored: &mut Stored) -> 
             Message::Part(role) => stored.0.push((role, Vec::new())),
             Message::Artifact(bytes) => stored.append(&bytes, memory(job))?,
             Message::End => return Ok(()),
-            _ => return Err(protocol("something else came where a version was asked for")),
+            _ => return Err(Error::protocol("something else came where a version was asked for")),
         }
     }
 }
@@ -248,11 +256,6 @@ pub fn describe(events: &Events) -> Outcome {
         as_of: events.newest(),
         ..Outcome::default()
     }
-}
-
-/// The other side does not keep to the protocol.
-pub fn protocol(message: impl Into<String>) -> Error {
-    Error::new(ErrorKind::Protocol, message)
 }
 
 fn too_large() -> Error {

@@ -1,38 +1,34 @@
 //! One job, from its first frame to the outcome.
 
+use crate::asked::Asked;
 use crate::blend::Blend;
 use crate::counts::{Counts, Data};
 use crate::device::{self, Compute};
 use crate::distill::Teacher;
 use crate::error::Result;
-use crate::evaluate::{Judged, Protocol, Scorer, training_counts};
+use crate::evaluate::{Protocol, Scorer};
 use crate::held::Held;
 use crate::incremental::News;
 use crate::intake::Gathered;
-use crate::lists::Lists;
+use crate::measure::measure;
 use crate::network::Network;
+use crate::parts::{examples, objective_minimum, split};
 use crate::pipe::{self, Input};
 use crate::report::Reporter;
-use crate::score::{Rows, Scoring, Tell};
 use crate::segments::Segments;
 use crate::select::Choice;
-use crate::states::States;
 use crate::transfer::Start;
 use crate::version::{AS_OF, SOURCE, SPEC, Trained, Version, counted, describe_model, unrated};
-use crate::{compress, drift, intake, permute, ratings, reduce, synthesize};
+use crate::{compress, drift, intake, permute, reduce, synthesize};
+use persona_core::Error;
 use persona_core::artifact::Artifact;
-use persona_core::events::Events;
-use persona_core::features::{Encoded, Fitted, Vocabulary, check_events, known_ratings, known_targets};
-use persona_core::labels::{Example, Examples, FittedLabel};
-use persona_core::metrics::{Judgement, case_id, self_information};
+use persona_core::features::{Encoded, Fitted};
+use persona_core::labels::FittedLabel;
+use persona_core::metrics::Judgement;
 use persona_core::protocol::{ARTIFACT_CHUNK, Job, Kind, Outcome, Phase, Role, Task, cut};
-use persona_core::source::SourceSchema;
-use persona_core::spec::{Encoder, ModelSpec, Objective, Seen, Split};
-use persona_core::split::{Case, Part, Partition, partition, quantiles, repeat_share, sample};
-pub use persona_engine::intake::protocol;
+use persona_core::spec::{Encoder, ModelSpec, Seen, Split};
+use persona_core::split::{Partition, repeat_share};
 use persona_engine::limits;
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
 
 /// Reads a job and its data, does it, and says how it went.
 pub fn run(input: &mut impl Input) -> Result<Outcome> {
@@ -59,7 +55,7 @@ pub fn run(input: &mut impl Input) -> Result<Outcome> {
 }
 
 fn train_job(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: &mut Reporter) -> Result<()> {
-    let spec = job.spec.as_ref().ok_or_else(|| protocol("a job to train came without a specification"))?;
+    let spec = job.spec.as_ref().ok_or_else(|| Error::protocol("a job to train came without a specification"))?;
     let mut examples = examples(spec, &gathered, objective_minimum)?;
     let Gathered { mut stored, events, source, notes, .. } = gathered;
     outcome.notes.extend(notes);
@@ -67,7 +63,7 @@ fn train_job(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: &mu
     let start = Start::open(&stored, spec)?;
     let news = match (job.ask.incremental, &start) {
         (true, Some(start)) => Some(News::since(start, &events, source.clock)?),
-        (true, None) => return Err(protocol("incremental training came without a version to begin with").into()),
+        (true, None) => return Err(Error::protocol("incremental training came without a version to begin with").into()),
         (false, _) => None,
     };
     let cutoffs = match &news {
@@ -167,25 +163,6 @@ fn listed_weights(encoder: &Encoder, weights: &[f64]) -> String {
     each.join(", ")
 }
 
-/// The examples of each objective that has a label, in order. `least`: how many each class needs.
-pub fn examples(spec: &ModelSpec, gathered: &Gathered, least: fn(&Objective) -> usize) -> Result<Vec<Examples>> {
-    let Gathered { events, source, .. } = gathered;
-    let labelled = spec.objective.iter().filter_map(|objective| Some((objective, objective.label()?)));
-    let one = |(objective, name): (&Objective, &str)| {
-        let label = source.label(name).ok_or_else(|| protocol(format!("the job has no label \"{name}\"")))?;
-        Ok(Examples::new(label, source, events, gathered.label(name), least(objective))?)
-    };
-    labelled.map(one).collect()
-}
-
-fn objective_minimum(objective: &Objective) -> usize {
-    match objective {
-        Objective::Classify(classify) => classify.min_examples,
-        Objective::Regress(regress) => regress.min_examples,
-        _ => 0,
-    }
-}
-
 /// Most repeats among the validation targets with which seen items are still left out.
 const FEW_REPEATS: f64 = 0.1;
 
@@ -250,162 +227,19 @@ fn score_job(job: &Job, mut gathered: Gathered, outcome: &mut Outcome, reporter:
     asked.tell(job, outcome, reporter)
 }
 
-/// A version that is asked about the entities of some events.
-pub struct Asked<'a> {
-    pub version: &'a Version,
-    pub trained: &'a Trained,
-    pub encoded: &'a Encoded,
-    /// How vectors are reduced, if that is known.
-    pub mapping: Option<&'a [u8]>,
-    /// What a mapping is fitted by, where it is to be and needs a label.
-    pub labelled: &'a [Example],
-    /// What has been carried from events before these.
-    pub states: Option<&'a States>,
-}
-
-impl Asked<'_> {
-    /// Sends profiles, and items where these are not left out.
-    pub fn tell(&self, job: &Job, outcome: &mut Outcome, reporter: &mut Reporter) -> Result<()> {
-        let mut rows = Rows::default();
-        let scoring = self.profiles(job, outcome, reporter, &mut |batch, reporter| rows.send(&batch, reporter))?;
-        match self.target().filter(|_| !job.ask.without_items) {
-            Some((field, vocabulary)) => scoring.items(vocabulary, field, &job.source, reporter),
-            None => Ok(()),
-        }
-    }
-
-    /// The field that is predicted, and its values.
-    fn target(&self) -> Option<(usize, &Vocabulary)> {
-        let Version { fitted, spec, .. } = self.version;
-        // What is drawn has no vectors of its values.
-        fitted.target.zip(fitted.items()).filter(|_| spec.objective.adversarial().is_none())
-    }
-
-    /// Hands the rows of profiles over. A mapping that is fitted is sent.
-    pub fn profiles(
-        &self,
-        job: &Job,
-        outcome: &mut Outcome,
-        reporter: &mut Reporter,
-        tell: &mut Tell,
-    ) -> Result<Scoring<'_>> {
-        let Asked { version, trained, encoded, mapping, labelled, states } = *self;
-        let spec = &version.spec;
-        reporter.enter(Phase::Score)?;
-        let lists = match (job.ask.recommendations, self.target()) {
-            (0, _) => None,
-            (_, None) => return Err(protocol("lists were asked of a version that predicts no field").into()),
-            (most, Some((_, vocabulary))) => {
-                let scorer = trained.scorer(spec.training.batch_events);
-                let (evaluation, seed, threads) = (&spec.evaluation, spec.training.seed, device::threads());
-                let protocol = Protocol { evaluation, seed, information: None, threads };
-                let (values, items) = (&vocabulary.values, vocabulary.len());
-                let many = 2 * most * encoded.entities() > items;
-                let whole = many.then(|| values.arrow(0..items));
-                Some(Lists { scorer, protocol, most, values, whole })
-            }
-        };
-        let mut scoring = Scoring::new(version, trained, encoded, lists)?;
-        if job.ask.lists_alone {
-            scoring.tell_lists_alone();
-        }
-        if let Some(reduce) = &job.ask.reduce {
-            let mapping = reduce::mapping(reduce, mapping, &scoring, labelled, outcome, reporter)?;
-            scoring.reduce(mapping)?;
-        }
-        if job.ask.states {
-            scoring.carry(&version.spec, states)?;
-        }
-        scoring.profiles(&job.source, reporter, tell)?;
-        Ok(scoring)
-    }
-}
-
 /// Draws events of entities that there are not, by the version's generator.
 fn synthesize_job(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: &mut Reporter) -> Result<()> {
     let synthesis =
-        job.ask.synthesis.ok_or_else(|| protocol("a job to synthesize came without what is to be drawn"))?;
+        job.ask.synthesis.ok_or_else(|| Error::protocol("a job to synthesize came without what is to be drawn"))?;
     let version = Version::read(gathered.subject()?, job)?;
     let encoded = version.encode(gathered.events, outcome)?;
     let Trained::Network(model) = version.open(&encoded)? else {
-        return Err(protocol("a model that counts draws no events").into());
+        return Err(Error::protocol("a model that counts draws no events").into());
     };
     describe_model(&model, outcome);
     outcome.notes.extend(version.fitted.notes());
     reporter.enter(Phase::Synthesize)?;
     outcome.entities = synthesis.entities;
     outcome.events = synthesize::send(&model, &version.fitted, &job.source, synthesis, reporter)?;
-    Ok(())
-}
-
-/// Which events train, validate and test. `cutoffs`: those of a stored version, or of the labels.
-pub fn split(
-    events: &Events,
-    source: &SourceSchema,
-    spec: &ModelSpec,
-    cutoffs: Option<(f64, f64)>,
-) -> Result<Partition> {
-    let Some(target) = spec.target(source)? else {
-        check_events(events, 1)?;
-        let by_time = spec.training.split == Split::Temporal && spec.objective.labels().next().is_none();
-        let cutoffs = cutoffs.or(by_time.then(|| quantiles(&events.time, &spec.training)));
-        return Ok(Partition::training(&events.offsets, &events.time, cutoffs));
-    };
-    check_events(events, 2)?;
-    let (known, rated) = (known_targets(events, source, target)?, known_ratings(events, source, spec)?);
-    let known = |event| known(event) && rated(event);
-    let part = |entity| Part::of(&events.keys, entity, &spec.training);
-    Ok(partition(&events.offsets, &events.time, known, part, &spec.training, cutoffs)?)
-}
-
-/// The most cases that a split is judged by: with 50,000 a 95 % interval of HR@k is at most .009 wide,
-/// and of a million users every one ranked would take longer than the training.
-const CASES: usize = 50_000;
-
-/// Metrics of the version as a whole, with intervals, coverage and novelty; on a sample where there are many cases.
-pub fn measure(
-    spec: &ModelSpec,
-    scorer: &Scorer,
-    encoded: &Encoded,
-    partition: &Partition,
-    segments: Option<&Segments>,
-    outcome: &mut Outcome,
-    reporter: &mut Reporter,
-) -> Result<()> {
-    reporter.enter(Phase::Evaluate)?;
-    if encoded.target.is_none() || spec.objective.adversarial().is_some() {
-        return Ok(());
-    }
-    let (evaluation, seed, threads) = (&spec.evaluation, spec.training.seed, device::threads());
-    let information = Some(self_information(&training_counts(encoded, &partition.train_end)));
-    let protocol = Protocol { evaluation, seed, information, threads };
-    for (split, cases) in [("valid", &partition.valid), ("test", &partition.test)] {
-        let judged = sample(cases, CASES, &mut ChaCha8Rng::seed_from_u64(seed));
-        if judged.len() < cases.len() {
-            outcome.notes.push(format!("The {split} figures are of {} cases out of {}.", judged.len(), cases.len()));
-        }
-        let figures = match spec.objective.ratings() {
-            Some(_) => ratings::judge(split, scorer, encoded, &judged, seed, reporter)?,
-            None => protocol.judge(split, scorer, encoded, &judged, reporter)?,
-        };
-        let Some(Judged { metrics, standing, cases, known }) = figures else { continue };
-        if split == "valid" && outcome.standing.is_none() {
-            outcome.standing = Some(standing);
-        }
-        reporter.metrics(&metrics)?;
-        let id = |case: &Case| case_id(&encoded.keys, case.entity, encoded.time[case.target]);
-        let judgement = Judgement {
-            split: split.to_string(),
-            subject: String::new(),
-            ids: cases.iter().map(id).collect(),
-            cases: known,
-        };
-        reporter.judgement(&judgement)?;
-        if let Some(segments) = segments {
-            let of = |case: &Case| segments.of(case.entity, case.end, encoded.time[case.target]);
-            let of: Vec<_> = cases.iter().map(of).collect();
-            reporter.json(Kind::Segments, &segments.figures(&judgement, &of, seed))?;
-        }
-    }
     Ok(())
 }

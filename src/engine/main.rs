@@ -8,6 +8,7 @@
 //! What it reads and says is in the library beside it (`lib.rs`); what it computes is here:
 //!
 //! - [`job`]         one job from its first frame to its last
+//! - [`parts`]       which events train, validate and test, and the examples of labels
 //! - [`device`]      threads, memory, device and precision
 //! - [`cpu`]         what is computed without libtorch, on its tensors' memory
 //! - [`inputs`]      windows of events -> tensors -> the vectors that an encoder reads
@@ -33,9 +34,11 @@
 //! - [`drift`]       whether vectors and figures are still what they were
 //! - [`held`]        what a network is judged by
 //! - [`evaluate`]    ranking metrics
+//! - [`measure`]     what a version is worth as a whole
 //! - [`segments`]    figures of groups of entities
 //! - [`permute`]     how much each field matters to a model
 //! - [`reduce`]      fewer dimensions for profile vectors
+//! - [`asked`]       a version that is asked about entities
 //! - [`score`]       profile and item vectors
 //! - [`resident`]    versions that are kept, and asked over a socket
 //! - [`together`]    questions about a kept version that are answered at once
@@ -44,6 +47,7 @@
 //! - [`synthesize`]  events that a generator draws
 //! - [`error`]       core's error, and libtorch's in its words
 
+mod asked;
 mod augment;
 mod average;
 mod blend;
@@ -62,11 +66,13 @@ mod inputs;
 mod job;
 mod lists;
 mod loss;
+mod measure;
 mod models;
 mod network;
 mod objectives;
 mod optimizer;
 mod parameters;
+mod parts;
 mod permute;
 mod prune;
 mod ratings;

@@ -3,9 +3,9 @@
 
 use crate::error::Result;
 use crate::intake::Gathered;
-use crate::job;
 use crate::models::{Model, without_vectors};
 use crate::objectives::{judged, predictions};
+use crate::parts::examples;
 use crate::report::{INTERVAL, Reporter};
 use crate::version::{Trained, Version};
 use persona_core::batch::{Window, history_window};
@@ -43,7 +43,7 @@ pub fn run(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: &mut 
     if spec.training.split == Split::KFold {
         return Err(all_seen().into());
     }
-    let mut examples = job::examples(spec, &gathered, |_| 0)?.swap_remove(place);
+    let mut examples = examples(spec, &gathered, |_| 0)?.swap_remove(place);
     label.align(&mut examples);
     let encoded = version.encode(gathered.events, outcome)?;
     let Trained::Network(model) = version.open(&encoded)? else {

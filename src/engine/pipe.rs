@@ -1,7 +1,7 @@
 //! The two pipes. A thread reads frames ahead, so that the other process's scan and this one's
 //! work overlap, and ends the engine when the other process goes away.
 
-use crate::region::Region;
+use crate::region::{AHEAD, Region};
 use arrow_array::RecordBatch;
 use persona_core::protocol::region::Placed;
 use persona_core::protocol::{ColumnReader, Frame, Job, Kind, Outcome, Role};
@@ -12,9 +12,6 @@ use std::os::fd::FromRawFd;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-
-/// Batches that wait to be collected.
-pub const AHEAD: usize = 4;
 
 /// What comes in, decoded.
 pub enum Message {

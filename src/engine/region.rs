@@ -1,13 +1,15 @@
 //! The shared memory that event batches lie in, as the engine reads it.
 
-use crate::pipe::AHEAD;
 use arrow_array::RecordBatch;
 use arrow_buffer::{Buffer, MutableBuffer};
 use persona_core::protocol::region::{Placed, REGION_BYTES};
-use persona_core::{Error, ErrorKind, Result};
+use persona_core::{Error, Result};
 use std::fs::File;
 use std::os::fd::FromRawFd;
 use std::os::unix::fs::FileExt;
+
+/// Batches that wait to be collected.
+pub const AHEAD: usize = 4;
 
 /// Copies that are kept to be written again: as many as wait to be collected, and some that are being made and read.
 const KEPT: usize = AHEAD + 4;
@@ -22,7 +24,7 @@ impl Region {
     /// Takes over the descriptor that a job names. One that is not open shows when it is read.
     pub fn open(descriptor: i32) -> Result<Self> {
         if descriptor <= 2 {
-            return Err(protocol("the region has no descriptor of its own"));
+            return Err(Error::protocol("the region has no descriptor of its own"));
         }
         // SAFETY: a number that the other process says was inherited for us; nothing else here has it.
         Ok(Region { file: unsafe { File::from_raw_fd(descriptor) }, copies: Vec::new() })
@@ -32,13 +34,13 @@ impl Region {
     pub fn read(&mut self, placed: &Placed) -> Result<RecordBatch> {
         let inside = |&bytes: &usize| placed.start.checked_add(bytes).is_some_and(|end| end <= REGION_BYTES);
         let Some(bytes) = placed.layout.bytes().filter(inside) else {
-            return Err(protocol("a batch lies outside of the region"));
+            return Err(Error::protocol("a batch lies outside of the region"));
         };
         let mut copy = self.unused();
         copy.resize(bytes, 0);
         self.file
             .read_exact_at(&mut copy, placed.start as u64)
-            .map_err(|e| protocol(format!("could not read an event batch: {e}")))?;
+            .map_err(|e| Error::protocol(format!("could not read an event batch: {e}")))?;
         let copy = Buffer::from(copy);
         if self.copies.len() < KEPT {
             self.copies.push(copy.clone());
@@ -52,8 +54,4 @@ impl Region {
         let copy = unused.and_then(|i| self.copies.swap_remove(i).into_mutable().ok());
         copy.unwrap_or_else(|| MutableBuffer::new(0))
     }
-}
-
-fn protocol(message: impl Into<String>) -> Error {
-    Error::new(ErrorKind::Protocol, message)
 }

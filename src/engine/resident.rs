@@ -4,7 +4,6 @@
 use crate::device;
 use crate::error::{Failure, Result};
 use crate::intake::{self, Gathered};
-use crate::job::protocol;
 use crate::pipe::{Decoder, Input, Message};
 use crate::report::Reporter;
 use crate::score::Rows;
@@ -104,7 +103,7 @@ fn answer(requests: &mut Requests, kept: &Kept, connection: &UnixStream, output:
         Ok(())
     });
     let job = requests.job()?;
-    let name = job.keep.as_ref().ok_or_else(|| protocol("a job for a resident engine names no version"))?;
+    let name = job.keep.as_ref().ok_or_else(|| Error::protocol("a job for a resident engine names no version"))?;
     let mut gathered = intake::collect(requests, &job, &mut reporter)?;
     let version = match kept.find(name) {
         Some(version) => version,
@@ -169,7 +168,8 @@ impl Input for Requests<'_> {
             if let Some(message) = self.read.pop_front() {
                 return Ok(message);
             }
-            let frame = Frame::read_from(&mut self.input)?.ok_or_else(|| protocol("the input ended too early"))?;
+            let frame =
+                Frame::read_from(&mut self.input)?.ok_or_else(|| Error::protocol("the input ended too early"))?;
             self.read.extend(self.decoder.decode(frame)?);
         }
     }
@@ -214,7 +214,7 @@ impl Resident {
             return told.iter().try_for_each(|batch| rows.send(batch, reporter));
         }
         let turn = turn()?;
-        let trained = turn.as_ref().ok_or_else(|| protocol("a version was not opened"))?;
+        let trained = turn.as_ref().ok_or_else(|| Error::protocol("a version was not opened"))?;
         question.tell(version, trained, outcome, reporter)
     }
 

@@ -4,7 +4,6 @@
 use crate::counts::vectors;
 use crate::device;
 use crate::error::Result;
-use crate::job::protocol;
 use crate::lists::Lists;
 use crate::models::{Model, without_vectors};
 use crate::objectives::readable;
@@ -110,7 +109,7 @@ impl<'a> Scoring<'a> {
     /// Tells from now on what is carried, and begins with what has been.
     pub fn carry(&mut self, spec: &ModelSpec, states: Option<&'a States>) -> Result<()> {
         let carries = spec.encoder.carries();
-        self.carries = carries.ok_or_else(|| protocol("states were asked of a family that has none"))?;
+        self.carries = carries.ok_or_else(|| Error::protocol("states were asked of a family that has none"))?;
         self.states = states;
         Ok(())
     }
@@ -316,7 +315,7 @@ impl<'a> Scoring<'a> {
         for (row, entity) in carried.chunks_exact_mut(self.carries).zip(entities) {
             match states.of(&self.encoded.keys, entity) {
                 Some((_, numbers)) if numbers.len() == row.len() => row.copy_from_slice(numbers),
-                Some(_) => return Err(protocol("a state is of another width than the version's").into()),
+                Some(_) => return Err(Error::protocol("a state is of another width than the version's").into()),
                 None => {}
             }
         }

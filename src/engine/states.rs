@@ -1,8 +1,7 @@
 //! What recurrent encoders have carried from the events before those that come with a job.
 
-use crate::intake::protocol;
-use persona_core::Result;
 use persona_core::events::{Column, Events, Keys};
+use persona_core::{Error, Result};
 use std::cmp::Ordering;
 
 /// Of some entities the time of the last event that is in it, and the numbers.
@@ -13,7 +12,7 @@ impl States {
     pub fn new(rows: Events) -> Result<Self> {
         match (rows.len() == rows.entities(), rows.columns.as_slice()) {
             (true, [Column::Vector { .. }]) => Ok(States(rows)),
-            _ => Err(protocol("the states of a profile are not one of each entity")),
+            _ => Err(Error::protocol("the states of a profile are not one of each entity")),
         }
     }
 
@@ -43,7 +42,7 @@ impl States {
     pub fn first_new(last: f64, times: &[f64]) -> Result<usize> {
         match times.partition_point(|&time| time <= last) {
             new if new < times.len() => Ok(new),
-            _ => Err(protocol("an entity came with a state and no event after it")),
+            _ => Err(Error::protocol("an entity came with a state and no event after it")),
         }
     }
 }

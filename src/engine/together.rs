@@ -1,13 +1,14 @@
 //! Questions that wait for one version: whose turn it is takes those with it that want the same, and what the network costs
 //! for one entity is paid for all of them at once. Nobody waits for others to come.
 
+use crate::asked::Asked;
 use crate::error::Result;
 use crate::intake::Stored;
-use crate::job::{Asked, protocol};
 use crate::report::Reporter;
 use crate::states::States;
 use crate::version::{Trained, Version};
 use arrow_array::RecordBatch;
+use persona_core::Error;
 use persona_core::features::Encoded;
 use persona_core::protocol::{Job, Outcome, Role};
 use std::sync::mpsc::{Sender, channel};
@@ -94,10 +95,10 @@ impl Waiting {
         if let Ok(answer) = answered.try_recv() {
             return answer;
         }
-        let trained = turn.as_ref().ok_or_else(|| protocol("a version was not opened"))?;
+        let trained = turn.as_ref().ok_or_else(|| Error::protocol("a version was not opened"))?;
         self.answer(&own, version, trained);
         drop(turn);
-        answered.recv().map_err(|_| protocol("a question was lost"))?
+        answered.recv().map_err(|_| Error::protocol("a question was lost"))?
     }
 
     /// Answers one of those that wait, and all that want the same.
