@@ -1,28 +1,21 @@
 //! A version made smaller: pruned, trained on if that is asked for, and stored with less precision; and what that costs.
 
+use crate::beside::{figures, speed};
 use crate::error::Result;
 use crate::held::Held;
 use crate::intake::Gathered;
 use crate::models::Model;
 use crate::network::Network;
-use crate::parameters::{floats, write_small};
+use crate::parameters::write_small;
 use crate::parts::{examples, split};
 use crate::prune::{Pruning, zeros};
 use crate::report::Reporter;
 use crate::transfer::Start;
 use crate::version::{Trained, Version, describe_model};
-use persona_core::batch::{Window, buckets, history_window};
 use persona_core::features::Encoded;
-use persona_core::protocol::{ARTIFACT_CHUNK, Compressed, Figure, Job, Kind, Metric, Outcome, Phase, cut};
+use persona_core::protocol::{ARTIFACT_CHUNK, Compressed, Job, Kind, Outcome, Phase, cut};
 use persona_core::spec::{Compression, ModelSpec, VersionName, is_network, no_weights};
 use persona_core::{Error, ErrorKind};
-use std::time::Instant;
-
-/// Entities that are scored to see how long it takes.
-const TIMED: usize = 20_000;
-
-/// How often; the fastest time counts.
-const TIMES: usize = 3;
 
 pub fn run(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: &mut Reporter) -> Result<()> {
     let missing = || Error::new(ErrorKind::Protocol, "a job to compress came without what is to be done");
@@ -97,36 +90,4 @@ fn network(version: &Version, encoded: &Encoded) -> Result<Model> {
         Trained::Network(model) => Ok(*model),
         Trained::Counts(_) | Trained::Blend(_) => Err(no_weights(&version.spec.encoder).into()),
     }
-}
-
-/// Entities whose profile is computed in a second.
-pub fn speed(model: &Model, encoded: &Encoded, spec: &ModelSpec) -> Result<f64> {
-    let _guard = tch::no_grad_guard();
-    let entities = encoded.entities().min(TIMED);
-    let window = |entity: usize| history_window(encoded.offsets[entity], encoded.offsets[entity + 1], model.length);
-    let windows: Vec<Window> = (0..entities).map(window).collect();
-    let lengths: Vec<usize> = windows.iter().map(Window::len).collect();
-    let batches = buckets(&lengths, spec.training.batch_events, None);
-    let mut fastest = f64::INFINITY;
-    for _ in 0..TIMES {
-        let begun = Instant::now();
-        for batch in &batches {
-            let part: Vec<Window> = batch.iter().map(|&i| windows[i]).collect();
-            // Reading the numbers waits for a device that is still at work.
-            floats(&model.profiles(&model.batch(encoded, &part)?)?)?;
-        }
-        fastest = fastest.min(begun.elapsed().as_secs_f64());
-    }
-    Ok(entities as f64 / fastest.max(1e-9))
-}
-
-/// Both figures of what tests, or of what validates where nothing does.
-pub fn figures(before: &[Metric], after: &[Metric]) -> Vec<Figure> {
-    let split = if after.iter().any(|metric| metric.split == "test") { "test" } else { "valid" };
-    let of = |after: &Metric| {
-        let before = before.iter().find(|before| before.split == split && before.metric == after.metric)?;
-        let (split, metric) = (split.to_string(), after.metric.clone());
-        Some(Figure { split, metric, before: before.value, after: after.value })
-    };
-    after.iter().filter(|metric| metric.split == split).filter_map(of).collect()
 }

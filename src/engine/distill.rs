@@ -6,7 +6,7 @@
 //! the share `1 - weight` of the loss. What the teacher knows is found by value: an item or a class that it does not
 //! know has no probability there. Numbers are drawn to the teacher's.
 
-use crate::compress::{figures, speed};
+use crate::beside::{figures, speed};
 use crate::error::Result;
 use crate::held::Held;
 use crate::inputs::{integers, rows};

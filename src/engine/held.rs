@@ -2,9 +2,8 @@
 
 use crate::error::Result;
 use crate::evaluate::Scorer;
-use crate::measure::measure;
+use crate::measure::{measure, measure_label, measure_parts};
 use crate::models::Model;
-use crate::network;
 use crate::objectives::Setting;
 use crate::report::Reporter;
 use crate::segments::Segments;
@@ -39,10 +38,10 @@ impl Held<'_> {
         let scorer = Scorer::Model { model, batch_events: spec.training.batch_events };
         measure(spec, &scorer, encoded, partition, segments, outcome, reporter)?;
         let cutoffs = partition.cutoffs;
-        network::measure_parts(model, &Setting { spec, encoded, cutoffs, day }, reporter)?;
+        measure_parts(model, &Setting { spec, encoded, cutoffs, day }, reporter)?;
         for (label, examples) in self.labels.iter().zip(self.examples) {
             let parts = examples.parts(&encoded.keys, &spec.training, cutoffs);
-            network::measure_label(model, encoded, (examples, label), &parts, spec, segments, reporter)?;
+            measure_label(model, encoded, (examples, label), &parts, spec, segments, reporter)?;
         }
         Ok(())
     }

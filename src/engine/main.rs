@@ -30,6 +30,7 @@
 //! - [`blend`]       several versions as one
 //! - [`prune`]       numbers of matrices that become zero and stay so
 //! - [`compress`]    a smaller version of a version
+//! - [`beside`]      a network beside the one that it was made of
 //! - [`distill`]     learning from another version
 //! - [`drift`]       whether vectors and figures are still what they were
 //! - [`held`]        what a network is judged by
@@ -50,6 +51,7 @@
 mod asked;
 mod augment;
 mod average;
+mod beside;
 mod blend;
 mod compress;
 mod counts;

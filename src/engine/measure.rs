@@ -1,16 +1,19 @@
-//! What a version is worth as a whole, on its source's events.
+//! What a version is worth on its source's events: by all of its cases, and by the examples of its labels.
 
 use crate::device;
 use crate::error::Result;
 use crate::evaluate::{Judged, Protocol, Scorer, training_counts};
+use crate::models::Model;
+use crate::objectives::{Setting, judged, label_metrics, predictions};
 use crate::ratings;
 use crate::report::Reporter;
 use crate::segments::Segments;
 use persona_core::features::Encoded;
+use persona_core::labels::{Example, Examples, FittedLabel, Parts};
 use persona_core::metrics::{Judgement, case_id, self_information};
 use persona_core::protocol::{Kind, Outcome, Phase};
 use persona_core::spec::ModelSpec;
-use persona_core::split::{Case, Partition, sample};
+use persona_core::split::{Case, Part, Partition, sample};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -64,4 +67,56 @@ pub fn measure(
         }
     }
     Ok(())
+}
+
+/// The figures of objectives that have neither label nor cases.
+pub fn measure_parts(model: &Model, setting: &Setting, reporter: &mut Reporter) -> Result<()> {
+    for objective in setting.spec.objective.iter() {
+        for part in [Part::Valid, Part::Test] {
+            let metrics = setting.measure(objective, model, part)?;
+            if !metrics.is_empty() {
+                reporter.metrics(&metrics)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The figures of a label on what validates and what tests.
+pub fn measure_label(
+    model: &Model,
+    encoded: &Encoded,
+    what: (&Examples, &FittedLabel),
+    parts: &Parts,
+    spec: &ModelSpec,
+    segments: Option<&Segments>,
+    reporter: &mut Reporter,
+) -> Result<()> {
+    for (split, part) in [("valid", &parts.valid), ("test", &parts.test)] {
+        if !part.is_empty() {
+            let judged = judge(split, model, encoded, what, part, spec.training.batch_events)?;
+            reporter.metrics(&label_metrics(&judged, what.1, spec.training.seed))?;
+            reporter.judgement(&judged)?;
+            if let Some(segments) = segments {
+                let rows = part.iter().map(|&i| &what.0.rows[i]);
+                let of: Vec<_> = rows.map(|row| segments.of(row.entity, row.end, row.at)).collect();
+                reporter.json(Kind::Segments, &segments.figures(&judged, &of, spec.training.seed))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What is predicted of some examples, judged.
+pub fn judge(
+    split: &str,
+    model: &Model,
+    encoded: &Encoded,
+    (examples, label): (&Examples, &FittedLabel),
+    part: &[usize],
+    batch_events: usize,
+) -> Result<Judgement> {
+    let rows: Vec<Example> = part.iter().map(|&i| examples.rows[i]).collect();
+    let outputs = predictions(model, encoded, label, &rows, batch_events)?;
+    Ok(judged(split, label, &encoded.keys, &rows, &outputs))
 }

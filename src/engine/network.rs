@@ -4,20 +4,21 @@ use crate::device::Compute;
 use crate::distill::{Ranking, Teacher};
 use crate::error::Result;
 use crate::inputs::Shape;
+use crate::measure::{judge, measure_label, measure_parts};
 use crate::models::Model;
-use crate::objectives::{self, Labelled, Setting, judged, label_metrics, label_standing, predictions};
+use crate::objectives::{self, Labelled, Setting, label_metrics, label_standing};
+use crate::parts::label_parts;
 use crate::prune::Pruning;
 use crate::report::Reporter;
-use crate::segments::Segments;
 use crate::select::{Choice, Chosen};
 use crate::train::Trainer;
 use crate::transfer::{Start, Taken};
 use persona_core::features::{Encoded, Fitted};
-use persona_core::labels::{Example, Examples, FittedLabel, Parts};
+use persona_core::labels::{Examples, FittedLabel, Parts};
 use persona_core::metrics::Judgement;
-use persona_core::protocol::{Kind, Metric, Outcome, Phase, Progress, Standing};
+use persona_core::protocol::{Metric, Outcome, Phase, Progress, Standing};
 use persona_core::spec::{self, ClassWeights, Compression, ModelSpec, Objective, Scope, Split};
-use persona_core::split::{Part, Partition};
+use persona_core::split::Partition;
 use persona_core::{Error, ErrorKind};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -72,7 +73,7 @@ impl<'a> Network<'a> {
     ) -> Result<Self> {
         let objectives = spec.objective.iter().filter(|objective| objective.label().is_some());
         let task = |(objective, examples): (&'a Objective, Examples)| {
-            let parts = parts(&examples, encoded, spec, partition.cutoffs, partition.since);
+            let parts = label_parts(&examples, encoded, spec, partition.cutoffs, partition.since);
             if parts.train.is_empty() {
                 return Err(nothing_to_train_on(&examples));
             }
@@ -358,24 +359,6 @@ impl<'a> Network<'a> {
     }
 }
 
-/// Which examples train, validate and test. Folds are dealt later; then all of them train.
-///
-/// Those train that are new `since` a time.
-pub fn parts(
-    examples: &Examples,
-    encoded: &Encoded,
-    spec: &ModelSpec,
-    cutoffs: Option<(f64, f64)>,
-    since: f64,
-) -> Parts {
-    let mut parts = match spec.training.split {
-        Split::KFold => Parts { train: (0..examples.rows.len()).collect(), ..Parts::default() },
-        _ => examples.parts(&encoded.keys, &spec.training, cutoffs),
-    };
-    parts.train.retain(|&i| examples.learned_since(since, &examples.rows[i], |entity| encoded.first(entity)));
-    parts
-}
-
 /// What each layer reconstructed before the objectives began.
 fn pretraining(errors: &[Vec<f64>]) -> Vec<Metric> {
     let of_layer = |(layer, errors): (usize, &Vec<f64>)| {
@@ -387,57 +370,6 @@ fn pretraining(errors: &[Vec<f64>]) -> Vec<Metric> {
         errors.iter().enumerate().map(of_epoch).collect::<Vec<_>>()
     };
     errors.iter().enumerate().flat_map(of_layer).collect()
-}
-
-/// The figures of objectives that have neither label nor cases.
-pub fn measure_parts(model: &Model, setting: &Setting, reporter: &mut Reporter) -> Result<()> {
-    for objective in setting.spec.objective.iter() {
-        for part in [Part::Valid, Part::Test] {
-            let metrics = setting.measure(objective, model, part)?;
-            if !metrics.is_empty() {
-                reporter.metrics(&metrics)?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The figures of a label on what validates and what tests.
-pub fn measure_label(
-    model: &Model,
-    encoded: &Encoded,
-    what: (&Examples, &FittedLabel),
-    parts: &Parts,
-    spec: &ModelSpec,
-    segments: Option<&Segments>,
-    reporter: &mut Reporter,
-) -> Result<()> {
-    for (split, part) in [("valid", &parts.valid), ("test", &parts.test)] {
-        if !part.is_empty() {
-            let judged = judge(split, model, encoded, what, part, spec.training.batch_events)?;
-            reporter.metrics(&label_metrics(&judged, what.1, spec.training.seed))?;
-            reporter.judgement(&judged)?;
-            if let Some(segments) = segments {
-                let rows = part.iter().map(|&i| &what.0.rows[i]);
-                let of: Vec<_> = rows.map(|row| segments.of(row.entity, row.end, row.at)).collect();
-                reporter.json(Kind::Segments, &segments.figures(&judged, &of, spec.training.seed))?;
-            }
-        }
-    }
-    Ok(())
-}
-
-fn judge(
-    split: &str,
-    model: &Model,
-    encoded: &Encoded,
-    (examples, label): (&Examples, &FittedLabel),
-    part: &[usize],
-    batch_events: usize,
-) -> Result<Judgement> {
-    let rows: Vec<Example> = part.iter().map(|&i| examples.rows[i]).collect();
-    let outputs = predictions(model, encoded, label, &rows, batch_events)?;
-    Ok(judged(split, label, &encoded.keys, &rows, &outputs))
 }
 
 /// A fold tests; the one after it validates, unless nothing is to; the others train.

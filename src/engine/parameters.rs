@@ -2,7 +2,6 @@
 
 use crate::device::Compute;
 use crate::error::Result;
-use crate::prune::is_matrix;
 use persona_core::artifact::Artifact;
 use persona_core::spec::{freezes, listed};
 use persona_core::weights::Precision;
@@ -180,4 +179,9 @@ pub fn floats(tensor: &Tensor) -> Result<Vec<f32>> {
     let mut numbers = vec![0f32; tensor.numel()];
     tensor.f_copy_data(&mut numbers, tensor.numel())?;
     Ok(numbers)
+}
+
+/// Whether a weight is a matrix or a table, which is pruned and stored small.
+pub fn is_matrix(name: &str, weight: &Tensor) -> bool {
+    weight.dim() > 1 && !name.ends_with("bias") && !name.ends_with(".mean")
 }

@@ -4,8 +4,8 @@ use crate::error::Result;
 use crate::intake::Gathered;
 use persona_core::Error;
 use persona_core::events::Events;
-use persona_core::features::{check_events, known_ratings, known_targets};
-use persona_core::labels::Examples;
+use persona_core::features::{Encoded, check_events, known_ratings, known_targets};
+use persona_core::labels::{Examples, Parts};
 use persona_core::source::SourceSchema;
 use persona_core::spec::{ModelSpec, Objective, Split};
 use persona_core::split::{Part, Partition, partition, quantiles};
@@ -48,4 +48,22 @@ pub fn objective_minimum(objective: &Objective) -> usize {
         Objective::Regress(regress) => regress.min_examples,
         _ => 0,
     }
+}
+
+/// Which examples train, validate and test. Folds are dealt later; then all of them train.
+///
+/// Those train that are new `since` a time.
+pub fn label_parts(
+    examples: &Examples,
+    encoded: &Encoded,
+    spec: &ModelSpec,
+    cutoffs: Option<(f64, f64)>,
+    since: f64,
+) -> Parts {
+    let mut parts = match spec.training.split {
+        Split::KFold => Parts { train: (0..examples.rows.len()).collect(), ..Parts::default() },
+        _ => examples.parts(&encoded.keys, &spec.training, cutoffs),
+    };
+    parts.train.retain(|&i| examples.learned_since(since, &examples.rows[i], |entity| encoded.first(entity)));
+    parts
 }

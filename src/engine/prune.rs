@@ -3,7 +3,7 @@
 //! counted keep theirs: they are few, and each moves everything.
 
 use crate::error::Result;
-use crate::parameters::{Parameters, floats};
+use crate::parameters::{Parameters, floats, is_matrix};
 use persona_core::spec::Scope;
 use tch::Tensor;
 
@@ -11,11 +11,6 @@ use tch::Tensor;
 pub struct Pruning {
     /// Each with a one where a number is kept, in its own shape.
     kept: Vec<(Tensor, Tensor)>,
-}
-
-/// Whether a weight is a matrix or a table, which is pruned and stored small.
-pub fn is_matrix(name: &str, weight: &Tensor) -> bool {
-    weight.dim() > 1 && !name.ends_with("bias") && !name.ends_with(".mean")
 }
 
 fn matrices(parameters: &Parameters) -> impl Iterator<Item = &Tensor> {

@@ -1,7 +1,7 @@
 //! Training on the features that tell most of the labels.
 
 use crate::error::Result;
-use crate::network::parts;
+use crate::parts::label_parts;
 use persona_core::features::{Encoded, Fitted};
 use persona_core::importance::Selection;
 use persona_core::labels::Examples;
@@ -29,7 +29,7 @@ impl Choice<'_> {
         spec: &ModelSpec,
         cutoffs: Option<(f64, f64)>,
     ) -> Result<Chosen> {
-        let part = |examples| parts(examples, self.encoded, spec, cutoffs, f64::NEG_INFINITY).train;
+        let part = |examples| label_parts(examples, self.encoded, spec, cutoffs, f64::NEG_INFINITY).train;
         let train: Vec<Vec<usize>> = examples.iter().map(part).collect();
         self.choose(&examples.iter().zip(train.iter().map(Vec::as_slice)).collect::<Vec<_>>())
     }
