@@ -2,8 +2,7 @@
 
 use crate::catalog::models::Model;
 use crate::catalog::sources::Source;
-use crate::catalog::versions::same_fields;
-use crate::catalog::versions::{self, Version};
+use crate::catalog::versions::{self, Version, same_fields};
 use crate::dialogue;
 use crate::error::{Code, Error, Result};
 use crate::events::{EventQuery, SideQuery, microseconds};

@@ -360,7 +360,7 @@ pub fn open(profile: Oid) -> Result<(Profile, Relation)> {
     Ok((profile, relation))
 }
 
-/// Drops the two tables and forgets the profile.
+/// Drops the two tables and forgets the profile, which is no longer live: see `mode::set`.
 pub fn drop_profile(profile: Oid) -> Result<()> {
     let (profile, relation) = open(profile)?;
     must_own(&relation)?;

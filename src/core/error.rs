@@ -81,6 +81,6 @@ impl std::error::Error for Error {}
 
 impl From<arrow_schema::ArrowError> for Error {
     fn from(error: arrow_schema::ArrowError) -> Self {
-        Error::new(ErrorKind::Protocol, format!("could not read or write a column batch: {error}"))
+        Error::protocol(format!("could not read or write a column batch: {error}"))
     }
 }

@@ -3,7 +3,7 @@
 //! A Postgres process hands an engine's pipes and region to the fork server ([`Order`]), which answers with the engine's id and a
 //! descriptor of its process, and once that has ended, with its status.
 
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, Result};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
     recvmsg, sendmsg,
@@ -79,7 +79,7 @@ pub fn receive<T: for<'a> Deserialize<'a>>(socket: &UnixStream) -> Result<(T, Ve
 }
 
 fn broken(error: &io::Error) -> Error {
-    Error::new(ErrorKind::Protocol, format!("could not hand over files: {error}"))
+    Error::protocol(format!("could not hand over files: {error}"))
 }
 
 #[cfg(test)]

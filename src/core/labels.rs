@@ -78,10 +78,7 @@ impl Examples {
             (LabelOrigin::Table { timed, .. }, Some(table)) => Examples::of_table(label, events, table, *timed),
             (LabelOrigin::Events(upcoming), _) => Examples::of_events(label, schema, events, upcoming)?,
             (LabelOrigin::Table { .. }, None) => {
-                return Err(Error::new(
-                    ErrorKind::Protocol,
-                    format!("the table of label \"{}\" did not come", label.name),
-                ));
+                return Err(Error::protocol(format!("the table of label \"{}\" did not come", label.name)));
             }
         };
         examples.check(least)?;

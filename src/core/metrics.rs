@@ -21,14 +21,14 @@ use crate::protocol::Metric;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+/// Resamples of the bootstrap.
+const RESAMPLES: usize = 200;
+
 /// Whether a metric says in short how good a model is.
 pub fn telling(metric: &str) -> bool {
     let ends = |names: &[&str]| names.iter().any(|name| metric.ends_with(name));
     metric.starts_with("ndcg@") || ["rmse", "js"].contains(&metric) || ends(&[".auc", ".rmse"])
 }
-
-/// Resamples of the bootstrap.
-const RESAMPLES: usize = 200;
 
 /// Judged cases and the figures that they amount to.
 pub trait Figures {

@@ -33,7 +33,7 @@ pub mod ring;
 pub use reports::*;
 
 use crate::drift::Comparison;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::reduction::Reduce;
 use crate::source::SourceSchema;
 use crate::spec::{Compression, ModelSpec};
@@ -93,7 +93,7 @@ impl Kind {
         ]
         .into_iter()
         .find(|kind| *kind as u8 == byte)
-        .ok_or_else(|| protocol(format!("unknown frame kind {byte}")))
+        .ok_or_else(|| Error::protocol(format!("unknown frame kind {byte}")))
     }
 }
 
@@ -238,28 +238,30 @@ pub enum Phase {
     Write,
 }
 
-fn protocol(message: impl Into<String>) -> Error {
-    Error::new(ErrorKind::Protocol, message)
-}
-
 impl Frame {
     pub fn new(kind: Kind, payload: Vec<u8>) -> Self {
         Frame { kind, payload }
     }
 
     pub fn json<T: Serialize>(kind: Kind, value: &T) -> Result<Self> {
-        let payload = serde_json::to_vec(value).map_err(|e| protocol(format!("could not write {kind:?}: {e}")))?;
+        let payload =
+            serde_json::to_vec(value).map_err(|e| Error::protocol(format!("could not write {kind:?}: {e}")))?;
         Ok(Frame { kind, payload })
     }
 
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T> {
-        serde_json::from_slice(&self.payload).map_err(|e| protocol(format!("could not read {:?}: {e}", self.kind)))
+        serde_json::from_slice(&self.payload)
+            .map_err(|e| Error::protocol(format!("could not read {:?}: {e}", self.kind)))
     }
 
     /// The five bytes before the payload.
     pub fn header(&self) -> Result<[u8; HEADER]> {
         if self.payload.len() > MAX_FRAME {
-            return Err(protocol(format!("a {:?} frame of {} bytes is too long", self.kind, self.payload.len())));
+            return Err(Error::protocol(format!(
+                "a {:?} frame of {} bytes is too long",
+                self.kind,
+                self.payload.len()
+            )));
         }
         let mut header = [self.kind as u8, 0, 0, 0, 0];
         header[1..].copy_from_slice(&(self.payload.len() as u32).to_le_bytes());
@@ -272,13 +274,13 @@ impl Frame {
         let length = u32::from_le_bytes([header[1], header[2], header[3], header[4]]) as usize;
         match length <= MAX_FRAME {
             true => Ok((kind, length)),
-            false => Err(protocol(format!("a {kind:?} frame announces {length} bytes, more than {MAX_FRAME}"))),
+            false => Err(Error::protocol(format!("a {kind:?} frame announces {length} bytes, more than {MAX_FRAME}"))),
         }
     }
 
     pub fn write_to(&self, out: &mut impl Write) -> Result<()> {
         let header = self.header()?;
-        let io = |e: io::Error| protocol(format!("could not send a {:?} frame: {e}", self.kind));
+        let io = |e: io::Error| Error::protocol(format!("could not send a {:?} frame: {e}", self.kind));
         out.write_all(&header).map_err(io)?;
         out.write_all(&self.payload).map_err(io)?;
         out.flush().map_err(io)
@@ -286,13 +288,13 @@ impl Frame {
 
     /// The next frame; `None` where the stream ends between two frames.
     pub fn read_from(input: &mut impl Read) -> Result<Option<Self>> {
-        let io = |e: io::Error| protocol(format!("could not receive a frame: {e}"));
+        let io = |e: io::Error| Error::protocol(format!("could not receive a frame: {e}"));
         let mut header = [0; HEADER];
         let mut got = 0;
         while got < HEADER {
             match input.read(&mut header[got..]) {
                 Ok(0) if got == 0 => return Ok(None),
-                Ok(0) => return Err(protocol("the stream ended inside a frame")),
+                Ok(0) => return Err(Error::protocol("the stream ended inside a frame")),
                 Ok(n) => got += n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(io(e)),
@@ -339,7 +341,7 @@ impl ColumnReader {
     pub fn read(&mut self, frame: Frame) -> Result<Vec<RecordBatch>> {
         // The decoder panics where a damaged header points outside of its message.
         let decoded = panic::catch_unwind(AssertUnwindSafe(|| self.decode(frame)));
-        decoded.unwrap_or_else(|_| Err(protocol("a column batch is damaged")))
+        decoded.unwrap_or_else(|_| Err(Error::protocol("a column batch is damaged")))
     }
 
     fn decode(&mut self, frame: Frame) -> Result<Vec<RecordBatch>> {

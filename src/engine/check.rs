@@ -2,7 +2,7 @@
 //! job, without loading libtorch for it.
 
 use persona_core::protocol::{Kind, Outcome, Task};
-use persona_core::{Error, ErrorKind, Result};
+use persona_core::{Error, Result};
 use persona_engine::pipe::{self, Input};
 use persona_engine::report::Reporter;
 use persona_engine::{intake, limits};
@@ -15,7 +15,7 @@ fn main() {
 fn run(input: &mut impl Input) -> Result<Outcome> {
     let job = intake::job(input)?;
     if !matches!(job.task, Task::Check | Task::Rank | Task::Drift) || job.spec.is_some() {
-        return Err(Error::new(ErrorKind::Protocol, "a job that needs libtorch came to persona-check"));
+        return Err(Error::protocol("a job that needs libtorch came to persona-check"));
     }
     limits::apply(&job.limits);
     let mut reporter = Reporter::new(pipe::send);

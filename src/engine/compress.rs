@@ -12,13 +12,13 @@ use crate::prune::{Pruning, zeros};
 use crate::report::Reporter;
 use crate::transfer::Start;
 use crate::version::{Trained, Version, describe_model};
+use persona_core::Error;
 use persona_core::features::Encoded;
 use persona_core::protocol::{ARTIFACT_CHUNK, Compressed, Job, Kind, Outcome, Phase, cut};
 use persona_core::spec::{Compression, ModelSpec, VersionName, is_network, no_weights};
-use persona_core::{Error, ErrorKind};
 
 pub fn run(job: &Job, gathered: Gathered, outcome: &mut Outcome, reporter: &mut Reporter) -> Result<()> {
-    let missing = || Error::new(ErrorKind::Protocol, "a job to compress came without what is to be done");
+    let missing = || Error::protocol("a job to compress came without what is to be done");
     let asked = job.ask.compression.clone().ok_or_else(missing)?;
     let bytes_before = gathered.subject()?.len() as u64;
     let version = Version::read(gathered.subject()?, job)?;

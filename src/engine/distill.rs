@@ -16,13 +16,13 @@ use crate::objectives::predictions;
 use crate::parameters;
 use crate::prune::zeros;
 use crate::version::{Trained, Version};
+use persona_core::Error;
 use persona_core::batch::{Window, history_window};
 use persona_core::events::Events;
 use persona_core::features::{Encoded, FIRST, Fitted};
 use persona_core::labels::{Example, FittedLabel, Truth};
 use persona_core::protocol::{Compressed, Job, Outcome, Role};
 use persona_core::spec::{self, no_weights};
-use persona_core::{Error, ErrorKind};
 use tch::{Kind, Tensor};
 
 /// Numbers in a tile of logits: 8 MB.
@@ -57,7 +57,7 @@ impl Teacher {
     /// The version that came with a job, if its specification names one, over the events that are learned from.
     pub fn open(stored: &Stored, job: &Job, spec: &spec::ModelSpec, events: &Events) -> Result<Option<Teacher>> {
         let Some(asked) = &spec.training.teacher else { return Ok(None) };
-        let missing = || Error::new(ErrorKind::Protocol, "a job came without its teacher");
+        let missing = || Error::protocol("a job came without its teacher");
         let bytes = stored.one(Role::Teacher).ok_or_else(missing)?;
         let version = Version::read(bytes, job)?;
         let encoded = version.encode(events.clone(), &mut Outcome::default())?;

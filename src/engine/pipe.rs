@@ -35,7 +35,7 @@ pub trait Input {
 
 impl Input for Receiver<Result<Message>> {
     fn next(&mut self) -> Result<Message> {
-        self.recv().map_err(|_| Error::new(ErrorKind::Protocol, "the input ended too early"))?
+        self.recv().map_err(|_| Error::protocol("the input ended too early"))?
     }
 }
 
@@ -170,7 +170,7 @@ impl Decoder {
             }
             Kind::Mistyped => vec![Message::Mistyped(frame.parse()?)],
             Kind::End => vec![Message::End],
-            kind => return Err(Error::new(ErrorKind::Protocol, format!("a {kind:?} frame came to the engine"))),
+            kind => return Err(Error::protocol(format!("a {kind:?} frame came to the engine"))),
         })
     }
 
@@ -184,7 +184,7 @@ impl Decoder {
 
     fn placed(&mut self, frame: &Frame) -> Result<RecordBatch> {
         let Some(region) = &mut self.region else {
-            return Err(Error::new(ErrorKind::Protocol, "a batch was placed in a region that the job does not name"));
+            return Err(Error::protocol("a batch was placed in a region that the job does not name"));
         };
         let batch = region.read(&frame.parse::<Placed>()?)?;
         send(Frame::new(Kind::Released, Vec::new()))?;

@@ -29,7 +29,7 @@ const CHUNK: usize = 1 << 18;
 pub fn run(path: &Path, limits: &str, idle: &str) {
     let ended = serde_json::from_str(limits)
         .and_then(|limits| Ok((limits, Duration::from_secs(serde_json::from_str(idle)?))))
-        .map_err(|e| Error::new(ErrorKind::Protocol, format!("could not read the engine's limits: {e}")))
+        .map_err(|e| Error::protocol(format!("could not read the engine's limits: {e}")))
         .and_then(|(limits, idle)| listen(path, &limits, idle));
     if let Err(error) = ended {
         eprintln!("persona-engine: {error}");
@@ -96,7 +96,7 @@ fn answer(requests: &mut Requests, kept: &Kept, connection: &UnixStream, output:
         }
         append(output, &frame)?;
         if frame.kind == Kind::Wanted || output.len() >= CHUNK {
-            let gone = |e| Error::new(ErrorKind::Protocol, format!("could not send an answer: {e}"));
+            let gone = |e| Error::protocol(format!("could not send an answer: {e}"));
             (&*connection).write_all(output).map_err(gone)?;
             output.clear();
         }

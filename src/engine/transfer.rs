@@ -62,7 +62,7 @@ impl Start {
     /// The version that came with a job, if its specification names one.
     pub fn open(stored: &Stored, spec: &ModelSpec) -> Result<Option<Start>> {
         let Some(name) = &spec.training.init_from else { return Ok(None) };
-        let missing = || Error::new(ErrorKind::Protocol, "a job came without the version that training begins with");
+        let missing = || Error::protocol("a job came without the version that training begins with");
         let bytes = stored.one(Role::Start).ok_or_else(missing)?;
         Ok(Some(Start { version: Version::parse(bytes)?, name: name.clone() }))
     }

@@ -108,7 +108,7 @@ impl Collector {
     /// Notes how many of each field's values were of another type than its kind, and came as NULL.
     pub fn mistyped(&mut self, counts: Vec<u64>) -> Result<()> {
         if counts.len() != self.columns.len() {
-            return Err(Error::new(ErrorKind::Protocol, "values of another type were counted for other fields"));
+            return Err(Error::protocol("values of another type were counted for other fields"));
         }
         self.report.mistyped = counts;
         Ok(())
@@ -140,7 +140,7 @@ impl Collector {
         let (expected, found) = (types(&expected), types(&found));
         match expected.len() == found.len() && expected.iter().zip(&found).all(|(wide, found)| fits(found, wide)) {
             true => Ok(()),
-            false => Err(Error::new(ErrorKind::Protocol, "an event batch does not have the source's columns")
+            false => Err(Error::protocol("an event batch does not have the source's columns")
                 .detail(format!("Expected columns of types {expected:?}, not {found:?}."))),
         }
     }

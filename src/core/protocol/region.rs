@@ -5,9 +5,8 @@
 //! [`ALIGNMENT`] bytes; its frame says where it starts and what it consists of. The engine copies it
 //! out, sends `Released`, and checks the copy: what another process may still write is never trusted.
 
-use super::protocol;
 use super::ring::ALIGNMENT;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::source::ValueType;
 use arrow_array::{RecordBatch, RecordBatchOptions, make_array};
 use arrow_buffer::Buffer;
@@ -107,7 +106,7 @@ impl Layout {
     pub fn read(&self, bytes: Buffer) -> Result<RecordBatch> {
         let rows = self.rows as usize;
         if self.bytes() != Some(bytes.len()) {
-            return Err(protocol("a batch does not have the size of its columns"));
+            return Err(Error::protocol("a batch does not have the size of its columns"));
         }
         let mut start = 0;
         let mut take = |length: usize| {

@@ -1,7 +1,6 @@
 //! Who may write where in the shared region: batches one after the other, round and round.
 
-use super::protocol;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use std::collections::VecDeque;
 use std::ops::Range;
 
@@ -54,7 +53,7 @@ impl Ring {
     pub fn release(&mut self) -> Result<()> {
         match self.used.pop_front() {
             Some(_) => Ok(()),
-            None => Err(protocol("a batch was read that was not written")),
+            None => Err(Error::protocol("a batch was read that was not written")),
         }
     }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::error::ErrorKind;
 use crate::source::{Clock, Field, FieldKind, KeyType, ValueType};
 use arrow_array::{ArrayRef, Float64Array, Int64Array, StringArray};
 use proptest::prelude::*;
