@@ -3,13 +3,13 @@
 use crate::catalog::models::Model;
 use crate::catalog::sources::Source;
 use crate::catalog::versions::same_fields;
+use crate::dialogue::{Work, release_snapshot, tell_notes};
 use crate::error::{Code, Error, Result};
-use crate::events::{EventQuery, SideQuery};
+use crate::events::EventQuery;
 use crate::pg::procedure::Phases;
 use crate::stored::Stored;
-use crate::worker::engine::Engine;
 use crate::worker::progress::Reporter;
-use crate::{dialogue, made, transfer};
+use crate::{made, transfer};
 use persona_core::metrics::telling;
 use persona_core::protocol::{Ask, Compressed, Task};
 use persona_core::spec::{Compression, Split, VersionName, families_of, is_network, listed};
@@ -37,9 +37,10 @@ pub fn compress(name: &str, options: &Value, phases: &Phases, reporter: &mut Rep
     same_fields(&model, &version, &query.schema)?;
     let beside = EventQuery::beside(&source, version.spec.objective.labels())?;
     let ask = Ask { compression: Some(compression), ..Ask::default() };
-    let mut engine = Engine::ask(Task::Compress, ask, &query.schema, SideQuery::tables(&beside), Some(&version.spec))?;
-    dialogue::scan(&query, &beside, &mut engine, &[Stored::subject(&model, &version)], reporter)?;
-    dialogue::release_snapshot(phases, reporter);
+    let (spec, stored) = (Some(&version.spec), &[Stored::subject(&model, &version)]);
+    let work = Work { task: Task::Compress, ask, query: &query, beside: &beside, spec, stored };
+    let mut engine = work.begin(reporter)?;
+    release_snapshot(phases, reporter);
     let stored = made::store(&model, &version.spec, &query.schema, &mut engine, reporter)?;
     let compressed = stored.outcome.compressed.as_ref().ok_or_else(|| {
         Error::new(Code::Engine, "the engine did not say what it compressed")
@@ -53,7 +54,7 @@ pub fn compress(name: &str, options: &Value, phases: &Phases, reporter: &mut Rep
         quote_literal(&model.name),
         stored.number
     ));
-    dialogue::tell_notes(&stored.outcome, reporter);
+    tell_notes(&stored.outcome, reporter);
     Ok(stored.number)
 }
 

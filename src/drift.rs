@@ -3,12 +3,11 @@
 use crate::catalog::models::Model;
 use crate::catalog::sources::Source;
 use crate::catalog::versions::{self, Version, same_fields};
-use crate::dialogue;
+use crate::dialogue::{Said, Work, tell_notes};
 use crate::error::{Code, Error, Result};
-use crate::events::{EventQuery, SideQuery, microseconds};
+use crate::events::{EventQuery, microseconds};
 use crate::relation::Relation;
 use crate::stored::Stored;
-use crate::worker::engine::Engine;
 use crate::worker::progress::Reporter;
 use persona_core::drift::{self, Border, Bounds, Comparison, Shift};
 use persona_core::metrics::telling;
@@ -38,30 +37,15 @@ pub fn drift(
     let ask = Ask { comparison: Some(Comparison { border: border.border, bounds }), ..Ask::default() };
     let beside = EventQuery::beside(&source, std::iter::empty())?;
     let asked = bounds.need_version();
-    let mut engine =
-        Engine::ask(Task::Drift, ask, &query.schema, SideQuery::tables(&beside), asked.then_some(&version.spec))?;
+    let spec = asked.then_some(&version.spec);
     let stored: Vec<Stored> = asked.then(|| Stored::subject(&model, &version)).into_iter().collect();
-    dialogue::scan(&query, &beside, &mut engine, &stored, reporter)?;
-    let (mut shifts, metrics) = receive(&mut engine, reporter)?;
+    let work = Work { task: Task::Drift, ask, query: &query, beside: &beside, spec, stored: &stored };
+    let Said { rows: mut shifts, metrics, outcome } = Said::by(&mut work.begin(reporter)?, Kind::Shifts, reporter)?;
+    tell_notes(&outcome, reporter);
     if let Some(bound) = bounds.decay {
         shifts.extend(decays(&versions::figures(&model, version.number, TEST)?, &metrics, bound));
     }
     Ok(shifts)
-}
-
-fn receive(engine: &mut Engine, reporter: &mut Reporter) -> Result<(Vec<Shift>, Vec<Metric>)> {
-    let (mut shifts, mut metrics) = (Vec::new(), Vec::new());
-    loop {
-        let frame = engine.receive(|event| dialogue::tell(reporter, event, &mut metrics))?;
-        match frame.kind {
-            Kind::Shifts => shifts.extend(frame.parse::<Vec<Shift>>()?),
-            Kind::Done => {
-                dialogue::tell_notes(&frame.parse()?, reporter);
-                return Ok((shifts, metrics));
-            }
-            _ => return Err(dialogue::unexpected(&frame)),
-        }
-    }
 }
 
 /// What of a version's figures is compared with later ones.

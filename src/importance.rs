@@ -3,11 +3,10 @@
 use crate::catalog::models::Model;
 use crate::catalog::sources::Source;
 use crate::catalog::versions::{Version, same_fields};
-use crate::dialogue;
+use crate::dialogue::{Said, Work, tell_notes};
 use crate::error::{Code, Error, Result};
-use crate::events::{EventQuery, SideQuery};
+use crate::events::EventQuery;
 use crate::stored::Stored;
-use crate::worker::engine::Engine;
 use crate::worker::progress::Reporter;
 use persona_core::importance::Importance;
 use persona_core::protocol::{Ask, Kind, Task};
@@ -55,9 +54,7 @@ fn of_source(source: &Source, label: &str, reporter: &mut Reporter) -> Result<Ve
     let query = EventQuery::of(source)?;
     let beside = EventQuery::beside(source, std::iter::once(label))?;
     let ask = Ask { label: Some(label.to_string()), ..Ask::default() };
-    let mut engine = Engine::ask(Task::Rank, ask, &query.schema, SideQuery::tables(&beside), None)?;
-    dialogue::scan(&query, &beside, &mut engine, &[], reporter)?;
-    receive(&mut engine, reporter)
+    receive(Work { task: Task::Rank, ask, query: &query, beside: &beside, spec: None, stored: &[] }, reporter)
 }
 
 fn of_model(model: Model, label: &str, reporter: &mut Reporter) -> Result<Vec<Importance>> {
@@ -71,24 +68,14 @@ fn of_model(model: Model, label: &str, reporter: &mut Reporter) -> Result<Vec<Im
     same_fields(&model, &version, &query.schema)?;
     let beside = EventQuery::beside(&source, learned())?;
     let ask = Ask { label: Some(label.to_string()), ..Ask::default() };
-    let mut engine = Engine::ask(Task::Permute, ask, &query.schema, SideQuery::tables(&beside), Some(&version.spec))?;
-    dialogue::scan(&query, &beside, &mut engine, &[Stored::subject(&model, &version)], reporter)?;
-    receive(&mut engine, reporter)
+    let (spec, stored) = (Some(&version.spec), &[Stored::subject(&model, &version)]);
+    receive(Work { task: Task::Permute, ask, query: &query, beside: &beside, spec, stored }, reporter)
 }
 
-fn receive(engine: &mut Engine, reporter: &mut Reporter) -> Result<Vec<Importance>> {
-    let mut features = Vec::new();
-    loop {
-        let frame = engine.receive(|event| dialogue::tell(reporter, event, &mut Vec::new()))?;
-        match frame.kind {
-            Kind::Features => features.extend(frame.parse::<Vec<Importance>>()?),
-            Kind::Done => {
-                dialogue::tell_notes(&frame.parse()?, reporter);
-                return Ok(features);
-            }
-            _ => return Err(dialogue::unexpected(&frame)),
-        }
-    }
+fn receive(work: Work, reporter: &mut Reporter) -> Result<Vec<Importance>> {
+    let said = Said::by(&mut work.begin(reporter)?, Kind::Features, reporter)?;
+    tell_notes(&said.outcome, reporter);
+    Ok(said.rows)
 }
 
 fn unknown_label<'a>(of: &str, label: &str, known: impl Iterator<Item = &'a str>) -> Error {

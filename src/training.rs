@@ -4,9 +4,9 @@ use crate::catalog::models::Model;
 use crate::catalog::sources::Source;
 use crate::catalog::versions::{Version, same_fields};
 use crate::compression;
-use crate::dialogue::{release_snapshot, scan, tell, tell_notes, unexpected};
+use crate::dialogue::{Said, Work, release_snapshot, tell, tell_notes, unexpected};
 use crate::error::Result;
-use crate::events::{EventQuery, SideQuery};
+use crate::events::EventQuery;
 use crate::made::{Made, store};
 use crate::pg::procedure::Phases;
 use crate::stored::Stored;
@@ -22,17 +22,9 @@ pub fn check(name: &str, reporter: &mut Reporter) -> Result<Vec<Finding>> {
     let source = Source::find(name)?;
     let query = EventQuery::of(&source)?;
     let beside = EventQuery::beside(&source, source.labels.iter().map(|declared| declared.label.name.as_str()))?;
-    let mut engine = Engine::start(Task::Check, &query.schema, SideQuery::tables(&beside), None)?;
-    scan(&query, &beside, &mut engine, &[], reporter)?;
-    let mut findings = Vec::new();
-    loop {
-        let frame = engine.receive(|event| tell(reporter, event, &mut Vec::new()))?;
-        match frame.kind {
-            Kind::Findings => findings.extend(frame.parse::<Vec<Finding>>()?),
-            Kind::Done => return Ok(findings),
-            _ => return Err(unexpected(&frame)),
-        }
-    }
+    let ask = Ask::default();
+    let work = Work { task: Task::Check, ask, query: &query, beside: &beside, spec: None, stored: &[] };
+    Ok(Said::by(&mut work.begin(reporter)?, Kind::Findings, reporter)?.rows)
 }
 
 /// A training as far as it is settled before any event is read.
@@ -130,9 +122,8 @@ fn start(source: &Source, spec: &ModelSpec, ask: Ask, reporter: &mut Reporter) -
     let query = EventQuery::of(source)?;
     let beside = EventQuery::beside(source, spec.objective.labels())?;
     let needed = Stored::for_training(spec, source, &query.schema)?;
-    let mut engine = Engine::ask(Task::Train, ask, &query.schema, SideQuery::tables(&beside), Some(spec))?;
-    scan(&query, &beside, &mut engine, &needed, reporter)?;
-    Ok((engine, query))
+    let work = Work { task: Task::Train, ask, query: &query, beside: &beside, spec: Some(spec), stored: &needed };
+    Ok((work.begin(reporter)?, query))
 }
 
 /// The live version's figures on the source's events as they are now.
@@ -157,7 +148,6 @@ fn evaluate_segments(name: &str, by: Option<&str>, reporter: &mut Reporter) -> R
     let grouping = by.filter(|by| query.schema.label(by).is_some() && !learned().any(|label| label == *by));
     let beside = EventQuery::beside(&source, learned().chain(grouping))?;
     let ask = Ask { by: by.map(str::to_string), ..Ask::default() };
-    let mut engine = Engine::ask(Task::Evaluate, ask, &query.schema, SideQuery::tables(&beside), Some(&version.spec))?;
     // Who has trained on every entity is judged by what its folds said.
     let folds = match by.is_some() && version.spec.training.split == Split::KFold {
         true => Version::judgements(&model, version.number, "test")?,
@@ -167,19 +157,11 @@ fn evaluate_segments(name: &str, by: Option<&str>, reporter: &mut Reporter) -> R
     for judgement in &folds {
         needed.push(Stored::Bytes(Role::Folds, judgement.to_bytes()?));
     }
-    scan(&query, &beside, &mut engine, &needed, reporter)?;
-    let (mut metrics, mut segments) = (Vec::new(), Vec::new());
-    loop {
-        let frame = engine.receive(|event| tell(reporter, event, &mut metrics))?;
-        match frame.kind {
-            Kind::Segments => segments.extend(frame.parse::<Vec<Segment>>()?),
-            Kind::Done => {
-                tell_notes(&frame.parse()?, reporter);
-                return Ok((metrics, segments));
-            }
-            _ => return Err(unexpected(&frame)),
-        }
-    }
+    let spec = Some(&version.spec);
+    let work = Work { task: Task::Evaluate, ask, query: &query, beside: &beside, spec, stored: &needed };
+    let said = Said::by(&mut work.begin(reporter)?, Kind::Segments, reporter)?;
+    tell_notes(&said.outcome, reporter);
+    Ok((said.metrics, said.rows))
 }
 
 fn summary(model: &Model, version: i32, outcome: &Outcome, metrics: &[Metric]) -> String {

@@ -77,23 +77,13 @@ enum Peer {
 }
 
 impl Engine {
-    /// Starts an engine and gives it a job, which will come with these tables beside the events.
-    pub fn start(
-        task: Task,
-        source: &SourceSchema,
-        tables: Vec<SideTable>,
-        spec: Option<&ModelSpec>,
-    ) -> Result<Engine> {
-        Engine::ask(task, Ask::default(), source, tables, spec)
-    }
-
     /// An engine that reads a version and no events, and draws some.
     pub fn synthesize(source: &SourceSchema, spec: &ModelSpec, synthesis: Synthesis) -> Result<Engine> {
         let ask = Ask { synthesis: Some(synthesis), ..Ask::default() };
         Engine::ask(Task::Synthesize, ask, source, Vec::new(), Some(spec))
     }
 
-    /// The same, where something is asked in particular.
+    /// Starts an engine and gives it a job, which will come with these tables beside the events.
     pub fn ask(
         task: Task,
         ask: Ask,
