@@ -83,6 +83,11 @@ impl Error {
         self.hint = Some(hint.into());
         self
     }
+
+    /// Whether an engine ended before it had answered.
+    pub fn is_of_ended_engine(&self) -> bool {
+        self.code == Code::EngineEnded
+    }
 }
 
 impl fmt::Display for Error {

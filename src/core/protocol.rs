@@ -19,8 +19,8 @@
 //! |            | `Shifts` (Drift);                                                               |
 //! |            | last, exactly one `Done` or `Failed`                                            |
 //!
-//! A resident engine serves many connections of a socket, on each one job after the other, without a region and
-//! without `Progress`. The version that the job is about does not come, unless the engine asks for it by `Wanted` once it has
+//! A resident engine serves many connections of a socket, on each, after its `Ready`, one job after the other, without a region
+//! and without `Progress`. The version that the job is about does not come, unless the engine asks for it by `Wanted` once it has
 //! read `End`: then its `Part`, its `Artifact`*, and `End` again. A job in the same words as the connection's last is that.
 //!
 //! The engine ends when its input closes before `End`. After `End` it needs no more input, and a
@@ -47,7 +47,7 @@ use std::io::{self, Read, Write};
 use std::panic::{self, AssertUnwindSafe};
 
 /// Raised by every change that an older peer would misread.
-pub const VERSION: u32 = 9;
+pub const VERSION: u32 = 10;
 
 /// No frame is longer: what is larger is cut.
 pub const MAX_FRAME: usize = 64 << 20;
@@ -82,6 +82,7 @@ pub enum Kind {
     Synthetic = 20,
     Wanted = 21,
     Shifts = 22,
+    Ready = 23,
 }
 
 impl Kind {
@@ -89,7 +90,7 @@ impl Kind {
         use Kind::*;
         [
             Job, Artifact, Events, End, Progress, Metrics, Profiles, Items, Findings, Done, Failed, Placed, Released,
-            Table, Judgement, Part, Mistyped, Features, Segments, Synthetic, Wanted, Shifts,
+            Table, Judgement, Part, Mistyped, Features, Segments, Synthetic, Wanted, Shifts, Ready,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == byte)

@@ -64,7 +64,10 @@ fn waits(listener: &UnixListener, longest: Duration) -> bool {
 }
 
 /// Answers jobs until the other side goes away or one fails.
-fn serve(connection: &UnixStream, kept: &Kept) {
+fn serve(mut connection: &UnixStream, kept: &Kept) {
+    if Frame::new(Kind::Ready, Vec::new()).write_to(&mut connection).is_err() {
+        return;
+    }
     let mut requests = Requests {
         input: BufReader::new(connection),
         decoder: Decoder::default(),
@@ -81,8 +84,7 @@ fn serve(connection: &UnixStream, kept: &Kept) {
             Ok(outcome) => (Frame::json(Kind::Done, &outcome), true),
             Err(Failure(error)) => (Frame::json(Kind::Failed, &error), false),
         };
-        let said =
-            last.and_then(|last| append(&mut output, &last)).is_ok() && (&*connection).write_all(&output).is_ok();
+        let said = last.and_then(|last| append(&mut output, &last)).is_ok() && connection.write_all(&output).is_ok();
         if !(said && sound) {
             return;
         }

@@ -36,8 +36,7 @@ thread_local! {
 pub fn encode(model: &str, events: &Jsonb) -> Result<Vec<f32>> {
     let encoder = Encoder::of(model)?;
     must_be_objects(events)?;
-    let mut engine = encoder.question.ask(&events.argument())?;
-    let told = only(&mut engine, &mut Reporter::silent(), vector)?;
+    let told = encoder.question.answer(&events.argument(), |engine| only(engine, &mut Reporter::silent(), vector))?;
     KEPT.with(|kept| kept.put(encoder));
     told.ok_or_else(|| {
         Error::new(Code::InvalidParameter, "there are no events to encode")

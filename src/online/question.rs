@@ -7,6 +7,7 @@ use crate::catalog::versions::{Version, same_fields};
 use crate::error::Result;
 use crate::events::{EventQuery, PreparedQuery, SideQuery};
 use crate::pg::identity::current_user;
+use crate::pg::shared;
 use crate::stored::{self, Stored};
 use crate::worker::engine::{Engine, ScoreJob};
 use crate::worker::program;
@@ -65,8 +66,18 @@ impl Question {
         self.timeless && self.queries.iter().all(PreparedQuery::is_valid)
     }
 
+    /// What an engine tells of whom the argument says, as `listen` takes it. A resident engine that ends meanwhile, most likely
+    /// for another's sake or because nobody asked it, is asked once more when it is there again.
+    pub fn answer<T>(&self, argument: &DatumWithOid, listen: impl Fn(&mut Engine) -> Result<T>) -> Result<T> {
+        let answer = || self.ask(argument).and_then(|mut engine| listen(&mut engine));
+        match answer() {
+            Err(error) if error.is_of_ended_engine() && shared::has_launcher() => answer(),
+            told => told,
+        }
+    }
+
     /// An engine that has read the events of whom the argument says, and all else that it needs.
-    pub fn ask(&self, argument: &DatumWithOid) -> Result<Engine> {
+    fn ask(&self, argument: &DatumWithOid) -> Result<Engine> {
         let mut engine = Engine::score(&self.job)?;
         for (i, query) in self.queries.iter().enumerate() {
             if i > 0 {

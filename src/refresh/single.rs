@@ -58,7 +58,7 @@ pub fn score(table: Oid, entity: Entities, fresh: bool) -> Result<Option<JsonB>>
 
 fn now(table: Oid, entity: &Entities) -> Result<Option<JsonB>> {
     let standing = Standing::of(table, entity, About::Row)?;
-    let row = standing.row(standing.ask(entity)?)?;
+    let row = standing.answer(entity, |engine| standing.row(engine))?;
     standing.keep();
     Ok(row)
 }
@@ -68,7 +68,7 @@ fn now(table: Oid, entity: &Entities) -> Result<Option<JsonB>> {
 pub fn list(table: Oid, entity: &Entities, most: usize) -> Result<Option<Vec<(String, f32)>>> {
     let standing = Standing::of(table, entity, About::List(most))?;
     let spelling = standing.spelling()?;
-    let list = online::only(&mut standing.ask(entity)?, &mut Reporter::silent(), online::list)?;
+    let list = standing.answer(entity, |engine| online::only(engine, &mut Reporter::silent(), online::list))?;
     let named = list.map(|list| list.into_iter().map(|(item, score)| (spelling.text(item), score)).collect());
     standing.keep();
     Ok(named)

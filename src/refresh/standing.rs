@@ -104,14 +104,14 @@ impl Standing {
         KEPT.with(|kept| kept.put(self));
     }
 
-    /// An engine that has read the entity's events and all else that it needs.
-    pub fn ask(&self, entity: &Entities) -> Result<Engine> {
-        self.question.ask(&entity.argument())
+    /// What an engine tells of the entity, as `listen` takes it.
+    pub fn answer<T>(&self, entity: &Entities, listen: impl Fn(&mut Engine) -> Result<T>) -> Result<T> {
+        self.question.answer(&entity.argument(), listen)
     }
 
     /// The row that the engine gives of the entity, if it has events.
-    pub fn row(&self, mut engine: Engine) -> Result<Option<JsonB>> {
-        told(&self.target, &self.row_type, &mut engine, &mut Reporter::silent())
+    pub fn row(&self, engine: &mut Engine) -> Result<Option<JsonB>> {
+        told(&self.target, &self.row_type, engine, &mut Reporter::silent())
     }
 
     /// How the model's items are written; an error where it has none.

@@ -4,22 +4,22 @@
 use super::helper::reach;
 use super::program::{limits, program};
 use crate::error::{Code, Error, Result};
-use crate::pg::child;
 use crate::pg::shared::{self, Helper};
+use crate::pg::{child, interrupts};
 use crate::settings;
-use persona_core::protocol::Limits;
+use persona_core::protocol::{Frame, Kind, Limits};
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::process::Child;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Relative to the data directory, in which every process of the server works; a path may have 107 bytes. The folder is
 /// the one that Postgres has for such things: backups leave it out.
 const SOCKET: &str = "pg_stat_tmp/persona.sock";
 
-/// How long an engine may take to listen. Loading libtorch takes a fifth of a second.
+/// How long an engine may take to listen, and to say so. Loading libtorch takes a fifth of a second.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 thread_local! {
@@ -44,8 +44,7 @@ impl Connection {
         if let Some(stream) = IDLE.take().filter(is_open) {
             return Ok(Some(Connection::over(stream)));
         }
-        let stream = reach(Helper::Resident, PATIENCE, || UnixStream::connect(SOCKET));
-        let stream = stream.and_then(|stream| stream.set_nonblocking(true).map(|()| stream));
+        let stream = reach(Helper::Resident, PATIENCE, || UnixStream::connect(SOCKET).and_then(heard));
         stream.map(|stream| Some(Connection::over(stream))).map_err(|e| cannot_connect(&e))
     }
 
@@ -85,6 +84,22 @@ impl Write for Connection {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// A stream on which an engine has said that it listens: for one that dies the kernel still accepts connections.
+fn heard(stream: UnixStream) -> io::Result<UnixStream> {
+    let begun = Instant::now();
+    let mut watched = [libc::pollfd { fd: stream.as_raw_fd(), events: libc::POLLIN, revents: 0 }];
+    while watched[0].revents == 0 {
+        if begun.elapsed() > PATIENCE {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "it does not answer"));
+        }
+        interrupts::poll(&mut watched).map_err(io::Error::other)?;
+    }
+    match Frame::read_from(&mut &stream) {
+        Ok(Some(Frame { kind: Kind::Ready, .. })) => stream.set_nonblocking(true).map(|()| stream),
+        _ => Err(io::Error::new(io::ErrorKind::ConnectionReset, "it ended")),
     }
 }
 

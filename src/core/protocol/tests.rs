@@ -5,7 +5,7 @@ use arrow_array::{ArrayRef, Float64Array, Int64Array, StringArray};
 use proptest::prelude::*;
 use std::sync::Arc;
 
-const KINDS: [Kind; 22] = [
+const KINDS: [Kind; 23] = [
     Kind::Job,
     Kind::Artifact,
     Kind::Events,
@@ -28,6 +28,7 @@ const KINDS: [Kind; 22] = [
     Kind::Synthetic,
     Kind::Wanted,
     Kind::Shifts,
+    Kind::Ready,
 ];
 
 fn schema() -> SourceSchema {
@@ -165,7 +166,7 @@ fn kinds_are_their_bytes() {
     for (byte, kind) in (1..).zip(KINDS) {
         assert_eq!(Frame::read_header([byte, 7, 0, 0, 0]).unwrap(), (kind, 7));
     }
-    for byte in [0, 23, 255] {
+    for byte in [0, 24, 255] {
         assert_eq!(Frame::read_header([byte, 0, 0, 0, 0]).unwrap_err().kind, ErrorKind::Protocol);
     }
 }

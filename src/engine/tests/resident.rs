@@ -65,7 +65,10 @@ impl Resident {
         let begun = Instant::now();
         loop {
             match UnixStream::connect(&self.socket) {
-                Ok(stream) => return stream,
+                Ok(stream) => {
+                    assert_eq!(read(&stream).kind, Kind::Ready);
+                    return stream;
+                }
                 Err(error) => assert!(begun.elapsed() < PATIENCE, "{error}"),
             }
             std::thread::sleep(Duration::from_millis(5));
