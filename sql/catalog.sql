@@ -292,6 +292,7 @@ CREATE TABLE jobs (
     job           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     kind          text NOT NULL,
     object        text NOT NULL,
+    profile       regclass,
     owner         regrole NOT NULL,
     schedule      text NOT NULL,
     time_zone     text NOT NULL,
@@ -311,6 +312,7 @@ SELECT pg_catalog.pg_extension_config_dump('jobs', '');
 SELECT pg_catalog.pg_extension_config_dump('jobs_job_seq', '');
 CREATE INDEX ON jobs (next_start) WHERE enabled;
 COMMENT ON TABLE jobs IS 'what is done again and again: when, by whom, and what happens when it fails';
+COMMENT ON COLUMN jobs.profile IS 'the table of a job that refreshes a profile or keeps it live: the job follows it to another name';
 COMMENT ON COLUMN jobs.schedule IS 'an interval, counted from initial_start, or a cron expression in the time zone; always: a live profile''s';
 COMMENT ON COLUMN jobs.config IS 'options of the kind of job';
 COMMENT ON COLUMN jobs.conditions IS 'of which one must hold for the job to do its work';

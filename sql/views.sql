@@ -66,7 +66,7 @@ BEGIN ATOMIC
            format('CALL persona.refresh(%L); or schedule it by persona.add_job.', p.profile)
     FROM profiles p LEFT JOIN aliases a ON a.model = p.model AND a.alias = 'live'
     WHERE p.version = a.version AND p.refreshed_at < clock() - interval '1 day'
-        AND NOT EXISTS (SELECT FROM jobs j WHERE j.kind = 'live' AND to_regclass(j.object) = p.profile)
+        AND NOT EXISTS (SELECT FROM jobs j WHERE j.kind = 'live' AND j.profile = p.profile)
     UNION ALL
     SELECT 'warning', format('profile %s', r.object),
            format('it is live and %s behind its events',
@@ -75,7 +75,7 @@ BEGIN ATOMIC
     FROM running_jobs() r
     WHERE r.kind = 'live' AND r.fresh_at < clock_timestamp() - interval '10 seconds'
     UNION ALL
-    SELECT 'warning', format('profile %s', j.object),
+    SELECT 'warning', format('profile %s', j.profile),
            format(CASE WHEN j.enabled THEN 'it is live, but its job %s does not run' ELSE 'it is live, but its job %s is paused' END, j.job),
            format('The runs are in persona.job_runs; SELECT persona.pause(%s, false) starts it now.', j.job)
     FROM jobs j

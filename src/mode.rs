@@ -63,6 +63,7 @@ fn add_job(profile: &Relation) -> Result<()> {
         id: 0,
         kind: JobKind::Live.name().into(),
         object: profile.sql_name(),
+        profile: Some(profile.oid),
         owner: profile.owner,
         schedule: ALWAYS.into(),
         time_zone: "UTC".into(),

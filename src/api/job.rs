@@ -38,6 +38,7 @@ fn add_job(
     let mut job = Job {
         id: 0,
         kind: kind.name().into(),
+        profile: kind.profile(&object)?,
         object,
         owner: current_user(),
         schedule: given(schedule, "schedule")?.trim().into(),

@@ -11,6 +11,8 @@ pub struct Job {
     pub id: i64,
     pub kind: String,
     pub object: String,
+    /// The table, where the object is a profile: by its OID it is known under any name.
+    pub profile: Option<Oid>,
     pub owner: Oid,
     pub schedule: String,
     pub time_zone: String,
@@ -29,7 +31,7 @@ pub struct Job {
     pub retry: i32,
 }
 
-const COLUMNS: &str = "job, kind, object, owner::oid, schedule, time_zone, initial_start, config, conditions, overlap, \
+const COLUMNS: &str = "job, kind, object, profile::oid, owner::oid, schedule, time_zone, initial_start, config, conditions, overlap, \
                        max_runtime, max_retries, retry_period, enabled, next_start, retry";
 
 fn read(row: &SpiHeapTupleData) -> Result<Job> {
@@ -37,19 +39,20 @@ fn read(row: &SpiHeapTupleData) -> Result<Job> {
         id: present(row.get(1)?, "job")?,
         kind: present(row.get(2)?, "kind")?,
         object: present(row.get(3)?, "object")?,
-        owner: present(row.get(4)?, "owner")?,
-        schedule: present(row.get(5)?, "schedule")?,
-        time_zone: present(row.get(6)?, "time_zone")?,
-        initial_start: present(row.get(7)?.map(clock::micros), "initial_start")?,
-        config: present(row.get::<JsonB>(8)?, "config")?.0,
-        conditions: present(row.get::<JsonB>(9)?, "conditions")?.0,
-        overlap: present(row.get(10)?, "overlap")?,
-        max_runtime: row.get(11)?,
-        max_retries: present(row.get(12)?, "max_retries")?,
-        retry_period: present(row.get(13)?, "retry_period")?,
-        enabled: present(row.get(14)?, "enabled")?,
-        next_start: row.get(15)?.map(clock::micros),
-        retry: present(row.get(16)?, "retry")?,
+        profile: row.get(4)?,
+        owner: present(row.get(5)?, "owner")?,
+        schedule: present(row.get(6)?, "schedule")?,
+        time_zone: present(row.get(7)?, "time_zone")?,
+        initial_start: present(row.get(8)?.map(clock::micros), "initial_start")?,
+        config: present(row.get::<JsonB>(9)?, "config")?.0,
+        conditions: present(row.get::<JsonB>(10)?, "conditions")?.0,
+        overlap: present(row.get(11)?, "overlap")?,
+        max_runtime: row.get(12)?,
+        max_retries: present(row.get(13)?, "max_retries")?,
+        retry_period: present(row.get(14)?, "retry_period")?,
+        enabled: present(row.get(15)?, "enabled")?,
+        next_start: row.get(16)?.map(clock::micros),
+        retry: present(row.get(17)?, "retry")?,
     })
 }
 
@@ -66,20 +69,20 @@ impl Job {
 
     /// The job that keeps a profile live.
     pub fn live_of(profile: Oid) -> Result<Option<Job>> {
-        let sql =
-            format!("SELECT {COLUMNS} FROM persona.jobs WHERE kind = 'live' AND pg_catalog.to_regclass(object) = $1");
+        let sql = format!("SELECT {COLUMNS} FROM persona.jobs WHERE kind = 'live' AND profile = $1");
         one(&sql, &[profile.into()], read)
     }
 
     /// Adds it, whatever its id is; gives the id that it has got.
     pub fn create(&self) -> Result<i64> {
         let id = one(
-            "INSERT INTO persona.jobs (kind, object, owner, schedule, time_zone, initial_start, config, conditions, overlap, \
-                 max_runtime, max_retries, retry_period, enabled, next_start) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) RETURNING job",
+            "INSERT INTO persona.jobs (kind, object, profile, owner, schedule, time_zone, initial_start, config, conditions, \
+                 overlap, max_runtime, max_retries, retry_period, enabled, next_start) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) RETURNING job",
             &[
                 self.kind.as_str().into(),
                 self.object.as_str().into(),
+                self.profile.into(),
                 self.owner.into(),
                 self.schedule.as_str().into(),
                 self.time_zone.as_str().into(),
@@ -123,6 +126,22 @@ impl Job {
 
     pub fn drop(&self) -> Result<()> {
         run("DELETE FROM persona.jobs WHERE job = $1", &[self.id.into()]).map(drop)
+    }
+
+    /// Calls the objects of jobs by the names that their tables have now, and drops the jobs that kept profiles live whose tables
+    /// are gone. A job that refreshes fails without its table, and stays its owner's matter.
+    pub fn follow_tables() -> Result<()> {
+        const GONE: &str = "DELETE FROM persona.jobs WHERE job IN ( \
+             SELECT j.job FROM persona.jobs j WHERE j.kind = 'live' \
+                 AND NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = j.profile) FOR UPDATE SKIP LOCKED)";
+        const MOVED: &str = "UPDATE persona.jobs o SET object = moved.name FROM ( \
+             SELECT j.job, pg_catalog.format('%I.%I', n.nspname, c.relname) AS name \
+             FROM persona.jobs j JOIN pg_catalog.pg_class c ON c.oid = j.profile \
+                 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+             WHERE j.object <> pg_catalog.format('%I.%I', n.nspname, c.relname) FOR UPDATE OF j SKIP LOCKED) moved \
+             WHERE o.job = moved.job";
+        run(GONE, &[])?;
+        run(MOVED, &[]).map(drop)
     }
 
     /// Jobs that are due, locked. What somebody is altering is left to them: their commit wakes the launcher.

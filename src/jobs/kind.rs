@@ -10,6 +10,7 @@ use crate::worker::progress::Reporter;
 use crate::{refresh, retraining, training, tuning};
 use persona_core::error::sentence;
 use persona_core::protocol::Metric;
+use pgrx::pg_sys::Oid;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -153,6 +154,14 @@ impl JobKind {
                 must_own(&table)?;
                 Ok(table.sql_name())
             }
+        }
+    }
+
+    /// The table, where its object is a profile.
+    pub fn profile(self, object: &str) -> Result<Option<Oid>> {
+        match self {
+            JobKind::Refresh | JobKind::Live => oid_of(object).map(Some),
+            _ => Ok(None),
         }
     }
 

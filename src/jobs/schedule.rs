@@ -34,6 +34,7 @@ pub fn next(job: &Job, now: i64) -> Result<Option<i64>> {
 
 /// Puts a run in the queue for each job that is due. A job that missed several starts gets one run.
 pub fn queue_due(now: i64) -> Result<()> {
+    Job::follow_tables()?;
     Job::due(now)?.iter().try_for_each(|job| queue(job, now))
 }
 
@@ -64,10 +65,9 @@ fn queue(job: &Job, now: i64) -> Result<()> {
 /// What runs already is not to run twice. It is due again when it ends.
 fn queue_live(job: &Job) -> Result<()> {
     job.reschedule(None)?;
-    let order = order(job)?;
-    match Run::active_on(&order.subject, &order.object)? {
-        Some(_) => Ok(()),
-        None => order.queue().map(drop),
+    match Run::is_queued_for(job.id)? || Run::running_of(job.id)?.is_some() {
+        true => Ok(()),
+        false => order(job)?.queue().map(drop),
     }
 }
 

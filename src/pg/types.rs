@@ -35,6 +35,12 @@ pub fn extension_is_installed() -> bool {
     unsafe { pg_sys::get_extension_oid(c"persona".as_ptr(), true) != pg_sys::InvalidOid }
 }
 
+/// Whether there is a table, a view or another relation with this OID.
+pub fn relation_exists(oid: pg_sys::Oid) -> bool {
+    // SAFETY: a catalog look-up in a transaction; 0 where there is none.
+    unsafe { pg_sys::get_rel_relkind(oid) != 0 }
+}
+
 /// The OID of the database that this process is connected to.
 pub fn database() -> u32 {
     // SAFETY: reads a process global.

@@ -17,6 +17,7 @@ use crate::events::Entities;
 use crate::pg::clock;
 use crate::pg::procedure::Phases;
 use crate::pg::session_lock::SessionLock;
+use crate::pg::types;
 use crate::profile::oid_of;
 use crate::tracking::{Changed, News, Sign, Since};
 use crate::worker::progress::Reporter;
@@ -91,7 +92,8 @@ impl Live {
 
     /// Whether there is anything to take in. Asked often, so it must cost little, and no transaction id.
     pub fn is_due(&mut self) -> Result<bool> {
-        if self.round.is_some() {
+        // That its table was dropped is found, and said, by taking something in.
+        if self.round.is_some() || !types::relation_exists(self.table) {
             return Ok(true);
         }
         let Some(due) = tracking::due(self.table)? else { return Ok(false) };

@@ -325,6 +325,33 @@ fn it_is_paused_goes_on_and_ends_with_its_profile() {
 }
 
 #[test]
+fn its_job_follows_its_table_to_another_name_and_ends_with_it() {
+    let (_cluster, mut client) = live_cluster(&[]);
+    let running = "(SELECT count(*) FROM persona.job_runs WHERE state = 'running')";
+    run(&mut client, "SELECT persona.add_job('refresh', 'walk_profile', '1 day'); CREATE SCHEMA \"of VIPs\"");
+    run(&mut client, "ALTER TABLE walk_profile RENAME TO \"VIPs\"; ALTER TABLE \"VIPs\" SET SCHEMA \"of VIPs\"");
+    run(&mut client, "INSERT INTO clicks VALUES (7, '2025-01-01', 7, 1)");
+    soon(&mut client, "(SELECT last_event FROM \"of VIPs\".\"VIPs\" WHERE visitor = 7) = '2025-01-01'");
+    // Altered, it is due at once; the run that goes on under the old name is its own.
+    run(&mut client, "SELECT persona.alter_job(job, max_retries => 7) FROM persona.jobs WHERE kind = 'live'");
+    await_that(&mut client, "(SELECT bool_and(object = '\"of VIPs\".\"VIPs\"') FROM persona.jobs)");
+    await_that(&mut client, "(SELECT next_start IS NULL FROM persona.jobs WHERE kind = 'live')");
+    assert!(holds(&mut client, "(SELECT count(*) FROM persona.job_runs) = 1"));
+    run(&mut client, "SELECT pg_terminate_backend(pid) FROM persona.progress WHERE kind = 'live'");
+    run(&mut client, "INSERT INTO clicks VALUES (8, '2025-01-01', 7, 1)");
+    await_that(&mut client, "(SELECT last_event FROM \"of VIPs\".\"VIPs\" WHERE visitor = 8) = '2025-01-01'");
+    assert!(holds(&mut client, "NOT EXISTS (SELECT FROM persona.health() WHERE object LIKE 'job %')"));
+
+    run(&mut client, "DROP TABLE \"of VIPs\".\"VIPs\"");
+    await_that(&mut client, "(SELECT array_agg(kind) FROM persona.jobs) = '{refresh}'");
+    await_that(&mut client, &format!("{running} = 0"));
+    assert!(holds(
+        &mut client,
+        "(SELECT sqlstate FROM persona.job_runs WHERE kind = 'live' ORDER BY run DESC LIMIT 1) = '42P01'"
+    ));
+}
+
+#[test]
 fn its_job_comes_back_after_a_restart_and_is_in_nobodys_way() {
     let (mut cluster, client) = live_cluster(&[]);
     drop(client);
