@@ -319,6 +319,15 @@ fn it_is_paused_goes_on_and_ends_with_its_profile() {
     assert!(holds(&mut client, "NOT EXISTS (SELECT FROM persona.jobs)"));
     run(&mut client, LIVE);
     await_that(&mut client, running);
+    // Another job takes its place, though its run still ends.
+    run(&mut client, "SELECT persona.alter_profile('walk_profile', 'batch')");
+    run(&mut client, LIVE);
+    run(&mut client, "INSERT INTO clicks VALUES (9, '2025-01-01', 7, 1)");
+    soon(&mut client, "(SELECT last_event FROM walk_profile WHERE visitor = 9) = '2025-01-01'");
+    await_that(
+        &mut client,
+        "(SELECT count(*) FROM persona.job_runs r JOIN persona.jobs USING (job) WHERE r.state = 'running') = 1",
+    );
     run(&mut client, "SELECT persona.drop_profile('walk_profile')");
     soon(&mut client, &format!("NOT {running}"));
     assert!(holds(&mut client, "NOT EXISTS (SELECT FROM persona.jobs)"));
