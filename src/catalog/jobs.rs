@@ -31,8 +31,8 @@ pub struct Job {
     pub retry: i32,
 }
 
-const COLUMNS: &str = "job, kind, object, profile::oid, owner::oid, schedule, time_zone, initial_start, config, conditions, overlap, \
-                       max_runtime, max_retries, retry_period, enabled, next_start, retry";
+const COLUMNS: &str = "job, kind, object, profile::oid, owner::oid, schedule, time_zone, initial_start, config, conditions, \
+                       overlap, max_runtime, max_retries, retry_period, enabled, next_start, retry";
 
 fn read(row: &SpiHeapTupleData) -> Result<Job> {
     Ok(Job {
